@@ -1,0 +1,84 @@
+// The part of hyperdht 6 that kith uses (with what it takes over from dht-rpc and @hyperswarm/secret-stream).
+declare module 'hyperdht' {
+  import type { Duplex } from 'node:stream'
+  import type { EventEmitter } from 'node:events'
+
+  export interface DhtAddress {
+    host: string
+    port: number
+  }
+
+  export interface DhtKeyPair {
+    publicKey: Buffer
+    secretKey: Buffer
+  }
+
+  /** A Noise stream: what is written in one piece arrives in one piece. Up to 16 MiB - 1 a piece. */
+  export interface NoiseStream extends Duplex {
+    readonly publicKey: Buffer
+    readonly remotePublicKey: Buffer
+    /** 64 bytes, the same on both sides, different for every session */
+    readonly handshakeHash: Buffer
+    readonly isInitiator: boolean
+    readonly rawStream: { readonly remoteHost: string; readonly remotePort: number } | null
+    /** Resolves when the session stands (true) or cannot (false). */
+    readonly opened: Promise<boolean>
+    setTimeout(ms: number): void
+    setKeepAlive(ms: number): void
+    userData: unknown
+  }
+
+  export interface LookupReply {
+    from: DhtAddress
+    peers: { publicKey: Buffer; relayAddresses: DhtAddress[] }[]
+  }
+
+  export interface Query extends AsyncIterable<LookupReply> {
+    finished(): Promise<void>
+    destroy(): void
+  }
+
+  export interface Server extends EventEmitter {
+    listen(keyPair: DhtKeyPair): Promise<Server>
+    close(): Promise<void>
+    refresh(): void
+    readonly relayAddresses: DhtAddress[]
+  }
+
+  export interface ServerOptions {
+    /** true refuses. Called with the initiator's proven key before a session stands. */
+    firewall?(remotePublicKey: Buffer, payload: unknown, address: DhtAddress | null): boolean
+  }
+
+  export interface DhtOptions {
+    bootstrap?: string[]
+    /** known nodes, beside the bootstrap ones */
+    nodes?: DhtAddress[]
+    keyPair?: DhtKeyPair
+    host?: string
+    port?: number
+    anyPort?: boolean
+    ephemeral?: boolean
+    firewalled?: boolean
+    connectionKeepAlive?: number
+  }
+
+  export default class HyperDHT extends EventEmitter {
+    constructor(options?: DhtOptions)
+    static bootstrapper(port: number, host: string, options?: DhtOptions): HyperDHT
+    connect(publicKey: Buffer, options?: { keyPair?: DhtKeyPair; relayAddresses?: DhtAddress[] }): NoiseStream
+    createServer(options: ServerOptions, onconnection: (stream: NoiseStream) => void): Server
+    lookup(topic: Buffer): Query
+    announce(topic: Buffer, keyPair: DhtKeyPair, relayAddresses?: DhtAddress[]): Query
+    unannounce(topic: Buffer, keyPair: DhtKeyPair): Promise<void>
+    fullyBootstrapped(): Promise<void>
+    bind(): Promise<void>
+    address(): { host: string; port: number } | null
+    localAddress(): DhtAddress | null
+    toArray(options?: { limit?: number }): DhtAddress[]
+    destroy(options?: { force?: boolean }): Promise<void>
+    readonly destroyed: boolean
+    readonly bootstrapped: boolean
+    readonly io: { readonly serverSocket: { address(): { host: string; port: number } } | null }
+  }
+}
