@@ -1,0 +1,73 @@
+/** What the parts of partners/ say to each other and to the daemon: sessions as seen from outside, and facts about partners. */
+import type { Replies, RequestKind, Requests, NamedBlock } from '../format/wire.js'
+
+/** What the peer of a session may do here. Asked again for each request, since circles change. */
+export interface Permissions {
+  /** Shares a circle with us: may place data in our vault. */
+  member: boolean
+  /** Has data in our vault: may read it back, audit it and release it. */
+  owner: boolean
+}
+
+/** A live, authenticated connection to one partner, after both said hello. */
+export interface Peer {
+  /** Ed25519 public key, proven by the Noise handshake. */
+  readonly key: Buffer
+  /** What the partner calls itself: shown to people, never trusted. */
+  readonly name: string
+  /** Lends space: may be asked to hold blocks. */
+  readonly lends: boolean
+  readonly closed: boolean
+  /** @throws KithError: what the partner answered, `timeout`, or `noPartners` when the connection is gone */
+  request<K extends RequestKind>(kind: K, message: Requests[K]): Promise<Replies[K]>
+  /** Sends blocks that the next `commit` request makes durable; resolves when they are on their way, so that it can be called in a loop. */
+  put(blocks: readonly NamedBlock[]): Promise<void>
+}
+
+/** The connections there are now: what network.ts gives to the uploader, the auditor and the fetcher. */
+export interface Peers {
+  online(): Peer[]
+  /** Calls `run` whenever a session opens or closes. Returns what ends that. */
+  onChange(run: () => void): () => void
+}
+
+/** The owner's own blocks and heads: what the daemon gives to the uploader and the auditor, from the store. */
+export interface OwnedBlocks {
+  /** Blocks inserted after `sequence`, oldest first. */
+  since(sequence: number, limit: number): { sequence: number; name: Buffer; bytes: number }[]
+  /** The sealed bytes, verified; undefined when it is gone. */
+  get(name: Buffer): Promise<Buffer | undefined>
+  /** The newest signed head of each volume. */
+  heads(): Buffer[]
+}
+
+export type Damage = 'missing' | 'wrong' | 'oldHead' | 'badHead' | 'unreachable'
+
+/** Whether the partner really holds what it acknowledged, by the last audits. */
+export interface Verdict {
+  state: 'unknown' | 'good' | 'damaged'
+  /** What was found, until a later full audit is clean. */
+  found: Damage[]
+  /** Blocks found missing or wrong since the verdict turned to damaged. */
+  blocks: number
+  /** Of those, sent again and acknowledged. */
+  repaired: number
+  /** Milliseconds since 1970 of the finding. */
+  at: number
+}
+
+export interface PartnerInfo {
+  /** hex of the public key */
+  id: string
+  name: string
+  online: boolean
+  /** bytes of ours that it acknowledged to hold */
+  bytesHeld: number
+  /** milliseconds since 1970 of the last audit that it passed; undefined: none yet */
+  lastProof: number | undefined
+  /** milliseconds since 1970 of the first session */
+  since: number
+  verdict: Verdict
+  /** bytes that we hold for it */
+  heldForThem: number
+}

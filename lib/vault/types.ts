@@ -1,0 +1,27 @@
+/** What a vault takes and says. */
+import type { Clock } from '../base/clock.js'
+import type { Log } from '../base/log.js'
+
+export interface VaultOptions {
+  /** Of all owners together: bytes of sealed blocks. */
+  quotaBytes: number
+  /** Of one owner; default: the whole. */
+  ownerQuotaBytes?: number
+  /** This node's public key: releases are bound to it. */
+  partnerKey: Buffer
+  clock: Clock
+  log: Log
+}
+
+export interface Held {
+  bytes: number
+  blocks: number
+}
+
+export interface OwnerInfo extends Held {
+  /** public key */
+  owner: Buffer
+  /** milliseconds since 1970 of the first block or head */
+  since: number
+  heads: number
+}
