@@ -1,0 +1,337 @@
+/**
+ * System calls that Node lacks, by the addon of native/posix: names as bytes, relative to an open directory, statuses
+ * with nanoseconds, extended attributes.
+ *
+ * Nothing here follows a symlink, except `openRoot` on the path it is given. A name is one component (1 to 255 bytes,
+ * no slash, no NUL, not `.` or `..`), so that no hostile name leaves the directory; any other name is a TypeError.
+ * System errors are Errors with `code` ('ENOENT'), `errno` (negative, as Node has it) and `syscall`; the message
+ * holds no file name. Calls are synchronous unless they return a promise. Descriptors are plain numbers: reading and
+ * writing through them is node:fs's part (fs.read, fs.write, fs.ftruncate, fs.fdatasync).
+ */
+import { createRequire } from 'node:module'
+import { constants } from 'node:fs'
+import { assert } from './errors.js'
+import { nativeFile } from './native-files.js'
+
+export interface FileStat {
+  dev: bigint
+  ino: bigint
+  /** type and permission bits, as in struct stat */
+  mode: number
+  nlink: number
+  uid: number
+  gid: number
+  rdev: bigint
+  /** bytes */
+  size: number
+  /** of 512 bytes */
+  blocks: number
+  atimeNs: bigint
+  mtimeNs: bigint
+  ctimeNs: bigint
+  /** 0n where the file system keeps none */
+  btimeNs: bigint
+  /** 0n before Linux 5.8 */
+  mountId: bigint
+}
+
+export interface DirectoryEntry {
+  name: Buffer
+  stat: FileStat
+}
+
+/** An extended attribute: its name with the namespace (`user.x`), and its value. */
+export type Xattr = [name: Buffer, value: Buffer]
+
+interface Addon {
+  O_PATH: number
+  stat(fd: number, name: Buffer | null, out: Buffer): void
+  openRoot(path: Buffer): number
+  open(dirFd: number, name: Buffer, flags: number, mode: number): number
+  close(fd: number): void
+  readlink(dirFd: number, name: Buffer): Buffer
+  mkdir(dirFd: number, name: Buffer, mode: number): void
+  mknod(dirFd: number, name: Buffer, mode: number, rdev: bigint): void
+  symlink(target: Buffer, dirFd: number, name: Buffer): void
+  link(oldDirFd: number, oldName: Buffer, newDirFd: number, newName: Buffer): void
+  unlink(dirFd: number, name: Buffer, directory: number): void
+  rename(oldDirFd: number, oldName: Buffer, newDirFd: number, newName: Buffer, flags: number): void
+  chown(fd: number, name: Buffer | null, uid: number, gid: number): void
+  chmod(fd: number, name: Buffer | null, mode: number): void
+  utimes(fd: number, name: Buffer | null, atimeNs: bigint | undefined, mtimeNs: bigint | undefined): void
+  seekData(fd: number, offset: number): number
+  seekHole(fd: number, offset: number): number
+  peerCredentials(fd: number): [number, number, number]
+  flockExclusive(fd: number): boolean
+  reopenDirectory(fd: number): number
+  readBatch(fd: number): Promise<Buffer>
+  syncFileSystem(fd: number): Promise<undefined>
+  xattrs(fd: number, name: Buffer | null): Buffer[]
+  setXattr(fd: number, name: Buffer | null, key: Buffer, value: Buffer): void
+  removeXattr(fd: number, name: Buffer | null, key: Buffer): void
+}
+
+const addon = createRequire(import.meta.url)(nativeFile('posix.node')) as Addon
+
+/** A descriptor that names a file without opening it: for status and attributes whatever its mode and type. */
+export const O_PATH = addon.O_PATH
+/** renameat2(2): fail with EEXIST rather than replace. */
+export const RENAME_NOREPLACE = 1
+/** renameat2(2): swap the two. */
+export const RENAME_EXCHANGE = 2
+
+// The layout of native/posix/stat.h: eight 64-bit integers, then six doubles.
+const statWords = 14
+const scratch = Buffer.alloc(statWords * 8)
+const scratchIntegers = new BigInt64Array(scratch.buffer, scratch.byteOffset, statWords)
+const scratchDoubles = new Float64Array(scratch.buffer, scratch.byteOffset, statWords)
+
+function decodeStat(integers: BigInt64Array, doubles: Float64Array, at: number): FileStat {
+  return {
+    dev: BigInt.asUintN(64, integers[at] ?? 0n),
+    ino: BigInt.asUintN(64, integers[at + 1] ?? 0n),
+    rdev: BigInt.asUintN(64, integers[at + 2] ?? 0n),
+    atimeNs: integers[at + 3] ?? 0n,
+    mtimeNs: integers[at + 4] ?? 0n,
+    ctimeNs: integers[at + 5] ?? 0n,
+    btimeNs: integers[at + 6] ?? 0n,
+    mountId: BigInt.asUintN(64, integers[at + 7] ?? 0n),
+    mode: doubles[at + 8] ?? 0,
+    nlink: doubles[at + 9] ?? 0,
+    uid: doubles[at + 10] ?? 0,
+    gid: doubles[at + 11] ?? 0,
+    size: doubles[at + 12] ?? 0,
+    blocks: doubles[at + 13] ?? 0,
+  }
+}
+
+// ---- opening and status
+
+/** Opens a directory by its path, following symlinks on the way. The one call that takes a path. */
+export function openRoot(path: string | Buffer): number {
+  return addon.openRoot(typeof path === 'string' ? Buffer.from(path) : path)
+}
+
+/**
+ * openat(2) with O_CLOEXEC and O_NOFOLLOW added: a symlink gives ELOOP (or, with O_PATH, itself). Give O_NONBLOCK
+ * when the name may be a fifo. Flags are those of fs.constants.
+ */
+export function openAt(dirFd: number, name: Buffer, flags: number, mode = 0o600): number {
+  return addon.open(dirFd, name, flags, mode)
+}
+
+/** Opens the directory `name` to read and to work below. */
+export function openDirectoryAt(dirFd: number, name: Buffer): number {
+  return addon.open(dirFd, name, constants.O_RDONLY | constants.O_DIRECTORY, 0)
+}
+
+export function close(fd: number): void {
+  addon.close(fd)
+}
+
+export function statAt(dirFd: number, name: Buffer): FileStat {
+  addon.stat(dirFd, name, scratch)
+  return decodeStat(scratchIntegers, scratchDoubles, 0)
+}
+
+export function statFd(fd: number): FileStat {
+  addon.stat(fd, null, scratch)
+  return decodeStat(scratchIntegers, scratchDoubles, 0)
+}
+
+/** The status of `name`, or undefined where there is no such name. */
+export function statIfAny(dirFd: number, name: Buffer): FileStat | undefined {
+  try {
+    return statAt(dirFd, name)
+  } catch (error) {
+    if (errnoCode(error) === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+/** The `code` of a system error, like 'ENOENT'; undefined for any other error. */
+export function errnoCode(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !('errno' in error) || !('code' in error)) return undefined
+  return String(error.code)
+}
+
+// ---- directories
+
+function decodeBatch(bytes: Buffer): DirectoryEntry[] {
+  assert(bytes.byteOffset % 8 === 0 && bytes.length % 8 === 0, 'a batch is aligned')
+  const integers = new BigInt64Array(bytes.buffer, bytes.byteOffset, bytes.length / 8)
+  const doubles = new Float64Array(bytes.buffer, bytes.byteOffset, bytes.length / 8)
+  const entries: DirectoryEntry[] = []
+  for (let at = 1; at < integers.length;) {
+    const length = doubles[at + statWords] ?? 0
+    const start = (at + statWords + 1) * 8
+    // Copied, so that an entry that is kept does not keep its whole batch.
+    const name = Buffer.from(bytes.subarray(start, start + length))
+    entries.push({ name, stat: decodeStat(integers, doubles, at) })
+    at += statWords + 1 + Math.ceil(length / 8)
+  }
+  return entries
+}
+
+/**
+ * The entries of the directory with their statuses, some thousands at a time, in the order of the file system, without
+ * `.` and `..`. Read in the thread pool; the position of `fd` itself is not used, so several may read at once.
+ */
+export async function* readDirectoryBatches(fd: number): AsyncGenerator<DirectoryEntry[]> {
+  const own = addon.reopenDirectory(fd)
+  try {
+    for (;;) {
+      const bytes = await addon.readBatch(own)
+      const entries = decodeBatch(bytes)
+      if (entries.length > 0) yield entries
+      if (bytes[0] === 1) return
+    }
+  } finally {
+    addon.close(own)
+  }
+}
+
+/** All entries at once. For directories that may be huge, use the batches. */
+export async function readDirectory(fd: number): Promise<DirectoryEntry[]> {
+  const all: DirectoryEntry[] = []
+  for await (const batch of readDirectoryBatches(fd)) for (const entry of batch) all.push(entry)
+  return all
+}
+
+export function readlinkAt(dirFd: number, name: Buffer): Buffer {
+  return addon.readlink(dirFd, name)
+}
+
+export function mkdirAt(dirFd: number, name: Buffer, mode = 0o777): void {
+  addon.mkdir(dirFd, name, mode)
+}
+
+/** @param mode with the type's bits, like S_IFIFO | 0o644; the umask applies */
+export function mknodAt(dirFd: number, name: Buffer, mode: number, rdev = 0n): void {
+  addon.mknod(dirFd, name, mode, rdev)
+}
+
+export function symlinkAt(target: Buffer, dirFd: number, name: Buffer): void {
+  addon.symlink(target, dirFd, name)
+}
+
+export function linkAt(oldDirFd: number, oldName: Buffer, newDirFd: number, newName: Buffer): void {
+  addon.link(oldDirFd, oldName, newDirFd, newName)
+}
+
+export function unlinkAt(dirFd: number, name: Buffer): void {
+  addon.unlink(dirFd, name, 0)
+}
+
+export function rmdirAt(dirFd: number, name: Buffer): void {
+  addon.unlink(dirFd, name, 1)
+}
+
+/** @param flags RENAME_NOREPLACE or RENAME_EXCHANGE */
+export function renameAt(
+  oldDirFd: number,
+  oldName: Buffer,
+  newDirFd: number,
+  newName: Buffer,
+  flags = 0,
+): void {
+  addon.rename(oldDirFd, oldName, newDirFd, newName, flags)
+}
+
+// ---- attributes: of a name in a directory, or of an open descriptor (O_PATH too)
+
+export function chownAt(dirFd: number, name: Buffer, uid: number, gid: number): void {
+  addon.chown(dirFd, name, uid, gid)
+}
+
+export function chownFd(fd: number, uid: number, gid: number): void {
+  addon.chown(fd, null, uid, gid)
+}
+
+/** @param mode 07777 bits. EOPNOTSUPP on a symlink. */
+export function chmodAt(dirFd: number, name: Buffer, mode: number): void {
+  addon.chmod(dirFd, name, mode)
+}
+
+export function chmodFd(fd: number, mode: number): void {
+  addon.chmod(fd, null, mode)
+}
+
+/** Nanoseconds since 1970, may be negative; undefined leaves a time as it is. */
+export function utimesAt(
+  dirFd: number,
+  name: Buffer,
+  atimeNs: bigint | undefined,
+  mtimeNs: bigint | undefined,
+): void {
+  addon.utimes(dirFd, name, atimeNs, mtimeNs)
+}
+
+export function utimesFd(fd: number, atimeNs: bigint | undefined, mtimeNs: bigint | undefined): void {
+  addon.utimes(fd, null, atimeNs, mtimeNs)
+}
+
+function pairs(list: Buffer[]): Xattr[] {
+  const all: Xattr[] = []
+  for (let i = 0; i + 1 < list.length; i += 2) all.push([list[i] as Buffer, list[i + 1] as Buffer])
+  return all
+}
+
+/** All extended attributes that this process may see, in the order of the file system; none where it has none. */
+export function xattrsAt(dirFd: number, name: Buffer): Xattr[] {
+  return pairs(addon.xattrs(dirFd, name))
+}
+
+export function xattrsFd(fd: number): Xattr[] {
+  return pairs(addon.xattrs(fd, null))
+}
+
+export function setXattrAt(dirFd: number, name: Buffer, key: Buffer, value: Buffer): void {
+  addon.setXattr(dirFd, name, key, value)
+}
+
+export function setXattrFd(fd: number, key: Buffer, value: Buffer): void {
+  addon.setXattr(fd, null, key, value)
+}
+
+export function removeXattrAt(dirFd: number, name: Buffer, key: Buffer): void {
+  addon.removeXattr(dirFd, name, key)
+}
+
+export function removeXattrFd(fd: number, key: Buffer): void {
+  addon.removeXattr(fd, null, key)
+}
+
+// ---- descriptors
+
+/** The first byte of data at or after `offset`, or -1 when there is none up to the end. Moves the file position. */
+export function seekData(fd: number, offset: number): number {
+  return addon.seekData(fd, offset)
+}
+
+/** The first hole at or after `offset` (the end of the file counts as one), or -1 beyond the end. Moves the position. */
+export function seekHole(fd: number, offset: number): number {
+  return addon.seekHole(fd, offset)
+}
+
+/** Writes out everything of the file system that holds `fd` (syncfs(2)), in the thread pool. */
+export async function syncFileSystem(fd: number): Promise<void> {
+  await addon.syncFileSystem(fd)
+}
+
+export interface PeerCredentials {
+  pid: number
+  uid: number
+  gid: number
+}
+
+/** Who connected the Unix socket `fd`, by the kernel's word (SO_PEERCRED). */
+export function peerCredentials(fd: number): PeerCredentials {
+  const [pid, uid, gid] = addon.peerCredentials(fd)
+  return { pid, uid, gid }
+}
+
+/** Locks the open file for this process; false when another has it. Held until the descriptor is closed. */
+export function flockExclusive(fd: number): boolean {
+  return addon.flockExclusive(fd)
+}

@@ -1,0 +1,385 @@
+// The addon's entry and its synchronous calls: each is one or two system calls on (directory fd, name).
+//
+// Nothing here follows a symlink and nothing resolves more than one component (see Name), except openRoot, which
+// takes the path the user gave.
+#include "js.h"
+#include "stat.h"
+
+#include <climits>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+
+namespace posix {
+
+// ---- arguments and results
+
+int64_t Call::integer(size_t index) const {
+  int64_t value;
+  double exact;
+  if (index >= count || napi_get_value_double(env, values[index], &exact) != napi_ok ||
+      napi_get_value_int64(env, values[index], &value) != napi_ok || static_cast<double>(value) != exact)
+    throw BadArgument{"posix: an integer is expected"};
+  return value;
+}
+
+int64_t Call::bigSigned(size_t index) const {
+  int64_t value;
+  bool lossless = false;
+  if (index >= count || napi_get_value_bigint_int64(env, values[index], &value, &lossless) != napi_ok || !lossless)
+    throw BadArgument{"posix: a bigint of 64 bits is expected"};
+  return value;
+}
+
+uint64_t Call::bigUnsigned(size_t index) const {
+  uint64_t value;
+  bool lossless = false;
+  if (index >= count || napi_get_value_bigint_uint64(env, values[index], &value, &lossless) != napi_ok || !lossless)
+    throw BadArgument{"posix: an unsigned bigint of 64 bits is expected"};
+  return value;
+}
+
+bool Call::isNullish(size_t index) const {
+  if (index >= count) return true;
+  napi_valuetype type;
+  check(napi_typeof(env, values[index], &type));
+  return type == napi_null || type == napi_undefined;
+}
+
+std::string Call::bytes(size_t index, size_t limit) const {
+  void *data = nullptr;
+  size_t size = 0;
+  bool is_buffer = false;
+  if (index >= count || napi_is_buffer(env, values[index], &is_buffer) != napi_ok || !is_buffer ||
+      napi_get_buffer_info(env, values[index], &data, &size) != napi_ok)
+    throw BadArgument{"posix: a Buffer is expected"};
+  if (size > limit) throw SystemError{ENAMETOOLONG, "posix"};
+  return std::string(static_cast<const char *>(data), size);
+}
+
+void *Call::memory(size_t index, size_t size) const {
+  void *data = nullptr;
+  size_t have = 0;
+  bool is_buffer = false;
+  if (index >= count || napi_is_buffer(env, values[index], &is_buffer) != napi_ok || !is_buffer ||
+      napi_get_buffer_info(env, values[index], &data, &have) != napi_ok || have < size)
+    throw BadArgument{"posix: a Buffer that is large enough is expected"};
+  return data;
+}
+
+std::string Call::path(size_t index) const {
+  std::string path = bytes(index, PATH_MAX - 1);
+  if (path.find('\0') != std::string::npos) throw BadArgument{"posix: a path holds no NUL"};
+  return path;
+}
+
+Name Call::name(size_t index) const {
+  void *data = nullptr;
+  size_t size = 0;
+  bool is_buffer = false;
+  if (index >= count || napi_is_buffer(env, values[index], &is_buffer) != napi_ok || !is_buffer ||
+      napi_get_buffer_info(env, values[index], &data, &size) != napi_ok)
+    throw BadArgument{"posix: a name is a Buffer"};
+  if (size > NAME_MAX) throw SystemError{ENAMETOOLONG, "posix"};
+  if (size == 0 || memchr(data, 0, size) || memchr(data, '/', size))
+    throw BadArgument{"posix: a name is one component: not empty, no slash, no NUL"};
+  Name name;
+  memcpy(name.bytes, data, size);
+  name.bytes[size] = 0;
+  if (!strcmp(name.bytes, ".") || !strcmp(name.bytes, ".."))
+    throw BadArgument{"posix: . and .. are not names"};
+  return name;
+}
+
+Name Call::nameOrSelf(size_t index) const {
+  if (!isNullish(index)) return name(index);
+  Name self;
+  self.bytes[0] = 0;
+  return self;
+}
+
+napi_value undefined(napi_env env) {
+  napi_value value;
+  check(napi_get_undefined(env, &value));
+  return value;
+}
+
+napi_value number(napi_env env, int64_t n) {
+  napi_value value;
+  check(napi_create_int64(env, n, &value));
+  return value;
+}
+
+napi_value boolean(napi_env env, bool b) {
+  napi_value value;
+  check(napi_get_boolean(env, b, &value));
+  return value;
+}
+
+napi_value buffer(napi_env env, const void *data, size_t size) {
+  napi_value value;
+  check(napi_create_buffer_copy(env, size, data, nullptr, &value));
+  return value;
+}
+
+napi_value errorObject(napi_env env, int error, const char *call) {
+  const char *code = strerrorname_np(error);
+  if (!code) code = "EUNKNOWN";
+  const char *words = strerrordesc_np(error);
+  std::string message = std::string(code) + ": " + (words ? words : "unknown error") + ", " + call;
+  napi_value code_value, message_value, object, call_value, number_value;
+  napi_create_string_utf8(env, code, NAPI_AUTO_LENGTH, &code_value);
+  napi_create_string_utf8(env, message.data(), message.size(), &message_value);
+  napi_create_string_utf8(env, call, NAPI_AUTO_LENGTH, &call_value);
+  napi_create_int32(env, -error, &number_value);
+  napi_create_error(env, code_value, message_value, &object);
+  napi_set_named_property(env, object, "errno", number_value);
+  napi_set_named_property(env, object, "syscall", call_value);
+  return object;
+}
+
+// ---- status
+
+static int64_t nanoseconds(const statx_timestamp &time) {
+  return static_cast<int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
+}
+
+int readStat(int fd, const char *name, StatRecord &out) {
+  struct statx st;
+  int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (*name ? 0 : AT_EMPTY_PATH);
+  if (statx(fd, name, flags, STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID, &st) < 0) return errno;
+  out.dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+  out.ino = st.stx_ino;
+  out.rdev = makedev(st.stx_rdev_major, st.stx_rdev_minor);
+  out.atime_ns = nanoseconds(st.stx_atime);
+  out.mtime_ns = nanoseconds(st.stx_mtime);
+  out.ctime_ns = nanoseconds(st.stx_ctime);
+  out.btime_ns = st.stx_mask & STATX_BTIME ? nanoseconds(st.stx_btime) : 0;
+  out.mount_id = st.stx_mask & STATX_MNT_ID ? st.stx_mnt_id : 0;
+  out.mode = st.stx_mode;
+  out.nlink = st.stx_nlink;
+  out.uid = st.stx_uid;
+  out.gid = st.stx_gid;
+  out.size = static_cast<double>(st.stx_size);
+  out.blocks = static_cast<double>(st.stx_blocks);
+  return 0;
+}
+
+// stat(fd, name | null, out: Buffer)
+static napi_value stat(const Call &call) {
+  Name name = call.nameOrSelf(1);
+  StatRecord record;
+  if (int error = readStat(call.fd(0), name.bytes, record)) throw SystemError{error, "statx"};
+  memcpy(call.memory(2, sizeof record), &record, sizeof record);
+  return undefined(call.env);
+}
+
+// ---- opening
+
+// openRoot(path): the one call that takes a path and follows its symlinks
+static napi_value openRoot(const Call &call) {
+  std::string path = call.path(0);
+  return number(call.env, must(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open"));
+}
+
+// open(dirFd, name, flags, mode)
+static napi_value openFile(const Call &call) {
+  Name name = call.name(1);
+  int flags = static_cast<int>(call.integer(2)) | O_CLOEXEC | O_NOFOLLOW;
+  auto mode = static_cast<mode_t>(call.integer(3));
+  return number(call.env, must(openat(call.fd(0), name.bytes, flags, mode), "openat"));
+}
+
+static napi_value closeFd(const Call &call) {
+  // EINTR from close(2) on Linux leaves the descriptor closed.
+  if (close(call.fd(0)) < 0 && errno != EINTR) throw SystemError{errno, "close"};
+  return undefined(call.env);
+}
+
+// readlink(dirFd, name)
+static napi_value readLink(const Call &call) {
+  Name name = call.name(1);
+  char target[PATH_MAX];
+  auto size = must(readlinkat(call.fd(0), name.bytes, target, sizeof target), "readlinkat");
+  return buffer(call.env, target, static_cast<size_t>(size));
+}
+
+// ---- making, moving, removing names
+
+// mkdir(dirFd, name, mode)
+static napi_value makeDirectory(const Call &call) {
+  Name name = call.name(1);
+  must(mkdirat(call.fd(0), name.bytes, static_cast<mode_t>(call.integer(2))), "mkdirat");
+  return undefined(call.env);
+}
+
+// mknod(dirFd, name, mode with type, rdev)
+static napi_value makeNode(const Call &call) {
+  Name name = call.name(1);
+  must(mknodat(call.fd(0), name.bytes, static_cast<mode_t>(call.integer(2)), call.bigUnsigned(3)), "mknodat");
+  return undefined(call.env);
+}
+
+// symlink(target, dirFd, name)
+static napi_value makeSymlink(const Call &call) {
+  std::string target = call.path(0);
+  Name name = call.name(2);
+  must(symlinkat(target.c_str(), call.fd(1), name.bytes), "symlinkat");
+  return undefined(call.env);
+}
+
+// link(oldDirFd, oldName, newDirFd, newName)
+static napi_value makeLink(const Call &call) {
+  Name old_name = call.name(1), new_name = call.name(3);
+  must(linkat(call.fd(0), old_name.bytes, call.fd(2), new_name.bytes, 0), "linkat");
+  return undefined(call.env);
+}
+
+// unlink(dirFd, name, directory: 0 | 1)
+static napi_value removeName(const Call &call) {
+  Name name = call.name(1);
+  must(unlinkat(call.fd(0), name.bytes, call.integer(2) ? AT_REMOVEDIR : 0), "unlinkat");
+  return undefined(call.env);
+}
+
+// rename(oldDirFd, oldName, newDirFd, newName, flags)
+static napi_value renameName(const Call &call) {
+  Name old_name = call.name(1), new_name = call.name(3);
+  auto flags = static_cast<unsigned>(call.integer(4));
+  must(renameat2(call.fd(0), old_name.bytes, call.fd(2), new_name.bytes, flags), "renameat2");
+  return undefined(call.env);
+}
+
+// ---- attributes; name null: the descriptor itself
+
+// chown(fd, name | null, uid, gid)
+static napi_value changeOwner(const Call &call) {
+  Name name = call.nameOrSelf(1);
+  auto uid = static_cast<uid_t>(call.integer(2));
+  auto gid = static_cast<gid_t>(call.integer(3));
+  int flags = AT_SYMLINK_NOFOLLOW | (name.empty() ? AT_EMPTY_PATH : 0);
+  must(fchownat(call.fd(0), name.bytes, uid, gid, flags), "fchownat");
+  return undefined(call.env);
+}
+
+static void chmodThrough(int fd, mode_t mode) {
+  char path[32];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  must(chmod(path, mode), "chmod");
+}
+
+// chmod(fd, name | null, mode). Before Linux 6.6 there is no fchmodat that does not follow: a descriptor that holds
+// the file, whatever its mode, and chmod by its name in /proc do the same. On a symlink: EOPNOTSUPP.
+static napi_value changeMode(const Call &call) {
+  Name name = call.nameOrSelf(1);
+  auto mode = static_cast<mode_t>(call.integer(2));
+  if (name.empty()) {
+    chmodThrough(call.fd(0), mode);
+    return undefined(call.env);
+  }
+  Fd file(must(openat(call.fd(0), name.bytes, O_PATH | O_NOFOLLOW | O_CLOEXEC), "openat"));
+  StatRecord record;
+  if (int error = readStat(file.get(), "", record)) throw SystemError{error, "statx"};
+  if (S_ISLNK(static_cast<mode_t>(record.mode))) throw SystemError{EOPNOTSUPP, "chmod"};
+  chmodThrough(file.get(), mode);
+  return undefined(call.env);
+}
+
+static timespec timeArgument(const Call &call, size_t index) {
+  if (call.isNullish(index)) return timespec{0, UTIME_OMIT};
+  int64_t ns = call.bigSigned(index);
+  int64_t seconds = ns / 1'000'000'000, rest = ns % 1'000'000'000;
+  if (rest < 0) {
+    rest += 1'000'000'000;
+    seconds--;
+  }
+  return timespec{seconds, rest};
+}
+
+// utimes(fd, name | null, atimeNs | null, mtimeNs | null)
+static napi_value changeTimes(const Call &call) {
+  Name name = call.nameOrSelf(1);
+  timespec times[2] = {timeArgument(call, 2), timeArgument(call, 3)};
+  int flags = AT_SYMLINK_NOFOLLOW | (name.empty() ? AT_EMPTY_PATH : 0);
+  // AT_EMPTY_PATH is refused before Linux 5.8; a null path does it for descriptors opened to read or write.
+  int result = utimensat(call.fd(0), name.bytes, times, flags);
+  if (result < 0 && errno == EINVAL && name.empty()) result = futimens(call.fd(0), times);
+  must(result, "utimensat");
+  return undefined(call.env);
+}
+
+// ---- descriptors
+
+static napi_value seekTo(const Call &call, int whence) {
+  off_t found = lseek(call.fd(0), call.integer(1), whence);
+  if (found < 0 && errno == ENXIO) return number(call.env, -1);
+  return number(call.env, must(found, "lseek"));
+}
+static napi_value seekData(const Call &call) { return seekTo(call, SEEK_DATA); }
+static napi_value seekHole(const Call &call) { return seekTo(call, SEEK_HOLE); }
+
+// peerCredentials(socketFd): [pid, uid, gid]
+static napi_value peerCredentials(const Call &call) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  must(getsockopt(call.fd(0), SOL_SOCKET, SO_PEERCRED, &peer, &size), "getsockopt");
+  napi_value list;
+  check(napi_create_array_with_length(call.env, 3, &list));
+  check(napi_set_element(call.env, list, 0, number(call.env, peer.pid)));
+  check(napi_set_element(call.env, list, 1, number(call.env, peer.uid)));
+  check(napi_set_element(call.env, list, 2, number(call.env, peer.gid)));
+  return list;
+}
+
+// flockExclusive(fd): false when another open file holds it
+static napi_value flockExclusive(const Call &call) {
+  if (flock(call.fd(0), LOCK_EX | LOCK_NB) == 0) return boolean(call.env, true);
+  if (errno == EWOULDBLOCK) return boolean(call.env, false);
+  throw SystemError{errno, "flock"};
+}
+
+static void defineConstant(napi_env env, napi_value exports, const char *name, int64_t value) {
+  check(napi_set_named_property(env, exports, name, number(env, value)));
+}
+
+static napi_value start(const Call &call) {
+  napi_env env = call.env;
+  napi_value exports;
+  check(napi_create_object(env, &exports));
+  define<stat>(env, exports, "stat");
+  define<openRoot>(env, exports, "openRoot");
+  define<openFile>(env, exports, "open");
+  define<closeFd>(env, exports, "close");
+  define<readLink>(env, exports, "readlink");
+  define<makeDirectory>(env, exports, "mkdir");
+  define<makeNode>(env, exports, "mknod");
+  define<makeSymlink>(env, exports, "symlink");
+  define<makeLink>(env, exports, "link");
+  define<removeName>(env, exports, "unlink");
+  define<renameName>(env, exports, "rename");
+  define<changeOwner>(env, exports, "chown");
+  define<changeMode>(env, exports, "chmod");
+  define<changeTimes>(env, exports, "utimes");
+  define<seekData>(env, exports, "seekData");
+  define<seekHole>(env, exports, "seekHole");
+  define<peerCredentials>(env, exports, "peerCredentials");
+  define<flockExclusive>(env, exports, "flockExclusive");
+  defineConstant(env, exports, "O_PATH", O_PATH);
+  defineDirectory(env, exports);
+  defineXattrs(env, exports);
+  return exports;
+}
+
+}  // namespace posix
+
+extern "C" __attribute__((visibility("default"))) napi_value napi_register_module_v1(napi_env env, napi_value) {
+  napi_value function, receiver, exports;
+  if (napi_create_function(env, "start", NAPI_AUTO_LENGTH, posix::wrapped<posix::start>, nullptr, &function) != napi_ok ||
+      napi_get_global(env, &receiver) != napi_ok ||
+      napi_call_function(env, receiver, function, 0, nullptr, &exports) != napi_ok)
+    return nullptr;
+  return exports;
+}

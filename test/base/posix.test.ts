@@ -1,0 +1,232 @@
+import { closeSync, constants, fdatasyncSync, openSync, readdirSync, writeSync } from 'node:fs'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { connect, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import * as posix from '../../lib/base/posix.js'
+
+const { O_CREAT, O_RDONLY, O_WRONLY, O_RDWR } = constants
+const b = (text: string): Buffer => Buffer.from(text)
+
+async function directory(t: Test): Promise<{ path: string; fd: number }> {
+  const path = await mkdtemp(join(tmpdir(), 'kith-posix-'))
+  const fd = posix.openRoot(path)
+  t.teardown(async () => {
+    posix.close(fd)
+    await rm(path, { recursive: true, force: true })
+  })
+  return { path, fd }
+}
+
+function make(dirFd: number, name: Buffer, content = ''): void {
+  const fd = posix.openAt(dirFd, name, O_CREAT | O_WRONLY, 0o644)
+  if (content) writeSync(fd, content)
+  posix.close(fd)
+}
+
+t.test('names of any bytes are made, listed, moved, removed', async (t) => {
+  const { fd } = await directory(t)
+  const names = [b('plain'), b('line\nbreak'), b('🌳'), Buffer.from([0xff, 0xfe, 0x80]), b('x'.repeat(255))]
+  for (const name of names) make(fd, name)
+  posix.mkdirAt(fd, b('sub'), 0o700)
+  const listed = (await posix.readDirectory(fd)).map((entry) => entry.name.toString('hex')).sort()
+  t.same(listed, [...names, b('sub')].map((name) => name.toString('hex')).sort())
+  const sub = posix.openDirectoryAt(fd, b('sub'))
+  for (const name of names) posix.renameAt(fd, name, sub, name, posix.RENAME_NOREPLACE)
+  t.equal((await posix.readDirectory(sub)).length, names.length)
+  for (const name of names) posix.unlinkAt(sub, name)
+  posix.close(sub)
+  posix.rmdirAt(fd, b('sub'))
+  t.same(await posix.readDirectory(fd), [])
+})
+
+t.test('a name that is not one component is refused', async (t) => {
+  const { fd } = await directory(t)
+  for (const bad of ['', '.', '..', 'a/b', '/', 'a\0b'])
+    t.throws(() => posix.statAt(fd, b(bad)), TypeError, JSON.stringify(bad))
+  t.throws(() => posix.statAt(fd, b('x'.repeat(256))), { code: 'ENAMETOOLONG' })
+  t.throws(() => posix.statAt(fd, 'text' as unknown as Buffer), TypeError)
+  t.throws(() => posix.statAt(1.5, b('x')), TypeError)
+})
+
+t.test('errors carry code, errno and syscall, and no name', async (t) => {
+  const { fd } = await directory(t)
+  t.throws(() => posix.statAt(fd, b('secret')), {
+    code: 'ENOENT',
+    errno: -2,
+    syscall: 'statx',
+    message: 'ENOENT: No such file or directory, statx',
+  })
+  t.throws(() => posix.statFd(99_999), { code: 'EBADF' })
+  t.equal(posix.statIfAny(fd, b('secret')), undefined)
+  make(fd, b('there'))
+  t.throws(() => posix.mkdirAt(fd, b('there')), { code: 'EEXIST' })
+})
+
+t.test('times to the nanosecond, before 1970 too', async (t) => {
+  const { fd } = await directory(t)
+  make(fd, b('f'))
+  for (const time of [1_700_000_000_123_456_789n, 1n, -1n, -1_500_000_000n]) {
+    posix.utimesAt(fd, b('f'), time, time)
+    const stat = posix.statAt(fd, b('f'))
+    t.equal(stat.mtimeNs, time)
+    t.equal(stat.atimeNs, time)
+  }
+  posix.utimesAt(fd, b('f'), undefined, 5_000_000_001n)
+  t.match(posix.statAt(fd, b('f')), { atimeNs: -1_500_000_000n, mtimeNs: 5_000_000_001n })
+  posix.utimesFd(fd, undefined, 77n)
+  t.equal(posix.statFd(fd).mtimeNs, 77n)
+  posix.symlinkAt(b('f'), fd, b('s'))
+  posix.utimesAt(fd, b('s'), 3n, 4n)
+  t.equal(posix.statAt(fd, b('s')).mtimeNs, 4n, 'of the symlink')
+  t.equal(posix.statAt(fd, b('f')).mtimeNs, 5_000_000_001n, 'not of its target')
+})
+
+t.test('nothing follows a symlink', async (t) => {
+  const { path, fd } = await directory(t)
+  make(fd, b('target'), 'content')
+  posix.symlinkAt(b(join(path, 'target')), fd, b('link'))
+  posix.symlinkAt(b('.'), fd, b('dirlink'))
+  t.same(posix.readlinkAt(fd, b('link')), b(join(path, 'target')))
+  t.throws(() => posix.openAt(fd, b('link'), O_RDONLY), { code: 'ELOOP' })
+  t.throws(() => posix.openDirectoryAt(fd, b('dirlink')), { code: 'ENOTDIR' })
+  t.throws(() => posix.chmodAt(fd, b('link'), 0o600), { code: 'EOPNOTSUPP' })
+  t.equal(posix.statAt(fd, b('link')).mode & constants.S_IFMT, constants.S_IFLNK)
+  t.equal(posix.statAt(fd, b('target')).mode & 0o777, 0o644)
+  posix.linkAt(fd, b('link'), fd, b('link2'))
+  t.equal(posix.statAt(fd, b('link2')).ino, posix.statAt(fd, b('link')).ino, 'a hard link of the symlink')
+  const held = posix.openAt(fd, b('link'), posix.O_PATH)
+  t.equal(posix.statFd(held).ino, posix.statAt(fd, b('link')).ino)
+  posix.close(held)
+})
+
+t.test('modes, owners, device numbers', async (t) => {
+  const { fd } = await directory(t)
+  make(fd, b('f'))
+  posix.chmodAt(fd, b('f'), 0o4755)
+  t.equal(posix.statAt(fd, b('f')).mode, constants.S_IFREG | 0o4755)
+  posix.chmodAt(fd, b('f'), 0)
+  t.equal(posix.statAt(fd, b('f')).mode, constants.S_IFREG)
+  posix.chmodAt(fd, b('f'), 0o600)
+  posix.chownAt(fd, b('f'), process.geteuid?.() ?? -1, -1)
+  posix.mknodAt(fd, b('fifo'), constants.S_IFIFO | 0o600)
+  t.equal(posix.statAt(fd, b('fifo')).mode & constants.S_IFMT, constants.S_IFIFO)
+  posix.chmodAt(fd, b('fifo'), 0o640)
+  const held = posix.openAt(fd, b('f'), posix.O_PATH)
+  posix.chmodFd(held, 0o611)
+  posix.utimesFd(held, 1n, 2n)
+  t.match(
+    posix.statFd(held),
+    { mode: constants.S_IFREG | 0o611, atimeNs: 1n, mtimeNs: 2n },
+    'by an O_PATH fd',
+  )
+  posix.close(held)
+  if (process.geteuid?.() !== 0) return
+  posix.chownAt(fd, b('f'), 12345, 4_294_967_294)
+  t.match(posix.statAt(fd, b('f')), { uid: 12345, gid: 4_294_967_294 })
+  posix.chownFd(fd, 5, 6)
+  t.match(posix.statFd(fd), { uid: 5, gid: 6 })
+  posix.symlinkAt(b('nowhere'), fd, b('s'))
+  posix.chownAt(fd, b('s'), 7, 8)
+  t.match(posix.statAt(fd, b('s')), { uid: 7, gid: 8 })
+})
+
+t.test('extended attributes, of directories and descriptors too', async (t) => {
+  const { fd } = await directory(t)
+  make(fd, b('f'))
+  t.same(posix.xattrsAt(fd, b('f')), [])
+  const value = Buffer.from([0, 255, 10, 0])
+  posix.setXattrAt(fd, b('f'), b('user.one'), value)
+  posix.setXattrAt(fd, b('f'), b('user.empty'), Buffer.alloc(0))
+  const hex = posix.xattrsAt(fd, b('f')).map(([key, v]) => `${key.toString()}=${v.toString('hex')}`)
+  t.same(hex.sort(), ['user.empty=', 'user.one=00ff0a00'])
+  posix.removeXattrAt(fd, b('f'), b('user.one'))
+  t.same(posix.xattrsAt(fd, b('f')), [[b('user.empty'), Buffer.alloc(0)]])
+  posix.setXattrFd(fd, b('user.dir'), value)
+  t.same(posix.xattrsFd(fd), [[b('user.dir'), value]])
+  posix.removeXattrFd(fd, b('user.dir'))
+  t.same(posix.xattrsFd(fd), [])
+  t.throws(() => posix.removeXattrFd(fd, b('user.dir')), { code: 'ENODATA' })
+})
+
+t.test('holes', async (t) => {
+  const { fd } = await directory(t)
+  const file = posix.openAt(fd, b('sparse'), O_CREAT | O_RDWR)
+  writeSync(file, 'data', 1 << 20)
+  fdatasyncSync(file)
+  const data = posix.seekData(file, 0)
+  t.ok(data > 0 && data <= 1 << 20, 'data begins late')
+  t.equal(posix.seekHole(file, 1 << 20), (1 << 20) + 4, 'and lasts to the end')
+  t.equal(posix.seekData(file, (1 << 20) + 4), -1)
+  t.equal(posix.statFd(file).size, (1 << 20) + 4)
+  t.ok(posix.statFd(file).blocks * 512 < 1 << 20)
+  posix.close(file)
+})
+
+t.test('a directory of 20,000 entries comes in batches, twice at once', async (t) => {
+  const { fd } = await directory(t)
+  for (let i = 0; i < 20_000; i++) posix.mknodAt(fd, b(`entry ${i}`), constants.S_IFREG | 0o600)
+  const read = async (): Promise<number> => {
+    const seen = new Set<string>()
+    let batches = 0
+    for await (const batch of posix.readDirectoryBatches(fd)) {
+      batches++
+      for (const { name, stat } of batch) if (stat.ino > 0n) seen.add(name.toString())
+    }
+    t.ok(batches > 3, 'several batches')
+    return seen.size
+  }
+  t.same(await Promise.all([read(), read()]), [20_000, 20_000])
+  const [first] = await posix.readDirectory(fd)
+  t.same(first?.stat, posix.statAt(fd, first?.name ?? b('?')), 'the same as by statAt')
+})
+
+t.test('an abandoned listing closes its descriptor; an empty directory has no entries', async (t) => {
+  const { fd } = await directory(t)
+  const open = (): number => readdirSync('/proc/self/fd').length
+  for await (const batch of posix.readDirectoryBatches(fd)) t.fail(`nothing is there: ${batch.length}`)
+  make(fd, b('x'))
+  const before = open()
+  for await (const batch of posix.readDirectoryBatches(fd)) {
+    t.equal(batch.length, 1)
+    break
+  }
+  t.equal(open(), before)
+})
+
+t.test('a file is not listed as a directory', async (t) => {
+  const { path, fd } = await directory(t)
+  await writeFile(join(path, 'f'), '')
+  t.throws(() => posix.openDirectoryAt(fd, b('f')), { code: 'ENOTDIR' })
+  const file = posix.openAt(fd, b('f'), O_RDONLY)
+  await t.rejects(posix.readDirectory(file), { code: 'ENOTDIR' })
+  posix.close(file)
+  await posix.syncFileSystem(fd)
+  t.throws(() => posix.close(file), { code: 'EBADF' })
+})
+
+t.test('a lock has one holder', async (t) => {
+  const { path } = await directory(t)
+  const one = openSync(join(path, 'lock'), 'w')
+  const two = openSync(join(path, 'lock'), 'w')
+  t.equal(posix.flockExclusive(one), true)
+  t.equal(posix.flockExclusive(two), false)
+  closeSync(one)
+  t.equal(posix.flockExclusive(two), true)
+  closeSync(two)
+})
+
+t.test('who is at the other end of a socket', async (t) => {
+  const { path } = await directory(t)
+  const server = createServer()
+  t.teardown(() => server.close())
+  await new Promise<void>((resolve) => server.listen(join(path, 's'), resolve))
+  const client = connect(join(path, 's'))
+  const accepted = await new Promise<{ _handle: { fd: number } }>((resolve) =>
+    server.once('connection', (socket) => resolve(socket as unknown as { _handle: { fd: number } })),
+  )
+  const peer = posix.peerCredentials(accepted._handle.fd)
+  t.same(peer, { pid: process.pid, uid: process.geteuid?.(), gid: process.getegid?.() })
+  client.destroy()
+})
