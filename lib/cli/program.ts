@@ -1,0 +1,133 @@
+/** Every command with its arguments and options. What a command does stands in its own file, loaded when it runs. */
+import { readFileSync } from 'node:fs'
+import { Command, Option } from 'commander'
+import { Context, type GlobalOptions } from './context.js'
+
+export function version(): string {
+  const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')
+  return (JSON.parse(text) as { version: string }).version
+}
+
+/** Runs `run` with the context, the arguments of the command, and its options. */
+function action(
+  command: Command,
+  run: (context: Context, args: string[], options: never) => Promise<void>,
+): void {
+  command.action(async () => {
+    const context = new Context(command.optsWithGlobals<GlobalOptions>())
+    await run(context, command.processedArgs as string[], command.opts() as never)
+  })
+}
+
+export function buildProgram(): Command {
+  const program = new Command('kith')
+  program
+    .description("A mounted directory that backs itself up onto other people's machines.")
+    .version(version(), '--version', 'print the version')
+    .helpOption('--help', 'show help')
+    .option('--home DIR', 'where kith keeps its own things (default: KITH_HOME, else ~/.kith)')
+    .option(
+      '--bootstrap HOST:PORT,...',
+      'nodes of a private DHT to start from; kept in the home; `public` ends that',
+    )
+    .option('--json', 'print facts as JSON')
+    .showHelpAfterError(false)
+  protecting(program)
+  readingBack(program)
+  partnering(program)
+  running(program)
+  return program
+}
+
+function protecting(program: Command): void {
+  const init = program
+    .command('init')
+    .description("make this node's identity and keys; shows the recovery phrase, once")
+    .option('--phrase-out FILE', 'write the phrase to a new file (0600) instead of showing it')
+    .option('--name NAME', 'what partners call this node (default: the host name)')
+  action(init, async (...given) => (await import('./init.js')).run(...given))
+
+  const mount = program.command('mount').description('protect a directory').argument('<DIR>')
+  action(mount, async (context, args) => (await import('./mount.js')).run(context, args))
+
+  const unmount = program
+    .command('unmount')
+    .description('stop protecting a directory; its files and its backups stay')
+    .argument('<DIR>')
+    .option('--decommission', 'also have every partner release what it holds')
+    .option('--yes', 'do not ask')
+  action(unmount, async (...given) => (await import('./unmount.js')).run(...given))
+
+  const snapshot = program.command('snapshot').description('take a snapshot now').argument('[DIR]')
+  action(snapshot, async (context, args) => (await import('./snapshot.js')).run(context, args))
+
+  const snapshots = program.command('snapshots').description('list the snapshots').argument('[DIR]')
+  action(snapshots, async (context, args) => (await import('./snapshots.js')).run(context, args))
+
+  const status = program
+    .command('status')
+    .description('mount, last snapshot, bytes waiting, partners')
+    .argument('[DIR]')
+  action(status, async (context, args) => (await import('./status.js')).run(context, args))
+
+  const sync = program
+    .command('sync')
+    .description('wait until every partner holds the newest snapshot')
+    .argument('[DIR]')
+    .option('--timeout SECONDS', 'give up after so long')
+  action(sync, async (...given) => (await import('./sync.js')).run(...given))
+}
+
+function overwrite(): Option {
+  return new Option('--overwrite MODE', 'what to do with files that are there already')
+    .choices(['never', 'if-changed', 'always'])
+    .default('never')
+}
+
+function readingBack(program: Command): void {
+  const restore = program
+    .command('restore')
+    .description('copy a snapshot, or a path in it, to another place')
+    .argument('<SNAPSHOT[:PATH]>')
+    .requiredOption('--to TARGET', 'where to; must not exist or be empty, unless --overwrite says otherwise')
+    .option('--dir DIR', 'of which protected directory, when there are several')
+    .addOption(overwrite())
+  action(restore, async (...given) => (await import('./restore.js')).run(...given))
+
+  const recover = program
+    .command('recover')
+    .description('get everything back on a new machine, from nothing but the phrase')
+    .requiredOption('--phrase-file FILE', 'file with the phrase; - reads standard input')
+    .requiredOption('--to DIR', 'where to put the files')
+    .addOption(overwrite())
+  action(recover, async (...given) => (await import('./recover.js')).run(...given))
+}
+
+function partnering(program: Command): void {
+  const circle = program.command('circle').description('circles: groups of partners')
+  const create = circle.command('create').description('form a circle').argument('<NAME>')
+  action(create, async (context, args) => (await import('./circle.js')).run(context, args))
+
+  const invite = program
+    .command('invite')
+    .description('a code to pass to a friend, who joins your circle with it')
+    .option('--circle NAME', 'which circle, when there are several')
+  action(invite, async (...given) => (await import('./invite.js')).run(...given))
+
+  const join = program.command('join').description('join a circle').argument('<CODE>')
+  action(join, async (context, args) => (await import('./join.js')).run(context, args))
+
+  const partners = program.command('partners').description('who, since when, holding what for whom')
+  action(partners, async (context) => (await import('./partners.js')).run(context))
+
+  const audit = program
+    .command('audit')
+    .description('have partners prove now that they hold what they claim')
+    .option('--full', 'every block instead of a sample')
+  action(audit, async (...given) => (await import('./audit.js')).run(...given))
+}
+
+function running(program: Command): void {
+  const stop = program.command('stop').description('end the daemon; mounted directories stay mounted')
+  action(stop, async (context) => (await import('./stop.js')).run(context))
+}

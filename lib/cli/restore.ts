@@ -1,0 +1,27 @@
+/** `kith restore SNAPSHOT[:PATH] --to TARGET` */
+import { resolve } from 'node:path'
+import type { OverwriteMode } from '../daemon/api.js'
+import { optionalDir, type Context } from './context.js'
+import { plural, size } from './output.js'
+
+export async function run(
+  context: Context,
+  [what = '']: string[],
+  options: { to: string; dir?: string; overwrite: OverwriteMode },
+) {
+  const colon = what.indexOf(':')
+  const snapshot = colon < 0 ? what : what.slice(0, colon)
+  const path = colon < 0 ? {} : { path: what.slice(colon + 1) }
+  const { to, overwrite } = options
+  const result = await context.call('restore', {
+    ...optionalDir(options.dir),
+    ...path,
+    snapshot,
+    to: resolve(to),
+    overwrite,
+  })
+  context.print(result, () => {
+    const skipped = result.skipped > 0 ? `; ${plural(result.skipped, 'file')} left as they were` : ''
+    return `${result.to}: ${plural(result.files, 'file')}, ${size(result.bytes)} from ${result.snapshot}${skipped}`
+  })
+}

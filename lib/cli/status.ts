@@ -1,0 +1,65 @@
+/** `kith status [DIR]` */
+import type { Status, VolumeStatus } from '../daemon/api.js'
+import { optionalDir, type Context } from './context.js'
+import { age, plural, printable, size, table } from './output.js'
+
+export async function run(context: Context, [dir]: (string | undefined)[]) {
+  const status = await context.call('status', optionalDir(dir))
+  context.print(status, () => text(status, context.clock.now()))
+}
+
+function text(status: Status, now: number): string {
+  const parts = status.volumes.map((volume) => volumeText(volume, now))
+  if (parts.length === 0) {
+    parts.push(
+      status.id === null
+        ? 'No identity yet; start by: kith init'
+        : 'Nothing protected yet; start by: kith mount DIR',
+    )
+  }
+  const { vault, network } = status
+  const circles = network.circles.length === 0 ? 'none' : network.circles.map(printable).join(', ')
+  parts.push(
+    [
+      `Circles:  ${circles}`,
+      `Network:  ${network.bootstrap.length === 0 ? 'public DHT' : `private DHT at ${network.bootstrap.join(', ')}`}${network.running ? '' : ' (not connected)'}`,
+      `For others: ${size(vault.bytesHeld)} of ${size(vault.bytesQuota)}, ${plural(vault.owners, 'owner')}`,
+    ].join('\n'),
+  )
+  if (status.problems.length > 0) parts.push(problems(status.problems))
+  return parts.join('\n\n')
+}
+
+function volumeText(volume: VolumeStatus, now: number): string {
+  const last = volume.lastSnapshot
+  const lines = [
+    `${printable(volume.dir)}`,
+    `  state:          ${volume.state}`,
+    `  last snapshot:  ${last ? `${last.name} (${age(last.time, now)}), ${plural(last.files, 'file')}, ${size(last.bytes)}` : 'none yet'}`,
+    `  waiting:        ${volume.bytesPending === 0 ? 'nothing' : size(volume.bytesPending)}`,
+  ]
+  if (volume.partners.length === 0)
+    lines.push('  partners:       none yet; form a circle and invite somebody, or join one')
+  else lines.push(indent(partnersTable(volume, now)))
+  if (volume.problems.length > 0) lines.push(indent(problems(volume.problems)))
+  return lines.join('\n')
+}
+
+function partnersTable(volume: VolumeStatus, now: number): string {
+  const rows = volume.partners.map((p) => [
+    p.name,
+    p.online ? 'on line' : 'off line',
+    size(p.bytesHeld),
+    age(p.lastProof, now),
+    p.faults.join('; '),
+  ])
+  return table(['PARTNER', '', 'HOLDS', 'PROVEN', ''], rows, [2])
+}
+
+function problems(list: string[]): string {
+  return list.map((problem) => `! ${printable(problem)}`).join('\n')
+}
+
+function indent(text: string): string {
+  return text.replace(/^/gm, '  ')
+}

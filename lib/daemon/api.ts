@@ -1,0 +1,276 @@
+/**
+ * The control interface: every method of the daemon with its parameters, its result and its progress notes, as zod
+ * schemas. JSON-RPC 2.0, one JSON text per line, over $KITH_HOME/kithd.sock. The keys of `snapshot`, `snapshots`,
+ * `invite` and `status` are relied on by others' scripts (man/kith.1 lists them): add keys, never rename one.
+ *
+ * The daemon parses parameters and its own results by these schemas. The command line imports the types only: loading
+ * zod would double its start time, and what comes out of the socket of its own user has been checked by the daemon.
+ *
+ * Units: times are ms since 1970 UTC, sizes are bytes, identities and block names are lower-case hex.
+ */
+import { z } from 'zod'
+
+/** A line on the control socket, in bytes without its newline. Both sides refuse longer ones. */
+export const maxLineBytes = 1024 * 1024
+
+const text = z.string().max(65_536)
+/** An absolute path without NUL. */
+const path = z
+  .string()
+  .min(1)
+  .max(16_384)
+  .refine((value) => value.startsWith('/') && !value.includes('\0'), 'must be an absolute path')
+const count = z.number().int().nonnegative()
+const time = z.number()
+const hex = z.string().regex(/^[0-9a-f]*$/)
+const dir = z.object({ dir: path.optional() }).strict()
+const nothing = z.object({}).strict()
+
+const bootstrapAddress = z
+  .string()
+  .max(300)
+  .regex(/^[^\s:]+:\d{1,5}$|^\[[0-9a-fA-F:.]+\]:\d{1,5}$/, 'must be HOST:PORT')
+  .refine((value) => Number(value.slice(value.lastIndexOf(':') + 1)) <= 65_535, 'port out of range')
+
+export const bootstrapList = z.array(bootstrapAddress).max(64)
+
+/** A snapshot as `snapshot` and `snapshots` print it. */
+export const snapshotInfo = z.object({
+  name: text,
+  id: text,
+  time,
+  files: count,
+  bytes: count,
+  /** sealed bytes that this snapshot added */
+  bytesNew: count,
+})
+
+/** What a partner holds of one volume. */
+export const partnerStatus = z.object({
+  id: hex,
+  name: text,
+  online: z.boolean(),
+  /** sealed bytes of ours that it has acknowledged as durable */
+  bytesHeld: count,
+  /** when it last proved to hold what it claims; null before the first proof */
+  lastProof: time.nullable(),
+  /** what is wrong with it, e.g. a failed proof; empty when all is well */
+  faults: z.array(text),
+})
+
+export const volumeStatus = z.object({
+  id: hex,
+  dir: text,
+  mounted: z.boolean(),
+  /** mounted: files are served; lost: kith-fuse died, mount again; unmounted */
+  state: z.enum(['mounted', 'lost', 'unmounted']),
+  lastSnapshot: snapshotInfo.nullable(),
+  /** sealed bytes that at least one partner still lacks */
+  bytesPending: count,
+  partners: z.array(partnerStatus),
+  /** what is wrong with the volume, each one line; empty when all is well */
+  problems: z.array(text),
+})
+
+export const statusResult = z.object({
+  version: text,
+  pid: count,
+  home: text,
+  /** this node's identity; null before `init` */
+  id: hex.nullable(),
+  name: text,
+  network: z.object({
+    running: z.boolean(),
+    /** the public DHT when empty */
+    bootstrap: z.array(text),
+    /** circles joined */
+    circles: z.array(text),
+  }),
+  vault: z.object({ bytesHeld: count, bytesQuota: count, owners: count }),
+  volumes: z.array(volumeStatus),
+  /** what is wrong with the daemon or its home, each one line */
+  problems: z.array(text),
+})
+
+export const partnerInfo = z.object({
+  id: hex,
+  name: text,
+  circles: z.array(text),
+  online: z.boolean(),
+  /** when this partner was first met */
+  since: time,
+  lastSeen: time.nullable(),
+  /** sealed bytes of ours that it holds */
+  bytesHeld: count,
+  /** sealed bytes of its own that we hold */
+  bytesHeldForIt: count,
+  lastProof: time.nullable(),
+  faults: z.array(text),
+})
+
+const auditResult = z.object({
+  partners: z.array(
+    z.object({
+      id: hex,
+      name: text,
+      online: z.boolean(),
+      /** blocks asked for, and how many of them were proven */
+      asked: count,
+      proven: count,
+      faults: z.array(text),
+    }),
+  ),
+})
+
+export const overwriteModes = ['never', 'if-changed', 'always'] as const
+
+const restoreResult = z.object({
+  snapshot: text,
+  to: text,
+  files: count,
+  bytes: count,
+  /** left alone because they were there already and the same, under if-changed */
+  skipped: count,
+})
+
+/** A progress note of a long job. Totals are 0 while unknown. */
+export const progressNote = z.object({
+  /** what is being done, in words */
+  stage: text,
+  done: count,
+  total: count,
+  unit: z.enum(['bytes', 'files', 'partners']),
+})
+
+const method = <P extends z.ZodType, R extends z.ZodType>(params: P, result: R) => ({ params, result })
+
+/** Every method. A method that takes long sends `progress` notes and ends early when its client goes away. */
+export const methods = {
+  /** Is anybody there, and who? Answered even before `init`. */
+  hello: method(nothing, z.object({ version: text, pid: count, home: text, id: hex.nullable() })),
+
+  /** Makes identity and volume keys. The phrase is in the answer and nowhere else. */
+  init: method(
+    z.object({ name: z.string().min(1).max(64).optional() }).strict(),
+    z.object({ id: hex, name: text, phrase: text }),
+  ),
+
+  mount: method(
+    z.object({ dir: path }).strict(),
+    z.object({
+      dir: text,
+      volume: hex,
+      /** true when this home protected the directory before */
+      continued: z.boolean(),
+      /** true when a dead mount was cleared away first */
+      recovered: z.boolean(),
+    }),
+  ),
+
+  unmount: method(
+    z.object({ dir: path }).strict(),
+    z.object({
+      dir: text,
+      /** files that programs still held open */
+      stillOpen: z.array(text),
+    }),
+  ),
+
+  /** What `decommission` of the directory would take away. */
+  decommissionPlan: method(
+    z.object({ dir: path }).strict(),
+    z.object({
+      dir: text,
+      snapshots: count,
+      /** sealed bytes kept here */
+      bytesHere: count,
+      partners: z.array(partnerStatus),
+    }),
+  ),
+
+  /** Unmounts, and has every partner release what it holds of the volume. */
+  decommission: method(
+    z.object({ dir: path, timeoutMs: z.number().positive().max(86_400_000).optional() }).strict(),
+    z.object({
+      dir: text,
+      stillOpen: z.array(text),
+      released: z.array(z.object({ id: hex, name: text, bytes: count })),
+      /** partners off line now: the signed request waits for them */
+      waiting: z.array(z.object({ id: hex, name: text, bytes: count })),
+    }),
+  ),
+
+  snapshot: method(dir, snapshotInfo),
+  snapshots: method(dir, z.array(snapshotInfo)),
+  status: method(dir, statusResult),
+
+  /** Waits until every partner holds the newest snapshot (of every volume, without `dir`). */
+  sync: method(
+    z
+      .object({ dir: path.optional(), timeoutMs: z.number().positive().max(31_536_000_000).optional() })
+      .strict(),
+    z.object({
+      volumes: z.array(z.object({ dir: text, snapshot: text, partners: z.array(partnerStatus) })),
+    }),
+  ),
+
+  restore: method(
+    z
+      .object({
+        dir: path.optional(),
+        snapshot: z.string().min(1).max(256),
+        /** inside the snapshot, relative; the whole snapshot when absent */
+        path: text.optional(),
+        to: path,
+        overwrite: z.enum(overwriteModes),
+      })
+      .strict(),
+    restoreResult,
+  ),
+
+  recover: method(
+    z.object({ phrase: z.string().max(4096), to: path, overwrite: z.enum(overwriteModes) }).strict(),
+    z.object({
+      id: hex,
+      volumes: z.array(restoreResult),
+      /** what was wrong on the way, and got round; each one line */
+      faults: z.array(text),
+    }),
+  ),
+
+  circleCreate: method(
+    z.object({ name: z.string().min(1).max(64) }).strict(),
+    z.object({ name: text, id: hex }),
+  ),
+  invite: method(
+    z.object({ circle: z.string().min(1).max(64).optional() }).strict(),
+    z.object({ code: text, circle: text }),
+  ),
+  join: method(z.object({ code: z.string().min(1).max(4096) }).strict(), z.object({ circle: text, id: hex })),
+  partners: method(nothing, z.object({ partners: z.array(partnerInfo) })),
+  audit: method(z.object({ full: z.boolean() }).strict(), auditResult),
+
+  /** Changes settings that the daemon keeps in config.json. `bootstrap` takes effect when the daemon next starts. */
+  configure: method(
+    z.object({ bootstrap: bootstrapList.optional() }).strict(),
+    z.object({
+      /** true when a running network still uses the former value */
+      restartNeeded: z.boolean(),
+    }),
+  ),
+
+  /** Ends the daemon. Mounted directories stay mounted. */
+  stop: method(nothing, z.object({ pid: count })),
+} as const
+
+export type Methods = typeof methods
+export type MethodName = keyof Methods
+export type Params<M extends MethodName> = z.infer<Methods[M]['params']>
+export type Result<M extends MethodName> = z.infer<Methods[M]['result']>
+export type SnapshotRow = z.infer<typeof snapshotInfo>
+export type PartnerStatus = z.infer<typeof partnerStatus>
+export type PartnerInfo = z.infer<typeof partnerInfo>
+export type VolumeStatus = z.infer<typeof volumeStatus>
+export type Status = z.infer<typeof statusResult>
+export type ProgressNote = z.infer<typeof progressNote>
+export type OverwriteMode = (typeof overwriteModes)[number]
