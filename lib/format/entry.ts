@@ -1,0 +1,342 @@
+/**
+ * Entries: what a directory node says of one name. Layout:
+ *
+ *     [0]       type: 1 file, 2 directory, 3 symlink, 4 fifo, 5 socket, 6 character device, 7 block device
+ *     [1]       flags: bit 0 busy (the file was being written through every try to read it at rest)
+ *     [2..4)    mode, the 07777 bits
+ *     [4..8)    uid
+ *     [8..12)   gid
+ *     [12..20)  mtime, ns since 1970, i64
+ *     [20..28)  ctime, ns since 1970, i64 (what a scan compares after kith was away; never restored)
+ *     [28..36)  inode number, u64
+ *     [36..40)  link count, u32
+ *     [40..48)  size in bytes
+ *     [48..50)  length of the name; [50..52) number of xattrs
+ *     [52..)    name; then each xattr: name length u8, value length u32, name, value; then by type:
+ *       file       [0] 1 inline: the bytes (size tells how many; at most 512)
+ *                  [0] 2 extents: count u8 (at most 8), extents
+ *                  [0] 3 list: node reference of a file list (size tells how many bytes it spans)
+ *       directory  node reference, then below it: names that are no directories u64, their bytes u64, busy files u64
+ *       symlink    length u16, target
+ *       devices    device number u64
+ *     node reference   name 32, sealed length u32
+ *     chunk reference  name 32, key 32, plain length u32, sealed length u32
+ *     extent           [0] 1 chunk: chunk reference; [0] 2 hole: length u64, zeros that no block holds
+ *
+ * One value has one encoding: the decoder refuses unsorted or repeated xattrs, unused bits, empty extents, neighbouring
+ * holes, and sizes that do not add up, so that equal directories are equal nodes. Names and targets are bytes.
+ */
+import { assert, KithError } from '../base/errors.js'
+import type { Reader, Writer } from './bytes.js'
+import { hashBytes } from './hash.js'
+import { maxPlainBytes, maxSealedBytes, minSealedBytes, type ChunkRef, type NodeRef } from './seal.js'
+
+export const maxNameBytes = 255
+export const maxTargetBytes = 4095
+export const maxInlineBytes = 512
+export const maxDirectExtents = 8
+export const maxXattrNameBytes = 255
+export const maxXattrValueBytes = 65_536
+export const maxXattrs = 4096
+/** An entry must fit a node with room to spare; only the sum of xattrs can come near. */
+export const maxEntryBytes = 768 * 1024
+
+export type Extent = { kind: 'chunk'; chunk: ChunkRef } | { kind: 'hole'; bytes: number }
+
+export type FileContent =
+  { kind: 'inline'; bytes: Buffer } | { kind: 'extents'; extents: Extent[] } | { kind: 'list'; node: NodeRef }
+
+/** Sums over everything below a directory. A name of a hard-linked file counts each time. */
+export interface Totals {
+  files: number
+  bytes: number
+  busy: number
+}
+
+export type Xattr = [name: Buffer, value: Buffer]
+
+export interface Attributes {
+  /** bytes of one path component; empty in the root entry of a snapshot, and only there */
+  name: Buffer
+  /** permission bits, 07777 */
+  mode: number
+  uid: number
+  gid: number
+  mtimeNs: bigint
+  ctimeNs: bigint
+  ino: bigint
+  nlink: number
+  size: number
+  /** sorted bytewise by name */
+  xattrs: Xattr[]
+  busy: boolean
+}
+
+export interface FileEntry extends Attributes {
+  type: 'file'
+  content: FileContent
+}
+export interface DirectoryEntry extends Attributes {
+  type: 'directory'
+  node: NodeRef
+  totals: Totals
+}
+export interface SymlinkEntry extends Attributes {
+  type: 'symlink'
+  target: Buffer
+}
+export interface PipeEntry extends Attributes {
+  type: 'fifo' | 'socket'
+}
+export interface DeviceEntry extends Attributes {
+  type: 'character' | 'block'
+  rdev: bigint
+}
+export type Entry = FileEntry | DirectoryEntry | SymlinkEntry | PipeEntry | DeviceEntry
+export type EntryType = Entry['type']
+
+const types: EntryType[] = ['file', 'directory', 'symlink', 'fifo', 'socket', 'character', 'block']
+const busyFlag = 1
+const inlineContent = 1
+const extentContent = 2
+const listContent = 3
+const chunkExtent = 1
+const holeExtent = 2
+
+/** What an entry adds to the totals of its directory. */
+export function totalsOf(entry: Entry): Totals {
+  if (entry.type === 'directory') return entry.totals
+  return { files: 1, bytes: entry.size, busy: entry.busy ? 1 : 0 }
+}
+
+export function extentBytes(extent: Extent): number {
+  return extent.kind === 'chunk' ? extent.chunk.plainBytes : extent.bytes
+}
+
+/** The length that writeEntry will give. */
+export function entryBytes(entry: Entry): number {
+  let bytes = 52 + entry.name.length
+  for (const [name, value] of entry.xattrs) bytes += 5 + name.length + value.length
+  if (entry.type === 'file') return bytes + contentBytes(entry.content)
+  if (entry.type === 'directory') return bytes + hashBytes + 4 + 24
+  if (entry.type === 'symlink') return bytes + 2 + entry.target.length
+  return entry.type === 'character' || entry.type === 'block' ? bytes + 8 : bytes
+}
+
+function contentBytes(content: FileContent): number {
+  if (content.kind === 'inline') return 1 + content.bytes.length
+  if (content.kind === 'list') return 1 + hashBytes + 4
+  return content.extents.reduce((sum, extent) => sum + (extent.kind === 'chunk' ? 73 : 9), 2)
+}
+
+/**
+ * Appends an entry. Throws KithError `unsupported` when the file is outside the format's bounds (the one case that a
+ * real directory can reach: xattrs of more than 768 KiB together).
+ */
+export function writeEntry(out: Writer, entry: Entry): void {
+  const size = entryBytes(entry)
+  if (size > maxEntryBytes || entry.xattrs.length > maxXattrs)
+    throw new KithError('unsupported', 'the extended attributes of one file exceed 768 KiB; remove some')
+  assert(entry.name.length <= maxNameBytes, 'names have at most 255 bytes')
+  const start = out.length
+  out.u8(types.indexOf(entry.type) + 1)
+  out.u8(entry.busy ? busyFlag : 0)
+  out.u16(entry.mode & 0o7777)
+  out.u32(entry.uid).u32(entry.gid)
+  out.i64(entry.mtimeNs).i64(entry.ctimeNs).u64(entry.ino)
+  out.u32(entry.nlink).number(entry.size)
+  out.u16(entry.name.length).u16(entry.xattrs.length).raw(entry.name)
+  for (const [name, value] of entry.xattrs) out.u8(name.length).u32(value.length).raw(name).raw(value)
+  if (entry.type === 'file') writeContent(out, entry.content)
+  else if (entry.type === 'directory') writeDirectory(out, entry)
+  else if (entry.type === 'symlink') out.u16(entry.target.length).raw(entry.target)
+  else if (entry.type === 'character' || entry.type === 'block') out.u64(entry.rdev)
+  assert(out.length - start === size, 'an entry has the length that was computed')
+}
+
+function writeDirectory(out: Writer, entry: DirectoryEntry): void {
+  writeNodeRef(out, entry.node)
+  out.number(entry.totals.files).number(entry.totals.bytes).number(entry.totals.busy)
+}
+
+function writeContent(out: Writer, content: FileContent): void {
+  if (content.kind === 'inline') {
+    out.u8(inlineContent).raw(content.bytes)
+  } else if (content.kind === 'list') {
+    writeNodeRef(out.u8(listContent), content.node)
+  } else {
+    out.u8(extentContent).u8(content.extents.length)
+    for (const extent of content.extents) writeExtent(out, extent)
+  }
+}
+
+export function writeExtent(out: Writer, extent: Extent): void {
+  if (extent.kind === 'hole') {
+    out.u8(holeExtent).number(extent.bytes)
+    return
+  }
+  const { name, key, plainBytes, sealedBytes } = extent.chunk
+  assert(name.length === hashBytes && key.length === hashBytes, 'names and keys have 32 bytes')
+  out.u8(chunkExtent).raw(name).raw(key).u32(plainBytes).u32(sealedBytes)
+}
+
+export function writeNodeRef(out: Writer, ref: NodeRef): void {
+  assert(ref.name.length === hashBytes, 'names have 32 bytes')
+  out.raw(ref.name).u32(ref.sealedBytes)
+}
+
+/** Reads one entry; `root` for the entry of a snapshot's root, a directory without a name. */
+export function readEntry(from: Reader, root = false): Entry {
+  const start = from.at
+  const type = types[from.u8() - 1]
+  if (type === undefined) throw from.damaged('an entry has an unknown type')
+  const flags = from.u8()
+  const mode = from.u16()
+  if ((flags & ~busyFlag) !== 0 || mode > 0o7777) throw from.damaged('an entry has unknown flags')
+  const uid = from.u32()
+  const gid = from.u32()
+  const mtimeNs = from.i64()
+  const ctimeNs = from.i64()
+  const ino = from.u64()
+  const nlink = from.u32()
+  const size = from.number()
+  const nameLength = from.u16()
+  const xattrCount = from.u16()
+  if (nameLength > maxNameBytes || xattrCount > maxXattrs) throw from.damaged('an entry exceeds its bounds')
+  const name = from.slice(nameLength)
+  if (root ? nameLength !== 0 || type !== 'directory' : !isName(name))
+    throw from.damaged('an entry has a bad name')
+  const xattrs = readXattrs(from, xattrCount)
+  const busy = (flags & busyFlag) !== 0
+  const entry = readRest(from, type, {
+    name,
+    mode,
+    uid,
+    gid,
+    mtimeNs,
+    ctimeNs,
+    ino,
+    nlink,
+    size,
+    xattrs,
+    busy,
+  })
+  if (from.at - start > maxEntryBytes) throw from.damaged('an entry exceeds its bounds')
+  return entry
+}
+
+function readRest(from: Reader, type: EntryType, attributes: Attributes): Entry {
+  switch (type) {
+    case 'file':
+      return { ...attributes, type, content: readContent(from, attributes.size) }
+    case 'directory': {
+      const node = readNodeRef(from)
+      return {
+        ...attributes,
+        type,
+        node,
+        totals: { files: from.number(), bytes: from.number(), busy: from.number() },
+      }
+    }
+    case 'symlink': {
+      const length = from.u16()
+      if (length > maxTargetBytes) throw from.damaged('a link target is too long')
+      const target = from.slice(length)
+      if (target.includes(0)) throw from.damaged('a link target holds a NUL')
+      return { ...attributes, type, target }
+    }
+    case 'character':
+    case 'block':
+      return { ...attributes, type, rdev: from.u64() }
+    default:
+      return { ...attributes, type }
+  }
+}
+
+/** A component of a path: 1 to 255 bytes, no slash, no NUL, neither `.` nor `..`. */
+export function isName(name: Buffer): boolean {
+  if (name.length === 0 || name.length > maxNameBytes) return false
+  if (name.includes(0) || name.includes(0x2f)) return false
+  return !(name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e)))
+}
+
+function readXattrs(from: Reader, count: number): Xattr[] {
+  const xattrs: Xattr[] = []
+  let last: Buffer | undefined
+  for (let i = 0; i < count; i++) {
+    const nameLength = from.u8()
+    const valueLength = from.u32()
+    if (nameLength === 0 || valueLength > maxXattrValueBytes)
+      throw from.damaged('an xattr exceeds its bounds')
+    const name = from.slice(nameLength)
+    if (name.includes(0)) throw from.damaged('the name of an xattr holds a NUL')
+    if (last && Buffer.compare(last, name) >= 0) throw from.damaged('xattrs are out of order')
+    last = name
+    xattrs.push([name, from.slice(valueLength)])
+  }
+  return xattrs
+}
+
+function readContent(from: Reader, size: number): FileContent {
+  switch (from.u8()) {
+    case inlineContent:
+      if (size > maxInlineBytes) throw from.damaged('inline content is too long')
+      return { kind: 'inline', bytes: from.slice(size) }
+    case extentContent: {
+      const count = from.u8()
+      if (count === 0 || count > maxDirectExtents) throw from.damaged('an entry has a bad number of extents')
+      const extents = readExtents(from, count)
+      if (spanOf(extents) !== size) throw from.damaged('the extents of a file do not add up to its size')
+      return { kind: 'extents', extents }
+    }
+    case listContent:
+      return { kind: 'list', node: readNodeRef(from) }
+    default:
+      throw from.damaged('a file has an unknown kind of content')
+  }
+}
+
+/** Sum of the extents' lengths; may exceed exact numbers only where a decoder then refuses it. */
+export function spanOf(extents: readonly Extent[]): number {
+  return extents.reduce((sum, extent) => sum + extentBytes(extent), 0)
+}
+
+export function readExtents(from: Reader, count: number): Extent[] {
+  const extents: Extent[] = []
+  for (let i = 0; i < count; i++) {
+    const extent = readExtent(from)
+    if (extent.kind === 'hole' && extents.at(-1)?.kind === 'hole')
+      throw from.damaged('two holes are neighbours')
+    extents.push(extent)
+  }
+  return extents
+}
+
+function readExtent(from: Reader): Extent {
+  const kind = from.u8()
+  if (kind === holeExtent) {
+    const bytes = from.number()
+    if (bytes === 0) throw from.damaged('an extent is empty')
+    return { kind: 'hole', bytes }
+  }
+  if (kind !== chunkExtent) throw from.damaged('an extent has an unknown kind')
+  const chunk = {
+    name: from.slice(hashBytes),
+    key: from.slice(hashBytes),
+    plainBytes: from.u32(),
+    sealedBytes: from.u32(),
+  }
+  if (chunk.plainBytes === 0 || chunk.plainBytes > maxPlainBytes || !isSealedLength(chunk.sealedBytes))
+    throw from.damaged('a chunk has an impossible length')
+  return { kind: 'chunk', chunk }
+}
+
+export function readNodeRef(from: Reader): NodeRef {
+  const ref = { name: from.slice(hashBytes), sealedBytes: from.u32() }
+  if (!isSealedLength(ref.sealedBytes)) throw from.damaged('a node has an impossible length')
+  return ref
+}
+
+function isSealedLength(length: number): boolean {
+  return length > minSealedBytes && length <= maxSealedBytes
+}

@@ -1,0 +1,161 @@
+/**
+ * The list of a volume's snapshots: nodes of kind 3 (node.ts has the first 8 bytes), sealed like all nodes. The head
+ * names its root. Ascending by instant, then ordinal. Items:
+ *
+ *     leaf    record:
+ *       [0..16)   id, random
+ *       [16..24)  time, ms since 1970
+ *       [24..26)  ordinal: 1, or n for the nth snapshot taken within the same second
+ *       [26..34)  bytes that this snapshot added to the store, sealed
+ *       [34..)    root entry (entry.ts): a directory without a name; it holds files, bytes and busy files below
+ *     index   node reference 36, records below u64, and of the last record below: time u64, ordinal u16
+ *
+ * The key by which list nodes end (node.ts) is a record's instant and ordinal, 10 bytes as stored here, in leaf and
+ * index. A new snapshot re-writes the last leaf and the indexes above it.
+ *
+ * A snapshot's exact name is its instant to the second in UTC, `2024-06-01T09-30-00Z`, with `-2`, `-3`, ... for further
+ * ones of that second: unique, and sorted by time.
+ */
+import { assert } from '../base/errors.js'
+import { Writer, type Reader } from './bytes.js'
+import { entryBytes, readEntry, readNodeRef, writeEntry, writeNodeRef, type DirectoryEntry } from './entry.js'
+import { cutItems, finishNode, openNodeReader, startNode } from './node.js'
+import type { NodeRef } from './seal.js'
+
+export const snapshotIdBytes = 16
+export const maxOrdinal = 65_535
+/** 9999-12-31T23:59:59.999Z, the last instant whose name has four digits for the year. */
+export const maxTime = 253_402_300_799_999
+
+export interface SnapshotRecord {
+  id: Buffer
+  /** ms since 1970 */
+  time: number
+  /** 1 for the first snapshot within its second */
+  ordinal: number
+  bytesNew: number
+  /** the snapshot's root directory; its totals are the snapshot's */
+  root: DirectoryEntry
+}
+
+export interface SnapshotChild {
+  node: NodeRef
+  records: number
+  lastTime: number
+  lastOrdinal: number
+}
+
+export type SnapshotNode =
+  | { kind: 'snapshots'; level: 0; records: SnapshotRecord[] }
+  | { kind: 'snapshots'; level: number; children: SnapshotChild[] }
+
+/** The exact name: `2024-06-01T09-30-00Z`, or with `-ordinal` from the second of a second on. */
+export function snapshotName(time: number, ordinal: number): string {
+  assert(
+    time >= 0 && time <= maxTime && ordinal >= 1 && ordinal <= maxOrdinal,
+    'snapshots have nameable times',
+  )
+  const instant = `${new Date(time).toISOString().slice(0, 19).replaceAll(':', '-')}Z`
+  return ordinal === 1 ? instant : `${instant}-${ordinal}`
+}
+
+/** The second (ms since 1970) and ordinal that an exact name means; undefined when it is no exact name. */
+export function parseSnapshotName(name: string): { second: number; ordinal: number } | undefined {
+  const match = /^(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-(\d\d)Z(?:-([1-9]\d{0,4}))?$/.exec(name)
+  if (!match) return undefined
+  const second = Date.parse(`${match[1]}T${match[2]}:${match[3]}:${match[4]}Z`)
+  const ordinal = match[5] === undefined ? 1 : Number(match[5])
+  if (Number.isNaN(second) || second < 0 || ordinal > maxOrdinal) return undefined
+  return snapshotName(second, ordinal) === name ? { second, ordinal } : undefined
+}
+
+/** Order of snapshots: by second, then ordinal. Times within one second do not count: the ordinal does. */
+export function compareSnapshots(
+  a: { time: number; ordinal: number },
+  b: { time: number; ordinal: number },
+): number {
+  return Math.floor(a.time / 1000) - Math.floor(b.time / 1000) || a.ordinal - b.ordinal
+}
+
+function recordKey(time: number, ordinal: number): Buffer {
+  return new Writer(10).number(time).u16(ordinal).finish()
+}
+
+export function cutRecords(records: Iterable<SnapshotRecord>): SnapshotRecord[][] {
+  return cutItems(
+    records,
+    0,
+    (record) => 34 + entryBytes(record.root),
+    (record) => recordKey(record.time, record.ordinal),
+  )
+}
+
+/** @param level of the index nodes to be made, 1 or more */
+export function cutSnapshotChildren(children: Iterable<SnapshotChild>, level: number): SnapshotChild[][] {
+  return cutItems(
+    children,
+    level,
+    () => 54,
+    (child) => recordKey(child.lastTime, child.lastOrdinal),
+  )
+}
+
+export function encodeSnapshotNode(node: SnapshotNode): Buffer {
+  if ('records' in node) {
+    const out = startNode('snapshots', 0, node.records.length)
+    for (const record of node.records) {
+      assert(record.id.length === snapshotIdBytes, 'snapshot ids have 16 bytes')
+      out.raw(record.id).number(record.time).u16(record.ordinal).number(record.bytesNew)
+      writeEntry(out, record.root)
+    }
+    return finishNode(out)
+  }
+  const out = startNode('snapshots', node.level, node.children.length)
+  for (const child of node.children) {
+    writeNodeRef(out, child.node)
+    out.number(child.records).number(child.lastTime).u16(child.lastOrdinal)
+  }
+  return finishNode(out)
+}
+
+/** Strict: throws KithError `damaged` unless records ascend and every field is in bounds. */
+export function decodeSnapshotNode(bytes: Buffer): SnapshotNode {
+  const { from, level, items } = openNodeReader(bytes, 'snapshots')
+  let last: { time: number; ordinal: number } | undefined
+  const ascend = (time: number, ordinal: number): void => {
+    if (time > maxTime || ordinal < 1) throw from.damaged('a snapshot has an impossible time')
+    if (last && compareSnapshots(last, { time, ordinal }) >= 0)
+      throw from.damaged('snapshots are out of order')
+    last = { time, ordinal }
+  }
+  if (level === 0) {
+    const records: SnapshotRecord[] = []
+    for (let i = 0; i < items; i++) {
+      const record = readRecord(from)
+      ascend(record.time, record.ordinal)
+      records.push(record)
+    }
+    from.end()
+    return { kind: 'snapshots', level: 0, records }
+  }
+  const children: SnapshotChild[] = []
+  for (let i = 0; i < items; i++) {
+    const node = readNodeRef(from)
+    const child = { node, records: from.number(), lastTime: from.number(), lastOrdinal: from.u16() }
+    if (child.records === 0) throw from.damaged('an index item is empty')
+    ascend(child.lastTime, child.lastOrdinal)
+    children.push(child)
+  }
+  from.end()
+  return { kind: 'snapshots', level, children }
+}
+
+function readRecord(from: Reader): SnapshotRecord {
+  const id = from.slice(snapshotIdBytes)
+  const time = from.number()
+  const ordinal = from.u16()
+  const bytesNew = from.number()
+  const root = readEntry(from, true)
+  if (root.type !== 'directory') throw from.damaged('the root of a snapshot is no directory')
+  return { id, time, ordinal, bytesNew, root }
+}
