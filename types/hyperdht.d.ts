@@ -23,7 +23,12 @@ declare module 'hyperdht' {
     readonly rawStream: { readonly remoteHost: string; readonly remotePort: number } | null
     /** Resolves when the session stands (true) or cannot (false). */
     readonly opened: Promise<boolean>
+    /** bytes of the frames that came in and decrypted, empty ones included */
+    readonly rawBytesRead: number
+    readonly destroying: boolean
     setTimeout(ms: number): void
+    /** Sends an empty frame, which the other side does not see but counts. */
+    sendKeepAlive(): void
     setKeepAlive(ms: number): void
     userData: unknown
   }
