@@ -10,7 +10,7 @@
  */
 import { z } from 'zod'
 
-/** A line on the control socket, in bytes without its newline. Both sides refuse longer ones. */
+/** A line on the control socket, in bytes without its newline. Longer requests are refused; replies may be longer. */
 export const maxLineBytes = 1024 * 1024
 
 const text = z.string().max(65_536)

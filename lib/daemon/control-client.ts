@@ -12,6 +12,7 @@ import { chmodSync, closeSync, mkdirSync, openSync, statSync } from 'node:fs'
 import { connect as connectSocket, type Socket } from 'node:net'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { exitCodes, KithError, type ErrorCode } from '../base/errors.js'
 import type { MethodName, Params, ProgressNote, Result } from './api.js'
@@ -19,6 +20,8 @@ import { socketPath } from './socket-path.js'
 
 /** As in api.ts, which is not loaded here. */
 const maxLineBytes = 1024 * 1024
+/** Replies come from our own daemon; a long list of snapshots is long. */
+const maxReplyBytes = 64 * 1024 * 1024
 const startBoundMs = 60_000
 
 export interface CallOptions {
@@ -77,14 +80,18 @@ export class ControlClient {
 
   /** The daemon of `home`, started when none runs. `bootstrap` goes to a daemon started here. */
   static async connectOrStart(home: string, bootstrap?: string[]): Promise<ControlClient> {
-    const running = await ControlClient.connect(home)
-    if (running) return running
-    const failure = await startDaemon(home, bootstrap)
-    const client = await ControlClient.connect(home)
-    if (client) return client
-    throw (
-      failure ?? new KithError('noDaemon', `the daemon of ${home} ended at once; its log is kithd.log there`)
-    )
+    for (let attempt = 1; ; attempt++) {
+      const running = await ControlClient.connect(home)
+      if (running) return running
+      const failure = await startDaemon(home, bootstrap)
+      const client = await ControlClient.connect(home)
+      if (client) return client
+      // `busy`: one that is just starting or ending has the lock.
+      if (failure?.code !== 'busy' || attempt >= 100) {
+        throw failure ?? new KithError('noDaemon', `the daemon of ${home} ended at once; see kithd.log there`)
+      }
+      await delay(100)
+    }
   }
 
   call<M extends MethodName>(method: M, params: Params<M>, options: CallOptions = {}): Promise<Result<M>> {
@@ -123,7 +130,7 @@ export class ControlClient {
     }
     this.#rest.push(data.subarray(from))
     this.#restBytes += data.length - from
-    if (this.#restBytes > maxLineBytes) this.#end('the daemon sent a line that is too long')
+    if (this.#restBytes > maxReplyBytes) this.#end('the daemon sent a line that is too long')
   }
 
   #message(line: string): void {

@@ -1,0 +1,88 @@
+/**
+ * config.json: the settings of a home. Written by the daemon, may be edited by hand while no daemon runs; an unknown
+ * key or a bad value is refused with its name, so that a slip of the pen does not go unnoticed.
+ */
+import { readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { z } from 'zod'
+import { KithError } from '../base/errors.js'
+import { errnoCode } from '../base/posix.js'
+import { bootstrapList } from './api.js'
+import { writeDurably, type Home } from './home.js'
+
+const hours = z.number().positive().max(8760)
+
+const schema = z
+  .object({
+    /** what partners call this node */
+    name: z.string().min(1).max(64).optional(),
+    /** HOST:PORT of nodes of a private DHT; empty: the public one */
+    bootstrap: bootstrapList.default([]),
+    /** bytes of others' blocks that this node holds at most */
+    vaultQuotaBytes: z
+      .number()
+      .int()
+      .positive()
+      .default(100 * 2 ** 30),
+    /** a snapshot at least this often, when something changed */
+    snapshotHours: hours.default(1),
+    /** each partner is audited at least this often */
+    auditHours: hours.default(24),
+    /** the whole vault is read and checked at least this often */
+    scrubHours: hours.default(168),
+  })
+  .strict()
+
+export type Settings = z.infer<typeof schema>
+
+export class Config {
+  #home: Home
+  #settings: Settings
+
+  private constructor(home: Home, settings: Settings) {
+    this.#home = home
+    this.#settings = settings
+  }
+
+  /** Throws `usage` naming the key that is wrong. */
+  static open(home: Home): Config {
+    const file = home.file('config.json')
+    let text
+    try {
+      text = readFileSync(file, 'utf8')
+    } catch (error) {
+      if (errnoCode(error) !== 'ENOENT') throw error
+      return new Config(home, schema.parse({}))
+    }
+    return new Config(home, parse(text, file))
+  }
+
+  get settings(): Readonly<Settings> {
+    return this.#settings
+  }
+
+  get name(): string {
+    return this.#settings.name ?? hostname().slice(0, 64)
+  }
+
+  set(change: Partial<Settings>): void {
+    const settings = schema.parse({ ...this.#settings, ...change })
+    writeDurably(this.#home.file('config.json'), Buffer.from(`${JSON.stringify(settings, null, 2)}\n`))
+    this.#settings = settings
+  }
+}
+
+function parse(text: string, file: string): Settings {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (error) {
+    const why = error instanceof Error ? error.message : ''
+    throw new KithError('usage', `${file} is no JSON (${why}); correct it or remove it`)
+  }
+  const result = schema.safeParse(value)
+  if (result.success) return result.data
+  const issue = result.error.issues[0]
+  const at = issue && issue.path.length > 0 ? `${issue.path.join('.')}: ` : ''
+  throw new KithError('usage', `${file}: ${at}${issue?.message ?? 'bad settings'}; correct it or remove it`)
+}
