@@ -1,0 +1,236 @@
+/**
+ * One LMDB environment: ordered tables, atomic transactions that are durable when they resolve. The only importer of
+ * lmdb.
+ *
+ * Transactions run synchronously, one at a time, and are synced to disk before they resolve. lmdb's asynchronous ones
+ * would spare the event loop a few milliseconds, but report a full disk by rejections nobody holds; the synchronous
+ * ones throw at the commit, leave the last state untouched, and work again when there is room. The map starts small and
+ * grows with the data (lmdb-js remaps it), so no size is reserved ahead.
+ *
+ * Keys compare bytewise. Numbers as keys are stored as 8 bytes big endian (the one exception to little endian in kith),
+ * since that is what makes their order the numeric one.
+ */
+import { mkdirSync, statfsSync } from 'node:fs'
+import { open, type Database as LmdbDatabase, type RootDatabase } from 'lmdb'
+import { assert, KithError } from '../base/errors.js'
+
+/** How a type is stored as a key or a value. */
+export interface Encoding<T> {
+  encode(value: T): Buffer
+  decode(bytes: Buffer): T
+}
+
+export const encodings = {
+  bytes: { encode: (value: Buffer) => value, decode: (bytes: Buffer) => bytes },
+  text: {
+    encode: (value: string) => Buffer.from(value, 'utf8'),
+    decode: (bytes: Buffer) => bytes.toString('utf8'),
+  },
+  /** Integers from 0 to 2^53 - 1, ordered. */
+  number: {
+    encode: (value: number) => {
+      const bytes = Buffer.allocUnsafe(8)
+      bytes.writeBigUInt64BE(BigInt(value))
+      return bytes
+    },
+    decode: (bytes: Buffer) => Number(bytes.readBigUInt64BE(0)),
+  },
+  /** Unsigned 64 bit, ordered: inode numbers. */
+  bigint: {
+    encode: (value: bigint) => {
+      const bytes = Buffer.allocUnsafe(8)
+      bytes.writeBigUInt64BE(value)
+      return bytes
+    },
+    decode: (bytes: Buffer) => bytes.readBigUInt64BE(0),
+  },
+}
+
+/** Bounds of a walk over a table, in key order; `start` is included, `end` is not. */
+export interface Range<K> {
+  start?: K
+  end?: K
+  reverse?: boolean
+  limit?: number
+}
+
+/** LMDB's own bound on keys with pages of 4 KiB. */
+const maxKeyBytes = 1978
+
+export class Table<K, V> {
+  constructor(
+    private readonly lmdb: LmdbDatabase<Buffer, Buffer>,
+    private readonly keys: Encoding<K>,
+    private readonly values: Encoding<V>,
+    private readonly writing: () => boolean,
+  ) {}
+
+  get(key: K): V | undefined {
+    const bytes = this.lmdb.get(this.keys.encode(key))
+    return bytes === undefined ? undefined : this.values.decode(bytes)
+  }
+
+  has(key: K): boolean {
+    return this.lmdb.doesExist(this.keys.encode(key))
+  }
+
+  /** Inside a transaction only. */
+  put(key: K, value: V): void {
+    assert(this.writing(), 'writes go through a transaction')
+    const bytes = this.keys.encode(key)
+    assert(bytes.length > 0 && bytes.length <= maxKeyBytes, 'keys have 1 to 1978 bytes')
+    this.lmdb.putSync(bytes, this.values.encode(value))
+  }
+
+  /** Inside a transaction only; a key that is not there is no error. */
+  remove(key: K): void {
+    assert(this.writing(), 'writes go through a transaction')
+    this.lmdb.removeSync(this.keys.encode(key))
+  }
+
+  /** Inside a transaction only. */
+  clear(): void {
+    assert(this.writing(), 'writes go through a transaction')
+    this.lmdb.clearSync()
+  }
+
+  /** Entries in key order. Read it to its end within one turn of the event loop. */
+  *range(range: Range<K> = {}): Generator<{ key: K; value: V }> {
+    for (const { key, value } of this.lmdb.getRange(this.options(range))) {
+      yield { key: this.keys.decode(key), value: this.values.decode(value) }
+    }
+  }
+
+  *keysOf(range: Range<K> = {}): Generator<K> {
+    for (const key of this.lmdb.getKeys(this.options(range))) yield this.keys.decode(key)
+  }
+
+  count(): number {
+    const stats: { entryCount?: number } = this.lmdb.getStats()
+    return stats.entryCount ?? 0
+  }
+
+  private options(range: Range<K>) {
+    const start = range.start === undefined ? undefined : this.keys.encode(range.start)
+    const end = range.end === undefined ? undefined : this.keys.encode(range.end)
+    return {
+      ...(start && { start }),
+      ...(end && { end }),
+      ...(range.reverse && { reverse: true }),
+      ...(range.limit !== undefined && { limit: range.limit }),
+    }
+  }
+}
+
+export interface DatabaseOptions {
+  /** How many tables may be opened, 64 unless told. */
+  maxTables?: number
+}
+
+export class Database {
+  private running = false
+  private closed = false
+
+  private constructor(
+    private readonly dir: string,
+    private readonly root: RootDatabase<Buffer, Buffer>,
+  ) {}
+
+  /** Opens or makes the environment in `dir` (data.mdb, lock.mdb). One opener at a time. */
+  static open(dir: string, options: DatabaseOptions = {}): Database {
+    try {
+      mkdirSync(dir, { recursive: true, mode: 0o700 })
+      const root = open<Buffer, Buffer>({
+        path: dir,
+        noSubdir: false,
+        maxDbs: options.maxTables ?? 64,
+        overlappingSync: false,
+        encoding: 'binary',
+        keyEncoding: 'binary',
+      })
+      return new Database(dir, root)
+    } catch (error) {
+      throw explained(error, dir)
+    }
+  }
+
+  table<K, V>(name: string, keys: Encoding<K>, values: Encoding<V>): Table<K, V> {
+    try {
+      const lmdb = this.root.openDB<Buffer, Buffer>({ name, encoding: 'binary', keyEncoding: 'binary' })
+      return new Table(lmdb, keys, values, () => this.running)
+    } catch (error) {
+      throw explained(error, this.dir)
+    }
+  }
+
+  /**
+   * Runs `work` as one transaction: all of its writes, or (when it throws) none. Durable when the promise resolves.
+   * @throws KithError noSpace when the disk is full; the database stays as it was and usable.
+   */
+  async transaction<T>(work: () => T): Promise<T> {
+    assert(!this.closed, 'the database is open')
+    assert(!this.running, 'transactions do not nest')
+    this.running = true
+    let failure: { error: unknown } | undefined
+    try {
+      return this.root.transactionSync(() => {
+        try {
+          return work()
+        } catch (error) {
+          failure = { error }
+          throw error
+        }
+      })
+    } catch (error) {
+      // What `work` itself threw is its own matter; the rest comes from lmdb.
+      if (failure && failure.error === error && !isLmdbError(error)) throw error
+      throw explained(error, this.dir)
+    } finally {
+      this.running = false
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.closed) return
+    this.closed = true
+    await this.root.close()
+  }
+}
+
+/** lmdb-js gives errno or MDB codes as numbers. */
+function isLmdbError(error: unknown): error is Error & { code: number } {
+  return error instanceof Error && 'code' in error && typeof error.code === 'number'
+}
+
+const MDB_MAP_FULL = -30792
+const ENOSPC = 28
+const EIO = 5
+/** Below this a failed write is taken for a full disk: lmdb reports a short write as an I/O error. */
+const nearlyFullBytes = 1024 * 1024
+
+function explained(error: unknown, dir: string): KithError {
+  if (error instanceof KithError) return error
+  const code = isLmdbError(error) ? error.code : 0
+  const message = error instanceof Error ? error.message : String(error)
+  if (code === MDB_MAP_FULL || code === ENOSPC || (code === EIO && nearlyFull(dir))) {
+    return new KithError('noSpace', `no space left for the index in ${dir}: make room on this disk`, {
+      cause: error,
+    })
+  }
+  const errno = error instanceof Error && 'code' in error ? error.code : undefined
+  if (errno === 'ENOSPC' || errno === 'EDQUOT') {
+    return new KithError('noSpace', `no space left for the index in ${dir}: make room on this disk`, {
+      cause: error,
+    })
+  }
+  return new KithError('internal', `the index in ${dir} failed: ${message}`, { cause: error })
+}
+
+function nearlyFull(dir: string): boolean {
+  try {
+    const { bavail, bsize } = statfsSync(dir)
+    return bavail * bsize < nearlyFullBytes
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,174 @@
+/**
+ * Append-only segment files of at most 64 MiB, which hold sealed blocks one after the other. Which record lies where is
+ * the index's matter (block-store.ts); a record still carries its name and length, so that a segment can be read and
+ * checked by itself.
+ *
+ * A record, little endian:
+ *
+ *     [0..4)    magic 0x4b4c424b ("KBLK")
+ *     [4..36)   name, the hash of the sealed bytes
+ *     [36..40)  length of the sealed bytes, u32, 1 to 1 MiB + 64
+ *     [40..)    sealed bytes
+ *
+ * Files are named by their number: `00000001.seg`. A number is never used again while its file or index row exists.
+ */
+import { mkdirSync, readdirSync, statSync } from 'node:fs'
+import { open, rm, type FileHandle } from 'node:fs/promises'
+import { join } from 'node:path'
+import { assert, KithError } from '../base/errors.js'
+
+export const segmentBytes = 64 * 1024 * 1024
+export const nameBytes = 32
+/** A sealed block of 1 MiB of plaintext that did not compress, with its header, nonce and tag. */
+export const maxBlockBytes = 1024 * 1024 + 64
+export const headerBytes = 40
+const magic = 0x4b4c424b
+
+export interface RecordHeader {
+  name: Buffer
+  /** Of the sealed bytes, without the header. */
+  bytes: number
+}
+
+export function encodeHeader(name: Buffer, bytes: number): Buffer {
+  assert(name.length === nameBytes, 'block names have 32 bytes')
+  assert(bytes > 0 && bytes <= maxBlockBytes, 'blocks have 1 byte to 1 MiB + 64')
+  const header = Buffer.allocUnsafe(headerBytes)
+  header.writeUInt32LE(magic, 0)
+  name.copy(header, 4)
+  header.writeUInt32LE(bytes, 36)
+  return header
+}
+
+/** The header, or undefined where none is. */
+export function decodeHeader(header: Buffer): RecordHeader | undefined {
+  if (header.length < headerBytes || header.readUInt32LE(0) !== magic) return undefined
+  const bytes = header.readUInt32LE(36)
+  if (bytes === 0 || bytes > maxBlockBytes) return undefined
+  return { name: header.subarray(4, 36), bytes }
+}
+
+/** How many files are kept open; a large store has thousands. */
+const maxOpen = 32
+
+export class Segments {
+  /** In order of use, the least recent first. */
+  private readonly handles = new Map<number, Promise<FileHandle>>()
+  private readonly dir: string
+
+  constructor(dir: string) {
+    this.dir = dir
+    mkdirSync(dir, { recursive: true, mode: 0o700 })
+  }
+
+  /** Number and length of every file there is. */
+  list(): { id: number; length: number }[] {
+    return readdirSync(this.dir)
+      .map((name) => ({ name, match: /^(\d{8,10})\.seg$/.exec(name) }))
+      .filter(({ match }) => match !== null)
+      .map(({ name, match }) => ({ id: Number(match?.[1]), length: statSync(join(this.dir, name)).size }))
+  }
+
+  /** Writes all of `bytes` at `offset`. What a failed write left behind is overwritten by the next at this offset. */
+  async write(id: number, offset: number, bytes: Buffer): Promise<void> {
+    try {
+      const handle = await this.handle(id)
+      for (let done = 0; done < bytes.length;) {
+        const { bytesWritten } = await handle.write(bytes, done, bytes.length - done, offset + done)
+        done += bytesWritten
+      }
+    } catch (error) {
+      throw writeError(error, this.dir)
+    }
+  }
+
+  /** What was written is on the disk when this resolves, and so is the file's name. */
+  async sync(id: number): Promise<void> {
+    const handle = await this.handle(id)
+    await handle.datasync()
+    const folder = await open(this.dir, 'r')
+    try {
+      await folder.sync()
+    } finally {
+      await folder.close()
+    }
+  }
+
+  /** Up to `length` bytes at `offset`: fewer where the file ends. */
+  async read(id: number, offset: number, length: number): Promise<Buffer> {
+    const handle = await this.handle(id, false)
+    const bytes = Buffer.allocUnsafe(length)
+    let done = 0
+    while (done < length) {
+      const { bytesRead } = await handle.read(bytes, done, length - done, offset + done)
+      if (bytesRead === 0) break
+      done += bytesRead
+    }
+    return bytes.subarray(0, done)
+  }
+
+  async truncate(id: number, length: number): Promise<void> {
+    const handle = await this.handle(id)
+    await handle.truncate(length)
+    await handle.datasync()
+  }
+
+  async remove(id: number): Promise<void> {
+    await this.forget(id)
+    await rm(this.path(id), { force: true })
+  }
+
+  async close(): Promise<void> {
+    for (const id of [...this.handles.keys()]) await this.forget(id)
+  }
+
+  private path(id: number): string {
+    return join(this.dir, `${String(id).padStart(8, '0')}.seg`)
+  }
+
+  /** The file, opened; made when it is to be written and not there. */
+  private handle(id: number, create = true): Promise<FileHandle> {
+    const known = this.handles.get(id)
+    this.handles.delete(id)
+    const handle = known ?? this.open(id, create)
+    this.handles.set(id, handle)
+    for (const oldest of this.handles.keys()) {
+      if (this.handles.size <= maxOpen) break
+      void this.forget(oldest)
+    }
+    return handle
+  }
+
+  private async open(id: number, create: boolean): Promise<FileHandle> {
+    try {
+      return await open(this.path(id), 'r+')
+    } catch (error) {
+      if (create && error instanceof Error && 'code' in error && error.code === 'ENOENT') {
+        try {
+          return await open(this.path(id), 'wx+', 0o600)
+        } catch (createError) {
+          this.handles.delete(id)
+          throw createError
+        }
+      }
+      this.handles.delete(id)
+      throw error
+    }
+  }
+
+  /** Closes the file, after the operations running on it. */
+  private async forget(id: number): Promise<void> {
+    const handle = this.handles.get(id)
+    this.handles.delete(id)
+    if (handle) await handle.then((file) => file.close()).catch(() => undefined)
+  }
+}
+
+function writeError(error: unknown, dir: string): KithError {
+  const code = error instanceof Error && 'code' in error ? error.code : ''
+  const cause = { cause: error }
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return new KithError('noSpace', `no space left for blocks in ${dir}: make room on this disk`, cause)
+  }
+  return new KithError('internal', `writing blocks in ${dir} failed: ${String(error)}`, cause)
+}
