@@ -49,7 +49,7 @@ class ChangeLog {
   // Where the newest record of an inode and group of kinds lies, so that it can take in more.
   struct Newest {
     uint64_t ino, parent, index;
-    uint32_t group;
+    uint32_t group, separate;  // separate: ranges of this inode in the log that could not be joined
   };
   struct Change {
     uint64_t ino, parent, offset, length;
