@@ -57,6 +57,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "fd.h"
 #include "frames.h"
 
 namespace {
@@ -76,23 +77,6 @@ constexpr auto sweepTime = 100ms;
 constexpr auto flushTime = 1s;
 
 enum Type : uint16_t { hello = 1, sync = 2, stop = 3, status = 4, invalidate = 5, answer = 6, wake = 7, replaced = 8 };
-
-class Fd {
- public:
-  explicit Fd(int fd = -1) : fd_(fd) {}
-  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Fd& operator=(Fd&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Fd() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 std::vector<uint8_t> frame(uint16_t type, uint64_t id, const std::vector<uint8_t>& payload) {
   FrameWriter out;

@@ -35,6 +35,5 @@ class Snapshots {
 
  private:
   class Tree;
-  class Call;
   std::shared_ptr<Tree> tree_;  // shared with the answers still to come
 };
