@@ -1,0 +1,21 @@
+#!/bin/sh
+# Builds dist/native/kith-fuse; with --sanitize, dist/native/kith-fuse-sanitized with the address and
+# undefined-behaviour sanitizers.
+set -eu
+cd "$(dirname "$0")"
+out=../../dist/native
+name=kith-fuse
+flags='-O2'
+if [ "${1:-}" = --sanitize ]; then
+  name=kith-fuse-sanitized
+  flags='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer'
+fi
+objects=$out/$name.objects
+mkdir -p "$objects"
+flags="$flags -std=c++20 -Wall -Wextra -Werror -fno-rtti -pthread -D_FILE_OFFSET_BITS=64"
+
+ls ./*.cc | xargs -P "$(nproc)" -I{} sh -c \
+  "g++ $flags -c {} -o '$objects'/\$(basename {} .cc).o || exit 255"
+g++ $flags "$objects"/*.o -o "$out/$name.new"
+mv "$out/$name.new" "$out/$name"
+rm -r "$objects"

@@ -1,0 +1,111 @@
+// A worker runs as root with all its capabilities, or as the plain user it was started by, who is then the only caller.
+// As root, to create a file:
+//   umask (the thread has its own, by unshare) -> supplementary group -> fsgid -> fsuid -> capabilities
+// The kernel drops the file-system capabilities of a thread whose fsuid leaves 0, and gives them back on return. Of
+// those, all but CAP_FSETID are raised again in between: the mount's own permission checks have been made, with the
+// caller's ACLs and groups, which are not known here; but a set-group-id bit must not survive for a caller outside the
+// group. For that one rule the kernel sends the caller's supplementary group that owns the parent (protocol 7.38).
+// The raw system calls are needed, as glibc's setgroups changes every thread.
+#include "caller.h"
+
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/fsuid.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace caller {
+
+namespace {
+
+struct Capabilities {
+  __user_cap_data_struct words[2];
+};
+
+bool switching = false;  // set before threads start
+
+thread_local Capabilities full;  // what the thread started with
+thread_local bool setIdKept = true;
+
+bool capabilities(long call, Capabilities& value) {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  return syscall(call, &header, value.words) == 0;
+}
+
+void without(unsigned capability) {
+  Capabilities value = full;
+  value.words[capability / 32].effective &= ~(1u << capability % 32);
+  capabilities(SYS_capset, value);
+}
+
+void setGroups(size_t count, const uint32_t* groups) { syscall(SYS_setgroups, count, groups); }
+
+// The group in the extension of type extGroups, if there is one. Layout: {u32 size, u32 type}, then for this type
+// {u32 count, u32 groups[count]}; sizes are multiples of 8 and include the header.
+const uint32_t* supplementaryGroup(Request& request) {
+  const size_t extensions = size_t{request.header().total_extlen} * 8;
+  if (extensions == 0 || request.left() < extensions) return nullptr;
+  request.bytes(request.left() - extensions);
+  while (request.left() >= 2 * sizeof(uint32_t)) {
+    const auto* head = reinterpret_cast<const uint32_t*>(request.body());
+    const size_t size = head[0];
+    if (size < 8 || !request.bytes(size)) return nullptr;
+    if (head[1] == wire::extGroups && size >= 16 && head[2] >= 1) return &head[3];
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+bool canSwitch() {
+  Capabilities now{};
+  if (!capabilities(SYS_capget, now)) return false;
+  const unsigned wanted = 1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FSETID;
+  switching = geteuid() == 0 && (now.words[0].effective & wanted) == wanted;
+  return switching;
+}
+
+bool enterThread(int procFds) {
+  if (unshare(CLONE_FS) != 0 || fchdir(procFds) != 0) return false;
+  umask(0);
+  if (!switching) return true;
+  setGroups(0, nullptr);
+  return capabilities(SYS_capget, full);
+}
+
+void keepSetId(bool keep) {
+  if (!switching || keep == setIdKept) return;
+  if (keep)
+    capabilities(SYS_capset, full);
+  else
+    without(CAP_FSETID);
+  setIdKept = keep;
+}
+
+Creating::Creating(Request& request, uint32_t mask) {
+  umask(mask & 0777);
+  const uint32_t uid = request.header().uid, gid = request.header().gid;
+  keepSetId(true);
+  if (!switching || (uid == 0 && gid == 0)) return;
+  switched_ = true;
+  if (const uint32_t* group = supplementaryGroup(request)) setGroups(1, group);
+  setfsgid(gid);
+  setfsuid(uid);
+  if (uid != 0) without(CAP_FSETID);
+}
+
+Creating::~Creating() {
+  umask(0);
+  if (!switched_) return;
+  setfsuid(0);
+  setfsgid(0);
+  setGroups(0, nullptr);
+  capabilities(SYS_capset, full);
+}
+
+ProcName::ProcName(int fd) { snprintf(text_, sizeof(text_), "%d", fd); }
+
+}  // namespace caller

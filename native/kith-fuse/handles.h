@@ -1,0 +1,52 @@
+// What the kernel holds open: files and directories. A handle's address is the `fh` the kernel sends back.
+#pragma once
+
+#include <mutex>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "fd.h"
+#include "inodes.h"
+
+struct FileHandle {
+  Fd fd;
+  InodePtr inode;
+  bool writes;  // opened for writing
+};
+
+// A directory being read. `buffer` holds entries as getdents64 gave them; requests on one handle may come at once.
+struct DirHandle {
+  Fd fd;  // none for a directory that is shown empty
+  InodePtr inode;
+  std::mutex mutex;  // guards what follows
+  std::vector<char> buffer;
+  size_t begin = 0, end = 0;  // the entries not yet given out
+  uint64_t position = 0;      // the directory offset of the entry at `begin`
+};
+
+// The open files, for the answer to: what is still open?
+class OpenFiles {
+ public:
+  void add(FileHandle* handle) {
+    std::lock_guard lock(mutex_);
+    handles_.insert(handle);
+  }
+  void remove(FileHandle* handle) {
+    std::lock_guard lock(mutex_);
+    handles_.erase(handle);
+  }
+  std::vector<InodePtr> inodes(size_t limit) {
+    std::lock_guard lock(mutex_);
+    std::vector<InodePtr> inodes;
+    for (const FileHandle* handle : handles_) {
+      if (inodes.size() == limit) break;
+      inodes.push_back(handle->inode);
+    }
+    return inodes;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::unordered_set<FileHandle*> handles_;
+};

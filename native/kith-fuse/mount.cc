@@ -1,0 +1,139 @@
+// As root by mount(2) onto the descriptor itself, so that no path is walked twice; else by fusermount3, which is
+// set-uid root, mounts for its caller and passes the device back over a socket named in _FUSE_COMMFD.
+#include "mount.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <vector>
+
+extern char** environ;
+
+namespace {
+
+constexpr const char* commonOptions = "default_permissions";
+
+// Exit status of fusermount3, or -1 with errno when it could not be run. `inherited` (or -1) stays open in it.
+int runHelper(std::vector<std::string> args, int inherited) {
+  std::vector<char*> argv{const_cast<char*>("fusermount3")};
+  for (std::string& arg : args) argv.push_back(arg.data());
+  argv.push_back(nullptr);
+  std::string variable = "_FUSE_COMMFD=" + std::to_string(inherited);
+  std::vector<char*> env;
+  for (char** at = environ; *at; at++) env.push_back(*at);
+  if (inherited >= 0) env.push_back(variable.data());
+  env.push_back(nullptr);
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  sigset_t none;
+  sigemptyset(&none);
+  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+  pid_t pid;
+  const int error = posix_spawnp(&pid, "fusermount3", nullptr, &attributes, argv.data(), env.data());
+  posix_spawnattr_destroy(&attributes);
+  if (error != 0) {
+    errno = error;
+    return -1;
+  }
+  int status = 0;
+  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+}
+
+Fd receiveFd(int socket) {
+  char byte;
+  iovec part{&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC) <= 0) return {};
+  const cmsghdr* head = CMSG_FIRSTHDR(&message);
+  if (!head || head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS) return {};
+  int fd;
+  memcpy(&fd, CMSG_DATA(head), sizeof(fd));
+  return Fd(fd);
+}
+
+uint64_t mountIdOf(const std::string& path) {
+  struct statx facts;
+  // Without asking the file system, which may be one whose server is gone.
+  if (statx(AT_FDCWD, path.c_str(), AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW, STATX_MNT_ID, &facts) != 0)
+    return 0;
+  return facts.stx_mnt_id;
+}
+
+}  // namespace
+
+bool Mount::start(int dir, const std::string& path, std::string& error) {
+  path_ = path;
+  byHelper_ = geteuid() != 0;
+  return byHelper_ ? startByHelper(error) : startAsRoot(dir, error);
+}
+
+bool Mount::startAsRoot(int dir, std::string& error) {
+  device_ = Fd(open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  if (!device_) {
+    error = std::string("cannot open /dev/fuse (") + strerror(errno) + "): load the fuse kernel module, or run on a host that has it";
+    return false;
+  }
+  char options[160];
+  snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=%u,group_id=%u,%s,allow_other", device_.get(), getuid(),
+           getgid(), commonOptions);
+  const std::string target = "/proc/self/fd/" + std::to_string(dir);
+  if (mount("kith", target.c_str(), "fuse.kith", MS_NOSUID | MS_NODEV, options) == 0) return true;
+  error = std::string("cannot mount over the directory: ") + strerror(errno);
+  return false;
+}
+
+bool Mount::startByHelper(std::string& error) {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) {
+    error = std::string("cannot make a socket: ") + strerror(errno);
+    return false;
+  }
+  Fd ours(pair[0]), theirs(pair[1]);
+  fcntl(ours.get(), F_SETFD, FD_CLOEXEC);
+  const std::string options = std::string(commonOptions) + ",nosuid,nodev,fsname=kith,subtype=kith";
+  const int status = runHelper({"-o", options, "--", path_}, theirs.get());
+  theirs.reset();
+  if (status < 0) {
+    error = std::string("cannot run fusermount3 (") + strerror(errno) + "): install the package fuse3";
+    return false;
+  }
+  if (status == 0) device_ = receiveFd(ours.get());
+  if (device_) return true;
+  error = "fusermount3 could not mount over the directory (its own message is in the log)";
+  return false;
+}
+
+void Mount::remember() { mountId_ = mountIdOf(path_); }
+
+int Mount::stop() {
+  if (mountIdOf(path_) != mountId_) return ENOENT;  // unmounted already, or something else lies over it
+  if (byHelper_) {
+    if (runHelper({"-u", "-q", "--", path_}, -1) == 0) return 0;
+    return runHelper({"-u", "-z", "-q", "--", path_}, -1) == 0 ? 0 : EBUSY;
+  }
+  if (umount2(path_.c_str(), UMOUNT_NOFOLLOW) == 0) return 0;
+  return umount2(path_.c_str(), UMOUNT_NOFOLLOW | MNT_DETACH) == 0 ? 0 : errno;
+}
+
+int Mount::syncPages() {
+  if (mountIdOf(path_) != mountId_) return 0;
+  // Opened for this moment only: a descriptor that stays would keep the mount busy.
+  Fd root(open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  return root && syncfs(root.get()) == 0 ? 0 : errno;
+}

@@ -1,0 +1,136 @@
+// The operations of the live tree, by request. A worker thread parses a request, performs it on the directory under the
+// mount, logs what changed, and replies: in this order, so that a write that returned is in the log.
+// Requests under `.snapshots` are handed on, and answered later.
+#pragma once
+
+#include <memory>
+
+#include "changes.h"
+#include "handles.h"
+#include "inodes.h"
+#include "request.h"
+#include "snapshots.h"
+
+// Which device descriptor each request that was handed on came from.
+class Awaited {
+ public:
+  void add(uint64_t unique, int device) {
+    std::lock_guard lock(mutex_);
+    devices_[unique] = device;
+  }
+  // -1 when the request is not known.
+  int take(uint64_t unique) {
+    std::lock_guard lock(mutex_);
+    auto node = devices_.extract(unique);
+    return node.empty() ? -1 : node.mapped();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::unordered_map<uint64_t, int> devices_;
+};
+
+class Server {
+ public:
+  // `snapshots` must be set by serveSnapshots() before the first request.
+  Server(std::unique_ptr<Inodes> inodes, ChangeLog& log);
+  void serveSnapshots(Snapshots& snapshots) { snapshots_ = &snapshots; }
+
+  // The first request: agrees on the protocol. 0, or an errno.
+  int init(Request& request);
+  // Every other request. Returns false when the kernel ends the mount.
+  bool dispatch(Request& request, int device);
+
+  // A reply to a request that was handed on.
+  void replyLater(uint64_t unique, int error, const void* data, size_t length);
+  std::vector<std::string> openFiles();
+
+ private:
+  using Operation = int (Server::*)(Request&);  // 0 when it replied, else the errno to reply with
+  static Operation operation(uint32_t opcode);
+
+  // server_names.cc
+  int lookup(Request&);
+  int forget(Request&);
+  int batchForget(Request&);
+  int mknod(Request&);
+  int mkdir(Request&);
+  int symlink(Request&);
+  int link(Request&);
+  int unlink(Request&);
+  int rmdir(Request&);
+  int rename(Request&);
+  int rename2(Request&);
+  int readlink(Request&);
+  int lookupSelf(Request&, const InodePtr& inode, const FdPtr& fd);
+  int lookupParent(Request&, const InodePtr& inode);
+  struct Doomed;
+  bool examine(int dirFd, const char* name, Doomed& doomed);
+  int remove(Request&, int flag);
+  int move(Request&, uint64_t newDir, unsigned flags);
+  int replyNew(Request&, const InodePtr& parent, int parentFd, const char* name);
+
+  // server_attributes.cc
+  int getattr(Request&);
+  int setattr(Request&);
+  int statx(Request&);
+  int statfs(Request&);
+  int change(const fuse_setattr_in& in, const InodePtr& inode, int fd);
+
+  // server_open.cc
+  int open(Request&);
+  int create(Request&);
+  int tmpfile(Request&);
+  int release(Request&);
+  fuse_open_out opened(const InodePtr& inode, Fd fd, uint32_t flags);
+  int replyCreated(Request&, const InodePtr& inode, const struct statx& facts, Fd fd, uint32_t flags);
+  void close(uint64_t fh);
+
+  // server_data.cc
+  int read(Request&);
+  int write(Request&);
+  int fsync(Request&);
+  int fallocate(Request&);
+  int lseek(Request&);
+  int copyFileRange(Request&);
+  int copyFileRange64(Request&);
+  int copy(Request&, uint64_t& copied);
+  int ioctl(Request&);
+
+  // server_directories.cc
+  int opendir(Request&);
+  int readdir(Request&);
+  int readdirplus(Request&);
+  int releasedir(Request&);
+  int fsyncdir(Request&);
+  int list(Request&, bool plus);
+  bool putEntry(const DirHandle& dir, const struct DirEntry& entry, char* reply, size_t room, size_t& used, bool plus);
+
+  // server_xattrs.cc
+  int setxattr(Request&);
+  int getxattr(Request&);
+  int listxattr(Request&);
+  int removexattr(Request&);
+
+  int unsupported(Request&);
+  int ignored(Request&);
+
+  // The inode a request is about, and a descriptor of it. 0 or an errno.
+  int node(uint64_t id, InodePtr& inode, FdPtr& fd);
+  // The same for a directory whose entries are meant.
+  int directory(uint64_t id, InodePtr& inode, FdPtr& fd);
+  bool isSnapshotsName(const InodePtr& dir, const char* name) const;
+  void fillEntry(fuse_entry_out& out, const InodePtr& inode, const struct statx& facts) const;
+
+  const std::unique_ptr<Inodes> inodes_;
+  ChangeLog& log_;
+  Snapshots* snapshots_ = nullptr;
+  Awaited awaited_;
+  OpenFiles open_;
+  bool extendedSetxattr_ = false;  // agreed at INIT
+};
+
+// How long the kernel may keep names and attributes: the mount is the only writer of the tree.
+constexpr uint64_t cacheSeconds = 24 * 3600;
+
+void fillAttr(fuse_attr& out, const struct statx& facts);

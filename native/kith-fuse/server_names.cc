@@ -1,0 +1,238 @@
+// Names: finding, making, linking, removing and renaming them.
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <limits.h>
+#include <linux/fs.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "caller.h"
+#include "server.h"
+
+int Server::lookup(Request& request) {
+  InodePtr dir;
+  FdPtr fd;
+  const char* name = request.string();
+  if (!name || !*name || strchr(name, '/')) return EINVAL;
+  fuse_entry_out out{};
+  struct statx facts;
+  // A file handle is being opened: "." asks whether the inode is still known, ".." for its parent.
+  const bool self = strcmp(name, ".") == 0;
+  if (self || strcmp(name, "..") == 0) {
+    if (const int error = node(request.header().nodeid, dir, fd)) return error;
+    return self ? lookupSelf(request, dir, fd) : lookupParent(request, dir);
+  }
+  if (const int error = directory(request.header().nodeid, dir, fd)) return error;
+  if (isSnapshotsName(dir, name)) {
+    snapshots_->fillRootEntry(out);
+    request.reply(out);
+    return 0;
+  }
+  if (!statChild(fd->get(), name, facts)) {
+    if (errno != ENOENT) return errno;
+    out.entry_valid = cacheSeconds;
+    request.reply(out);
+    return 0;
+  }
+  fillEntry(out, inodes_->remember(dir, name, facts), facts);
+  request.reply(out);
+  return 0;
+}
+
+int Server::lookupSelf(Request& request, const InodePtr& inode, const FdPtr& fd) {
+  struct statx facts;
+  if (!statSelf(fd->get(), facts)) return errno;
+  fuse_entry_out out;
+  fillEntry(out, inodes_->again(inode), facts);
+  request.reply(out);
+  return 0;
+}
+
+int Server::lookupParent(Request& request, const InodePtr& inode) {
+  InodePtr parent = inodes_->parent(inode);
+  if (!parent) return ESTALE;
+  FdPtr fd = inodes_->fd(parent);
+  return fd ? lookupSelf(request, parent, fd) : errno;
+}
+
+int Server::forget(Request& request) {
+  if (const auto* in = request.take<fuse_forget_in>()) inodes_->forget(request.header().nodeid, in->nlookup);
+  return 0;
+}
+
+int Server::batchForget(Request& request) {
+  const auto* in = request.take<fuse_batch_forget_in>();
+  for (uint32_t i = 0; in && i < in->count; i++) {
+    const auto* one = request.take<fuse_forget_one>();
+    if (!one) break;
+    if (Snapshots::owns(one->nodeid))
+      snapshots_->forget(one->nodeid, one->nlookup);
+    else
+      inodes_->forget(one->nodeid, one->nlookup);
+  }
+  return 0;
+}
+
+int Server::replyNew(Request& request, const InodePtr& parent, int parentFd, const char* name) {
+  struct statx facts;
+  if (!statChild(parentFd, name, facts)) return errno;
+  log_.names(parent->ino, facts.stx_ino);
+  fuse_entry_out out;
+  fillEntry(out, inodes_->remember(parent, name, facts), facts);
+  request.reply(out);
+  return 0;
+}
+
+int Server::mknod(Request& request) {
+  const auto* in = request.take<fuse_mknod_in>();
+  const char* name = request.name();
+  if (!in || !name) return EINVAL;
+  InodePtr dir;
+  FdPtr fd;
+  if (const int error = directory(request.header().nodeid, dir, fd)) return error;
+  if (isSnapshotsName(dir, name)) return EROFS;
+  const unsigned rdevMajor = in->rdev >> 8 & 0xfff, rdevMinor = (in->rdev & 0xff) | (in->rdev >> 12 & 0xfff00);
+  {
+    caller::Creating as(request, in->umask);
+    if (mknodat(fd->get(), name, in->mode, makedev(rdevMajor, rdevMinor)) != 0) return errno;
+  }
+  return replyNew(request, dir, fd->get(), name);
+}
+
+int Server::mkdir(Request& request) {
+  const auto* in = request.take<fuse_mkdir_in>();
+  const char* name = request.name();
+  if (!in || !name) return EINVAL;
+  InodePtr dir;
+  FdPtr fd;
+  if (const int error = directory(request.header().nodeid, dir, fd)) return error;
+  if (isSnapshotsName(dir, name)) return EROFS;
+  {
+    caller::Creating as(request, in->umask);
+    if (mkdirat(fd->get(), name, in->mode) != 0) return errno;
+  }
+  return replyNew(request, dir, fd->get(), name);
+}
+
+int Server::symlink(Request& request) {
+  const char* name = request.name();
+  const char* target = request.string();
+  if (!name || !target) return EINVAL;
+  InodePtr dir;
+  FdPtr fd;
+  if (const int error = directory(request.header().nodeid, dir, fd)) return error;
+  if (isSnapshotsName(dir, name)) return EROFS;
+  {
+    caller::Creating as(request, 0);
+    if (symlinkat(target, fd->get(), name) != 0) return errno;
+  }
+  return replyNew(request, dir, fd->get(), name);
+}
+
+int Server::link(Request& request) {
+  const auto* in = request.take<fuse_link_in>();
+  const char* name = request.name();
+  if (!in || !name) return EINVAL;
+  if (Snapshots::owns(in->oldnodeid)) return EXDEV;
+  InodePtr inode, dir;
+  FdPtr inodeFd, dirFd;
+  if (const int error = node(in->oldnodeid, inode, inodeFd)) return error;
+  if (const int error = directory(request.header().nodeid, dir, dirFd)) return error;
+  if (isSnapshotsName(dir, name)) return EROFS;
+  if (inode->foreign) return EXDEV;
+  // By way of /proc, as AT_EMPTY_PATH needs a privilege. It stops at the inode even when that is a symbolic link.
+  if (linkat(AT_FDCWD, caller::ProcName(inodeFd->get()).get(), dirFd->get(), name, AT_SYMLINK_FOLLOW) != 0) return errno;
+  log_.attributes(inode->ino);
+  return replyNew(request, dir, dirFd->get(), name);
+}
+
+int Server::unlink(Request& request) { return remove(request, 0); }
+
+int Server::rmdir(Request& request) { return remove(request, AT_REMOVEDIR); }
+
+// What a name leads to before it is taken away. `inode` is null when the kernel does not know it: then nothing is kept.
+struct Server::Doomed {
+  struct statx facts;
+  InodePtr inode;
+  FdPtr fd;
+  bool lastLink;
+};
+
+bool Server::examine(int dirFd, const char* name, Doomed& doomed) {
+  if (!statChild(dirFd, name, doomed.facts)) return false;
+  doomed.inode = inodes_->find(doomed.facts);
+  doomed.lastLink = doomed.facts.stx_nlink <= 1 || S_ISDIR(doomed.facts.stx_mode);
+  if (doomed.inode) doomed.fd = inodes_->fd(doomed.inode);
+  return true;
+}
+
+int Server::remove(Request& request, int flag) {
+  const char* name = request.name();
+  if (!name) return EINVAL;
+  InodePtr dir;
+  FdPtr fd;
+  if (const int error = directory(request.header().nodeid, dir, fd)) return error;
+  if (isSnapshotsName(dir, name)) return EROFS;
+  Doomed doomed;
+  if (!examine(fd->get(), name, doomed)) return errno;
+  if (unlinkat(fd->get(), name, flag) != 0) return errno;
+  if (doomed.inode) inodes_->nameGone(doomed.inode, dir, name, doomed.fd, doomed.lastLink);
+  log_.names(dir->ino, doomed.facts.stx_ino);
+  request.ok();
+  return 0;
+}
+
+int Server::rename(Request& request) {
+  const auto* in = request.take<fuse_rename_in>();
+  return in ? move(request, in->newdir, 0) : EINVAL;
+}
+
+int Server::rename2(Request& request) {
+  const auto* in = request.take<fuse_rename2_in>();
+  return in ? move(request, in->newdir, in->flags) : EINVAL;
+}
+
+int Server::move(Request& request, uint64_t newDirId, unsigned flags) {
+  const char* oldName = request.name();
+  const char* newName = request.name();
+  if (!oldName || !newName) return EINVAL;
+  if (Snapshots::owns(newDirId)) return EROFS;
+  InodePtr oldDir, newDir;
+  FdPtr oldFd, newFd;
+  if (const int error = directory(request.header().nodeid, oldDir, oldFd)) return error;
+  if (const int error = directory(newDirId, newDir, newFd)) return error;
+  if (isSnapshotsName(oldDir, oldName) || isSnapshotsName(newDir, newName)) return EROFS;
+  Doomed moved, replaced;
+  if (!examine(oldFd->get(), oldName, moved)) return errno;
+  const bool replaces = examine(newFd->get(), newName, replaced);
+  if (renameat2(oldFd->get(), oldName, newFd->get(), newName, flags) != 0) return errno;
+
+  const bool exchange = (flags & RENAME_EXCHANGE) != 0;
+  const bool same = replaces && moved.facts.stx_ino == replaced.facts.stx_ino;  // two links to one file: nothing happened
+  if (!same) {
+    if (replaces && replaced.inode && !exchange)
+      inodes_->nameGone(replaced.inode, newDir, newName, replaced.fd, replaced.lastLink);
+    if (moved.inode) inodes_->nameMoved(moved.inode, newDir, newName);
+    if (replaces && replaced.inode && exchange) inodes_->nameMoved(replaced.inode, oldDir, oldName);
+  }
+  log_.names(oldDir->ino, moved.facts.stx_ino);
+  log_.names(newDir->ino, moved.facts.stx_ino);
+  if (replaces) log_.names(newDir->ino, replaced.facts.stx_ino);
+  if (replaces && exchange) log_.names(oldDir->ino, replaced.facts.stx_ino);
+  if (flags & RENAME_WHITEOUT && statChild(oldFd->get(), oldName, replaced.facts))
+    log_.names(oldDir->ino, replaced.facts.stx_ino);
+  request.ok();
+  return 0;
+}
+
+int Server::readlink(Request& request) {
+  InodePtr inode;
+  FdPtr fd;
+  if (const int error = node(request.header().nodeid, inode, fd)) return error;
+  const ssize_t length = readlinkat(fd->get(), "", request.scratch, PATH_MAX);
+  if (length < 0) return errno;
+  request.reply(request.scratch, static_cast<size_t>(length));
+  return 0;
+}

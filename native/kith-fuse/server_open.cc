@@ -1,0 +1,117 @@
+// Opening, creating and closing files.
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "caller.h"
+#include "server.h"
+
+namespace {
+
+// What of the caller's flags holds for our descriptor. Not O_APPEND, as each WRITE names its offset; not O_DIRECT, as our
+// buffers are not the caller's, and the kernel keeps its cache coherent itself.
+constexpr int keptFlags = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME;
+
+bool forWriting(uint32_t flags) { return (flags & O_ACCMODE) != O_RDONLY; }
+
+}  // namespace
+
+int Server::open(Request& request) {
+  const auto* in = request.take<fuse_open_in>();
+  if (!in) return EINVAL;
+  InodePtr inode;
+  FdPtr path;
+  if (const int error = node(request.header().nodeid, inode, path)) return error;
+  if (inode->foreign) return EXDEV;
+  if (inode->type != S_IFREG) return inode->type == S_IFLNK ? ELOOP : EINVAL;
+  const int flags = (static_cast<int>(in->flags) & keptFlags) | O_CLOEXEC;
+  const caller::ProcName name(path->get());
+  caller::keepSetId(!(in->open_flags & FUSE_OPEN_KILL_SUIDGID));
+  Fd fd(openat(AT_FDCWD, name.get(), flags));
+  // A file with the append-only attribute opens for appending only.
+  if (!fd && errno == EPERM && in->flags & O_APPEND) fd = Fd(openat(AT_FDCWD, name.get(), flags | O_APPEND));
+  if (!fd) return errno;
+  if (in->flags & O_TRUNC) log_.truncate(inode->ino, 0);
+  const fuse_open_out out = opened(inode, std::move(fd), in->flags);
+  if (request.reply(out) != 0) close(out.fh);
+  return 0;
+}
+
+fuse_open_out Server::opened(const InodePtr& inode, Fd fd, uint32_t flags) {
+  auto* handle = new FileHandle{std::move(fd), inode, forWriting(flags)};
+  open_.add(handle);
+  if (handle->writes) log_.openedForWriting(inode->ino);
+  fuse_open_out out{};
+  out.fh = reinterpret_cast<uint64_t>(handle);
+  out.open_flags = wire::openKeepCache;
+  return out;
+}
+
+int Server::create(Request& request) {
+  const auto* in = request.take<fuse_create_in>();
+  const char* name = request.name();
+  if (!in || !name) return EINVAL;
+  InodePtr dir;
+  FdPtr dirFd;
+  if (const int error = directory(request.header().nodeid, dir, dirFd)) return error;
+  if (isSnapshotsName(dir, name)) return EROFS;
+  Fd fd;
+  {
+    caller::Creating as(request, in->umask);
+    const int flags = (static_cast<int>(in->flags) & (keptFlags | O_EXCL)) | O_CREAT | O_NOFOLLOW | O_CLOEXEC;
+    fd = Fd(openat(dirFd->get(), name, flags, in->mode & 07777));
+  }
+  struct statx facts;
+  if (!fd || !statSelf(fd.get(), facts)) return errno;
+  log_.names(dir->ino, facts.stx_ino);
+  if (in->flags & O_TRUNC) log_.truncate(facts.stx_ino, 0);
+  return replyCreated(request, inodes_->remember(dir, name, facts), facts, std::move(fd), in->flags);
+}
+
+int Server::tmpfile(Request& request) {
+  const auto* in = request.take<fuse_create_in>();
+  if (!in || !request.string()) return EINVAL;
+  InodePtr dir;
+  FdPtr dirFd;
+  if (const int error = directory(request.header().nodeid, dir, dirFd)) return error;
+  Fd fd;
+  {
+    caller::Creating as(request, in->umask);
+    const int flags = (static_cast<int>(in->flags) & (keptFlags | O_EXCL)) | O_TMPFILE | O_CLOEXEC;
+    fd = Fd(openat(dirFd->get(), ".", flags, in->mode & 07777));
+  }
+  struct statx facts;
+  if (!fd || !statSelf(fd.get(), facts)) return errno;
+  Fd path(openat(AT_FDCWD, caller::ProcName(fd.get()).get(), O_PATH | O_CLOEXEC));
+  if (!path) return errno;
+  InodePtr inode = inodes_->remember(nullptr, "", facts, std::make_shared<const Fd>(std::move(path)));
+  return replyCreated(request, inode, facts, std::move(fd), in->flags);
+}
+
+int Server::replyCreated(Request& request, const InodePtr& inode, const struct statx& facts, Fd fd, uint32_t flags) {
+  struct {
+    fuse_entry_out entry;
+    fuse_open_out open;
+  } out;
+  fillEntry(out.entry, inode, facts);
+  out.open = opened(inode, std::move(fd), flags);
+  if (request.reply(out) != 0) close(out.open.fh);
+  return 0;
+}
+
+int Server::release(Request& request) {
+  const auto* in = request.take<fuse_release_in>();
+  if (!in) return EINVAL;
+  close(in->fh);
+  request.ok();
+  return 0;
+}
+
+void Server::close(uint64_t fh) {
+  auto* handle = reinterpret_cast<FileHandle*>(fh);
+  open_.remove(handle);
+  const bool writes = handle->writes;
+  const uint64_t ino = handle->inode->ino;
+  delete handle;
+  if (writes) log_.closedAfterWriting(ino);
+}

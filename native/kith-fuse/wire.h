@@ -1,0 +1,74 @@
+// The kernel's FUSE protocol: the system's <linux/fuse.h>, and the later facts (7.39 to 7.45) that Debian 12's lacks.
+// The names are our own, so that a newer system header does not clash with them.
+#pragma once
+
+#include <linux/fuse.h>
+#include <sys/ioctl.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace wire {
+
+// Requests of one transfer carry at most 256 pages; a request's buffer also takes its headers.
+constexpr uint32_t maxPages = 256;
+constexpr size_t maxTransfer = 1u << 20;
+constexpr size_t bufferBytes = maxTransfer + 4096;
+
+// Opcodes.
+constexpr uint32_t opStatx = 52;
+constexpr uint32_t opCopyFileRange64 = 53;
+
+// INIT: bits 32.. travel in flags2.
+constexpr uint64_t initCreateSuppGroup = 1ull << 34;
+constexpr uint64_t initPassthrough = 1ull << 37;
+
+// Replies to OPEN and CREATE.
+constexpr uint32_t openDirectIo = 1u << 0;
+constexpr uint32_t openKeepCache = 1u << 1;
+constexpr uint32_t openCacheDir = 1u << 3;
+constexpr uint32_t openParallelDirectWrites = 1u << 6;
+constexpr uint32_t openPassthrough = 1u << 7;
+
+// An extension after a creating request's names: the caller's supplementary group that owns the parent, if any.
+constexpr uint32_t extGroups = 32;
+
+struct BackingMap {
+  int32_t fd;
+  uint32_t flags;
+  uint64_t padding;
+};
+constexpr unsigned long iocBackingOpen = _IOW(229, 1, BackingMap);
+constexpr unsigned long iocBackingClose = _IOW(229, 2, uint32_t);
+
+// STATX: the reply's `stat` has the layout of statx(2)'s own struct up to its device numbers.
+struct StatxIn {
+  uint32_t getattrFlags, reserved;
+  uint64_t fh;
+  uint32_t flags, mask;
+};
+struct StatxTime {
+  int64_t seconds;
+  uint32_t nanoseconds;
+  int32_t reserved;
+};
+struct StatxOut {
+  uint64_t attrValid;
+  uint32_t attrValidNsec, flags;
+  uint64_t spare[2];
+  uint32_t mask, blksize;
+  uint64_t attributes;
+  uint32_t nlink, uid, gid;
+  uint16_t mode, spare0;
+  uint64_t ino, size, blocks, attributesMask;
+  StatxTime atime, btime, ctime, mtime;
+  uint32_t rdevMajor, rdevMinor, devMajor, devMinor;
+  uint64_t spare2[14];
+};
+static_assert(sizeof(StatxOut) == 32 + 256);
+
+struct CopyFileRangeOut {
+  uint64_t bytes;
+};
+
+}  // namespace wire
