@@ -1,0 +1,97 @@
+/** What the store offers to the daemon, to the mount and to restores. `Store.open` (store.ts) gives a VolumeStore. */
+import type { BlockReader, BlockStore } from '../blocks/block-store.js'
+import type { Clock } from '../base/clock.js'
+import type { Log } from '../base/log.js'
+import type { Change } from '../format/changes.js'
+import type { Circle } from '../format/head.js'
+import type { Identity, VolumeKeys } from '../format/keys.js'
+import type { SnapshotInfo } from './snapshot-info.js'
+import type { TreeReader } from './tree-reader.js'
+
+export type { SnapshotInfo } from './snapshot-info.js'
+
+export interface StoreOptions {
+  clock: Clock
+  log: Log
+  identity: Identity
+  /** The circles to put into the heads that are signed from now on, asked each time; none unless given. */
+  circles?: () => Circle[]
+  /** Worker threads that read, cut and seal; as many as the machine has processors unless told. */
+  workers?: number
+}
+
+export interface VolumeStore {
+  readonly blocks: BlockStore
+  volumes(): ProtectedVolume[]
+  /** @throws KithError exists when a volume has this directory */
+  createVolume(options: { dir: string }): Promise<ProtectedVolume>
+  /**
+   * Takes a volume over from its newest head after a recovery: its blocks come from `blocks`, and the snapshot list's
+   * are kept here.
+   * @throws KithError damaged when the head is not this identity's, or its list cannot be read
+   */
+  importVolume(options: { head: Buffer; dir: string; blocks: BlockReader }): Promise<ProtectedVolume>
+  /** Forgets the volume with all its state; `release` also frees the blocks when no other volume is left. */
+  removeVolume(id: Buffer): Promise<void>
+  /** Stops what runs. */
+  close(): Promise<void>
+}
+
+export interface SnapshotOptions {
+  /** Ends the snapshot early, with KithError cancelled; what was sealed so far stays and is not done again. */
+  signal?: AbortSignal
+  progress?: (done: { files: number; bytes: number }) => void
+}
+
+/** Something that a snapshot had to leave out or could not take at rest. */
+export interface SnapshotProblem {
+  /** Path below the root; bytes that are no UTF-8 are replaced. */
+  path: string
+  what: 'unreadable' | 'busy' | 'mounted'
+  /** One line, e.g. `EACCES`. */
+  why: string
+}
+
+export interface SnapshotResult extends SnapshotInfo {
+  /** How many problems there were; the first few are told. */
+  problemCount: number
+  problems: SnapshotProblem[]
+}
+
+export interface PendingChanges {
+  /** Files and directories changed since the last snapshot. */
+  inodes: number
+  /** Bytes written to them, as far as the change log tells. */
+  bytes: number
+  /** Whether everything must be looked at. */
+  everything: boolean
+}
+
+export interface ProtectedVolume {
+  /** 16 bytes */
+  readonly id: Buffer
+  /** absolute path of the protected directory */
+  readonly dir: string
+  readonly keys: VolumeKeys
+  /** Durable when it resolves. */
+  recordChanges(changes: readonly Change[]): Promise<void>
+  /** The change log has a gap: the next snapshot compares everything. Durable when it resolves. */
+  recordEverything(): Promise<void>
+  pending(): PendingChanges
+  /** Takes a snapshot of the directory behind `rootFd`. Calls run one after the other. */
+  snapshot(rootFd: number, options?: SnapshotOptions): Promise<SnapshotResult>
+  /** Oldest first. */
+  snapshots(): SnapshotInfo[]
+  /** The newest signed head. A volume has one from its first snapshot on. */
+  head(): Buffer | undefined
+  /** Signs the head anew, under the next sequence number, after the circles changed. */
+  renewHead(): Promise<void>
+  /** Reads this volume's snapshots, with blocks from `blocks`. */
+  reader(blocks: BlockReader): TreeReader
+  /** Keeps here what is fetched from partners, verified: gives a reader that looks here first. */
+  adopting(remote: BlockReader): BlockReader
+  /** After an import: makes the blocks that are held here known again, so that unchanged files cost no new ones. */
+  rebuildIndex(reader: TreeReader): Promise<{ chunks: number }>
+  /** The directory has moved. */
+  setDir(dir: string): Promise<void>
+}
