@@ -351,10 +351,10 @@ function alive(stream: NoiseStream): boolean {
   return stream.isInitiator || stream.rawBytesRead > 0
 }
 
-/** Ends the stream, and waits until it is closed; at most a second for what is under way. */
+/** Ends the stream, and waits until it is closed; half a second is allowed for what is under way. */
 function ended(stream: NoiseStream, clock: Clock): Promise<void> {
   return new Promise((resolve) => {
-    const bound = clock.after(1000, () => stream.destroy())
+    const bound = clock.after(500, () => stream.destroy())
     stream.once('close', () => {
       bound.cancel()
       resolve()
