@@ -10,7 +10,7 @@
  */
 import { KithError } from '../base/errors.js'
 import { hashBytes, type KeyPair, publicKeyBytes, sign, signatureBytes, verify } from './hash.js'
-import { volumeIdBytes } from './wire.js'
+import { volumeIdBytes } from './keys.js'
 
 /** blocks: those named. volume: its head. everything: all heads and all blocks of the owner. */
 export type ReleaseKind = 'blocks' | 'volume' | 'everything'

@@ -17,7 +17,7 @@
  *     18  put        count u16 | count x (name 32 | length u32 | sealed bytes). No reply: the next commit answers for it
  *     20  commit     empty
  *     21  durable    blocks u32 | bytes u64 that this commit made durable
- *     22  headPut    a signed head (format/head.ts), <= 64 KiB
+ *     22  headPut    a signed head (format/head.ts)
  *     23  headStored empty
  *     24  headGet    empty for every volume, or volume 16
  *     25  heads      count u8 (<= 16) | count x (length u32 | head)
@@ -31,8 +31,12 @@
  *     33  released   blocks u64 | bytes u64 that the owner held before and holds no more
  * names: count u16 | count x 32 bytes.
  */
-import { type ErrorCode, KithError } from '../base/errors.js'
+import { asKithError, type ErrorCode, KithError } from '../base/errors.js'
+import { Reader, Writer } from './bytes.js'
 import { hashBytes, keyedHash } from './hash.js'
+import { maxHeadBytes } from './head.js'
+import { volumeIdBytes } from './keys.js'
+import { maxSealedBytes } from './seal.js'
 
 export const wireProtocol = 'kith/partner/1'
 export const wireVersion = 1
@@ -40,16 +44,13 @@ export const wireVersion = 1
 export const lendsSpace = 1
 
 export const nonceBytes = 32
-export const volumeIdBytes = 16
-export const maxBlockBytes = 1024 * 1024 + 64
-export const maxHeadBytes = 64 * 1024
 export const maxHeads = 16
 export const maxOffered = 1024
 export const maxAsked = 64
 export const maxNameBytes = 64
 export const maxErrorBytes = 200
 /** Of blocks in one frame together: one of the largest, or several small ones. */
-export const maxBatchBytes = maxBlockBytes
+export const maxBatchBytes = maxSealedBytes
 const headerBytes = 5
 
 /** Request name -> what it carries. */
@@ -176,79 +177,33 @@ function violation(what: string): KithError {
   return new KithError('protocol', `the partner broke the protocol: ${what}`)
 }
 
-/** Reads a body field by field; throws a protocol error where bytes are lacking or left over. */
-class Reader {
-  private at = 0
-  constructor(private readonly bytes: Buffer) {}
-
-  get left(): number {
-    return this.bytes.length - this.at
-  }
-  take(length: number): Buffer {
-    if (length > this.left) throw violation('a message ends too early')
-    this.at += length
-    return this.bytes.subarray(this.at - length, this.at)
-  }
-  u8(): number {
-    return this.take(1).readUInt8()
-  }
-  u16(): number {
-    return this.take(2).readUInt16LE()
-  }
-  u32(): number {
-    return this.take(4).readUInt32LE()
-  }
-  u64(): number {
-    const value = this.take(8).readBigUInt64LE()
-    if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw violation('a number is out of bounds')
-    return Number(value)
-  }
-  text(most: number): string {
-    if (this.left > most) throw violation('a text is too long')
-    return this.take(this.left).toString('utf8')
-  }
-  count(value: number, most: number, leastEach: number): number {
-    if (value > most || value * leastEach > this.left) throw violation('a count is out of bounds')
-    return value
-  }
-  names(most: number): Buffer[] {
-    const count = this.count(this.u16(), most, hashBytes)
-    return Array.from({ length: count }, () => this.take(hashBytes))
-  }
-  sized(most: number): Buffer {
-    const length = this.u32()
-    if (length > most) throw violation('a length is out of bounds')
-    return this.take(length)
-  }
-  end(): void {
-    if (this.left !== 0) throw violation('a message has bytes left over')
-  }
+function count(body: Reader, value: number, most: number, leastEach: number): number {
+  if (value > most || value * leastEach > body.left) throw violation('a count is out of bounds')
+  return value
 }
 
-function u8(value: number): Buffer {
-  return Buffer.from([value])
-}
-function u16(value: number): Buffer {
-  const out = Buffer.allocUnsafe(2)
-  out.writeUInt16LE(value)
-  return out
-}
-function u32(value: number): Buffer {
-  const out = Buffer.allocUnsafe(4)
-  out.writeUInt32LE(value)
-  return out
-}
-function u64(value: number): Buffer {
-  const out = Buffer.allocUnsafe(8)
-  out.writeBigUInt64LE(BigInt(value))
-  return out
+function readNames(body: Reader, most: number): Buffer[] {
+  return Array.from({ length: count(body, body.u16(), most, hashBytes) }, () => body.slice(hashBytes))
 }
 
-function frame(number: number, id: number, body: readonly Buffer[]): Buffer {
-  const header = Buffer.allocUnsafe(headerBytes)
-  header.writeUInt8(number, 0)
-  header.writeUInt32LE(id, 1)
-  return Buffer.concat([header, ...body])
+function readSized(body: Reader, most: number): Buffer {
+  const length = body.u32()
+  if (length > most) throw violation('a length is out of bounds')
+  return body.slice(length)
+}
+
+function rest(body: Reader): Buffer {
+  return body.slice(body.left)
+}
+
+function writer(number: number, id: number, bodyBytes = 64): Writer {
+  return new Writer(headerBytes + bodyBytes).u8(number).u32(id)
+}
+
+function writeNames(out: Writer, names: readonly Buffer[]): Writer {
+  out.u16(names.length)
+  for (const name of names) out.raw(name)
+  return out
 }
 
 /** Cut at a character, so that what remains is still UTF-8. */
@@ -258,134 +213,149 @@ function utf8(text: string, most: number): Buffer {
   return Buffer.from(out)
 }
 
-export function encodeHello(hello: Hello): Buffer {
-  return frame(numbers.hello, 0, [
-    u16(hello.version),
-    u32(hello.capabilities),
-    utf8(hello.name, maxNameBytes),
-  ])
+export function encodeHello({ version, capabilities, name }: Hello): Buffer {
+  return writer(numbers.hello, 0).u16(version).u32(capabilities).raw(utf8(name, maxNameBytes)).finish()
 }
 
 export function encodeCredit(bytes: number): Buffer {
-  return frame(numbers.credit, 0, [u32(bytes)])
+  return writer(numbers.credit, 0).u32(bytes).finish()
 }
 
 export function encodeError(id: number, code: ErrorCode, text: string): Buffer {
   const number = Math.max(errorNumbers.indexOf(code), 1)
-  return frame(numbers.error, id, [u8(number), utf8(text, maxErrorBytes)])
+  return writer(numbers.error, id).u8(number).raw(utf8(text, maxErrorBytes)).finish()
 }
 
 /** @param blocks at most `maxAsked`, together at most `maxBatchBytes` */
 export function encodePut(blocks: readonly NamedBlock[]): Buffer {
-  const parts = blocks.flatMap(({ name, bytes }) => [name, u32(bytes.length), bytes])
-  return frame(numbers.put, 0, [u16(blocks.length), ...parts])
+  const bytes = blocks.reduce((sum, block) => sum + hashBytes + 4 + block.bytes.length, 2)
+  const out = writer(numbers.put, 0, bytes).u16(blocks.length)
+  for (const block of blocks) out.raw(block.name).u32(block.bytes.length).raw(block.bytes)
+  return out.finish()
 }
 
-const encodeRequestBody: { [K in RequestKind]: (message: Requests[K]) => Buffer[] } = {
-  offer: ({ names }) => [u16(names.length), ...names],
-  commit: () => [],
-  headPut: ({ head }) => [head],
-  headGet: ({ volume }) => (volume === undefined ? [] : [volume]),
-  get: ({ names }) => [u16(names.length), ...names],
-  prove: ({ nonce, names }) => [nonce, u16(names.length), ...names],
-  held: () => [],
-  release: ({ request }) => [request],
+const writeRequest: { [K in RequestKind]: (out: Writer, message: Requests[K]) => Writer } = {
+  offer: (out, { names }) => writeNames(out, names),
+  commit: (out) => out,
+  headPut: (out, { head }) => out.raw(head),
+  headGet: (out, { volume }) => (volume === undefined ? out : out.raw(volume)),
+  get: (out, { names }) => writeNames(out, names),
+  prove: (out, { nonce, names }) => writeNames(out.raw(nonce), names),
+  held: (out) => out,
+  release: (out, { request }) => out.raw(request),
 }
 
-const encodeReplyBody: { [K in RequestKind]: (message: Replies[K]) => Buffer[] } = {
-  offer: ({ missing }) => {
-    const bits = Buffer.alloc(Math.ceil(missing.length / 8))
-    missing.forEach((lacks, i) => {
-      if (lacks) bits[i >> 3] = (bits[i >> 3] ?? 0) | (1 << (i & 7))
-    })
-    return [u16(missing.length), bits]
-  },
-  commit: ({ blocks, bytes }) => [u32(blocks), u64(bytes)],
-  headPut: () => [],
-  headGet: ({ heads }) => [u8(heads.length), ...heads.flatMap((head) => [u32(head.length), head])],
-  get: ({ blocks }) => [
-    u8(blocks.length),
-    ...blocks.flatMap((block) => {
-      if (block === 'absent') return [u8(0)]
-      return block === 'later' ? [u8(2)] : [u8(1), u32(block.length), block]
-    }),
-  ],
-  prove: ({ proofs }) => [
-    u8(proofs.length),
-    ...proofs.flatMap((proof) => (proof === undefined ? [u8(0)] : [u8(1), proof])),
-  ],
-  held: ({ bytes, blocks, releaseNumber }) => [u64(bytes), u64(blocks), u64(releaseNumber)],
-  release: ({ blocks, bytes }) => [u64(blocks), u64(bytes)],
+function writeMissing(out: Writer, { missing }: Replies['offer']): Writer {
+  const bits = Buffer.alloc(Math.ceil(missing.length / 8))
+  missing.forEach((lacks, i) => {
+    if (lacks) bits[i >> 3] = (bits[i >> 3] ?? 0) | (1 << (i & 7))
+  })
+  return out.u16(missing.length).raw(bits)
+}
+
+function writeHeads(out: Writer, { heads }: Replies['headGet']): Writer {
+  out.u8(heads.length)
+  for (const head of heads) out.u32(head.length).raw(head)
+  return out
+}
+
+function writeBlocks(out: Writer, { blocks }: Replies['get']): Writer {
+  out.u8(blocks.length)
+  for (const block of blocks) {
+    if (block === 'absent') out.u8(0)
+    else if (block === 'later') out.u8(2)
+    else out.u8(1).u32(block.length).raw(block)
+  }
+  return out
+}
+
+function writeProofs(out: Writer, { proofs }: Replies['prove']): Writer {
+  out.u8(proofs.length)
+  for (const proof of proofs) {
+    if (proof === undefined) out.u8(0)
+    else out.u8(1).raw(proof)
+  }
+  return out
+}
+
+const writeReply: { [K in RequestKind]: (out: Writer, message: Replies[K]) => Writer } = {
+  offer: writeMissing,
+  commit: (out, { blocks, bytes }) => out.u32(blocks).number(bytes),
+  headPut: (out) => out,
+  headGet: writeHeads,
+  get: writeBlocks,
+  prove: writeProofs,
+  held: (out, { bytes, blocks, releaseNumber }) => out.number(bytes).number(blocks).number(releaseNumber),
+  release: (out, { blocks, bytes }) => out.number(blocks).number(bytes),
 }
 
 export function encodeRequest<K extends RequestKind>(kind: K, id: number, message: Requests[K]): Buffer {
-  return frame(pairs[kind].request, id, encodeRequestBody[kind](message))
+  return writeRequest[kind](writer(pairs[kind].request, id), message).finish()
 }
 
 export function encodeReply<K extends RequestKind>(kind: K, id: number, message: Replies[K]): Buffer {
-  return frame(pairs[kind].reply, id, encodeReplyBody[kind](message))
+  return writeReply[kind](writer(pairs[kind].reply, id), message).finish()
 }
 
 const decodeRequestBody: { [K in RequestKind]: (body: Reader) => Requests[K] } = {
-  offer: (body) => ({ names: body.names(maxOffered) }),
+  offer: (body) => ({ names: readNames(body, maxOffered) }),
   commit: () => ({}),
-  headPut: (body) => ({ head: body.take(body.left) }),
-  headGet: (body) => (body.left === 0 ? {} : { volume: body.take(volumeIdBytes) }),
-  get: (body) => ({ names: body.names(maxAsked) }),
-  prove: (body) => ({ nonce: body.take(nonceBytes), names: body.names(maxAsked) }),
+  headPut: (body) => ({ head: rest(body) }),
+  headGet: (body) => (body.left === 0 ? {} : { volume: body.slice(volumeIdBytes) }),
+  get: (body) => ({ names: readNames(body, maxAsked) }),
+  prove: (body) => ({ nonce: body.slice(nonceBytes), names: readNames(body, maxAsked) }),
   held: () => ({}),
-  release: (body) => ({ request: body.take(body.left) }),
+  release: (body) => ({ request: rest(body) }),
 }
 
 function decodeMissing(body: Reader): { missing: boolean[] } {
-  const count = body.u16()
-  if (count > maxOffered) throw violation('a count is out of bounds')
-  const bits = body.take(Math.ceil(count / 8))
-  return { missing: Array.from({ length: count }, (_, i) => (((bits[i >> 3] ?? 0) >> (i & 7)) & 1) === 1) }
+  const length = count(body, body.u16(), maxOffered, 0)
+  const bits = body.slice(Math.ceil(length / 8))
+  return { missing: Array.from({ length }, (_, i) => (((bits[i >> 3] ?? 0) >> (i & 7)) & 1) === 1) }
 }
 
 function decodeBlocks(body: Reader): { blocks: (Buffer | 'absent' | 'later')[] } {
-  const count = body.count(body.u8(), maxAsked, 1)
-  const blocks = Array.from({ length: count }, () => {
+  const length = count(body, body.u8(), maxAsked, 1)
+  const blocks = Array.from({ length }, () => {
     const status = body.u8()
     if (status > 2) throw violation('an unknown status')
-    if (status === 1) return body.sized(maxBlockBytes)
+    if (status === 1) return readSized(body, maxSealedBytes)
     return status === 0 ? 'absent' : 'later'
   })
   return { blocks }
 }
 
 function decodeProofs(body: Reader): { proofs: (Buffer | undefined)[] } {
-  const count = body.count(body.u8(), maxAsked, 1)
-  const proofs = Array.from({ length: count }, () => {
+  const length = count(body, body.u8(), maxAsked, 1)
+  const proofs = Array.from({ length }, () => {
     const status = body.u8()
     if (status > 1) throw violation('an unknown status')
-    return status === 1 ? body.take(hashBytes) : undefined
+    return status === 1 ? body.slice(hashBytes) : undefined
   })
   return { proofs }
 }
 
 function decodeHeads(body: Reader): { heads: Buffer[] } {
-  const count = body.count(body.u8(), maxHeads, 4)
-  return { heads: Array.from({ length: count }, () => body.sized(maxHeadBytes)) }
+  const length = count(body, body.u8(), maxHeads, 4)
+  return { heads: Array.from({ length }, () => readSized(body, maxHeadBytes)) }
 }
 
 const decodeReplyBody: { [K in RequestKind]: (body: Reader) => Replies[K] } = {
   offer: decodeMissing,
-  commit: (body) => ({ blocks: body.u32(), bytes: body.u64() }),
+  commit: (body) => ({ blocks: body.u32(), bytes: body.number() }),
   headPut: () => ({}),
   headGet: decodeHeads,
   get: decodeBlocks,
   prove: decodeProofs,
-  held: (body) => ({ bytes: body.u64(), blocks: body.u64(), releaseNumber: body.u64() }),
-  release: (body) => ({ blocks: body.u64(), bytes: body.u64() }),
+  held: (body) => ({ bytes: body.number(), blocks: body.number(), releaseNumber: body.number() }),
+  release: (body) => ({ blocks: body.number(), bytes: body.number() }),
 }
 
 function decodePut(body: Reader): NamedBlock[] {
-  const count = body.count(body.u16(), maxAsked, hashBytes + 4)
-  return Array.from({ length: count }, () => ({
-    name: body.take(hashBytes),
-    bytes: body.sized(maxBlockBytes),
+  const length = count(body, body.u16(), maxAsked, hashBytes + 4)
+  return Array.from({ length }, () => ({
+    name: body.slice(hashBytes),
+    bytes: readSized(body, maxSealedBytes),
   }))
 }
 
@@ -403,9 +373,9 @@ function decodeBody(number: number, id: number, body: Reader): Frame {
   if (number === numbers.error) {
     const code = errorNumbers[body.u8()]
     if (code === undefined) throw violation('an unknown error code')
-    return { type: 'error', id, code, text: body.text(maxErrorBytes) }
+    return { type: 'error', id, code, text: rest(body).toString('utf8') }
   }
-  const hello = { version: body.u16(), capabilities: body.u32(), name: body.text(maxNameBytes) }
+  const hello = { version: body.u16(), capabilities: body.u32(), name: rest(body).toString('utf8') }
   return { type: 'hello', hello }
 }
 
@@ -419,10 +389,14 @@ export function decodeFrame(bytes: Buffer): Frame {
   const bound = bounds.get(number)
   if (bound === undefined) throw violation(`no message has the number ${number}`)
   if (bytes.length - headerBytes > bound) throw violation(`message ${number} is too long`)
-  const body = new Reader(bytes.subarray(headerBytes))
-  const decoded = decodeBody(number, bytes.readUInt32LE(1), body)
-  body.end()
-  return decoded
+  const body = new Reader(bytes.subarray(headerBytes), 'message')
+  try {
+    const decoded = decodeBody(number, bytes.readUInt32LE(1), body)
+    body.end()
+    return decoded
+  } catch (error) {
+    throw asKithError(error).code === 'damaged' ? violation('a message is malformed') : error
+  }
 }
 
 /**
