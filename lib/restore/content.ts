@@ -95,8 +95,10 @@ export async function writeContent(
     onBytes(next.length)
   }
   try {
-    for await (const extent of source.extents(file)) {
+    for await (const piece of source.pieces(file)) {
       checkCancelled(signal)
+      const { extent } = piece
+      if (piece.offset !== offset) throw new KithError('damaged', 'the parts of a file leave a gap')
       if (extent.kind === 'hole') {
         offset += extent.bytes
         onBytes(extent.bytes)

@@ -1,17 +1,9 @@
 /** What restore/ reads from, how it is told to behave, and what it answers. */
 import { KithError, type ErrorCode } from '../base/errors.js'
-import type { DirectoryEntry, Entry, Extent, FileEntry } from '../format/entry.js'
-import type { ChunkRef } from '../format/seal.js'
+import type { TreeReader } from '../store/tree-reader.js'
 
-/** A snapshot's tree. Fits store/tree-reader.ts's TreeReader. Whatever it returns was verified against its name. */
-export interface TreeSource {
-  /** entries in byte order of their names, those after `after`, at most `limit` */
-  list(directory: DirectoryEntry, after?: Buffer, limit?: number): Promise<Entry[]>
-  /** the content of a file that is not inline, in order and without gaps */
-  extents(file: FileEntry): AsyncIterable<Extent>
-  /** the plaintext of a chunk */
-  chunk(chunk: ChunkRef): Promise<Buffer>
-}
+/** A snapshot's tree. Whatever it returns was verified against its name. */
+export type TreeSource = Pick<TreeReader, 'list' | 'pieces' | 'chunk'>
 
 /**
  * What to do where a name exists: `never` refuses before anything is written; `if-changed` leaves alone what has the
