@@ -2,6 +2,7 @@
 import type { Clock } from '../base/clock.js'
 import type { Log } from '../base/log.js'
 import type { Change } from '../format/changes.js'
+import type { Entry, Extent } from '../format/entry.js'
 
 export interface MountOptions {
   /** absolute path of the directory to protect */
@@ -55,38 +56,28 @@ export interface LiveMount {
 export interface SnapshotListing {
   /** exact instant, e.g. 2024-06-01T09-30-00Z; unique */
   name: string
+  /** unique, and never another's again */
+  id: string
   /** milliseconds since 1970 */
   time: number
 }
 
-/** What a directory entry of a snapshot must tell. Fits format/node.ts's Entry. */
-export interface SnapshotEntry {
-  name: Buffer
-  type: string
-  /** permission bits, 07777 */
-  mode: number
-  uid: number
-  gid: number
-  mtimeNs: bigint
-  size: number
-  ino: bigint
-  nlink: number
-  rdev: bigint
-  xattrs: [Buffer, Buffer][]
-}
-
 /** Reads snapshots. Fits store/tree-reader.ts's TreeReader. Whatever it returns was verified. */
-export interface SnapshotReader<Entry extends SnapshotEntry = SnapshotEntry> {
+export interface SnapshotReader {
   /** the root directory of a snapshot, by its exact name */
   snapshot(name: string): Promise<Entry>
   lookup(directory: Entry, name: Buffer): Promise<Entry | undefined>
   /** entries in byte order of their names, those after `after`, at most `limit` */
   list(directory: Entry, after?: Buffer, limit?: number): Promise<Entry[]>
   read(file: Entry, offset: number, length: number): Promise<Buffer>
+  /** the extents that overlap [from, to), in order; none for files kept inline */
+  pieces(file: Entry, from?: number, to?: number): AsyncIterable<{ offset: number; extent: Extent }>
 }
 
+/** A volume's snapshots. `list` fits store/'s ProtectedVolume.snapshots. */
 export interface SnapshotCatalog {
   /** oldest first */
   list(): SnapshotListing[]
+  /** asked at each use, so that it may change with where the blocks are */
   reader(): SnapshotReader
 }

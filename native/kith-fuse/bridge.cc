@@ -25,6 +25,7 @@
 //    20 READLINK fuse: path.                      answer: the target's bytes
 //    21 GETXATTR fuse: path, text name.           answer: the value; ENODATA where there is none
 //    22 LISTXATTR fuse: path.                     answer: names, each with a NUL after it
+//    23 SEEK     fuse: path, u64 offset, u32 0 data or 1 hole.   answer: u64 where that begins; ENXIO: nowhere
 // Attributes, 72 bytes: u64 ino, u64 size, u64 blocks of 512, i64 mtime seconds, u32 mtime nanoseconds, u32 mode with
 // the type, u32 nlink, u32 uid, u32 gid, u32 0, u64 rdev (as dev_t), u64 0.
 //

@@ -20,13 +20,14 @@ enum class BridgeRequest : uint16_t {
   readlink = 20,
   getxattr = 21,
   listxattr = 22,
+  seek = 23,
 };
 
 class Bridge {
  public:
   // What the daemon is told about the mount when it connects.
   struct Identity {
-    uint64_t rootDev, rootIno;  // of the directory under the mount
+    uint64_t rootDev, rootIno;  // of the directory under the mount, as in struct stat
     uint32_t pid;
     uint64_t session;           // ChangeLog::session()
     int rootFd;                 // this process's descriptor of that directory, which the daemon reopens through /proc

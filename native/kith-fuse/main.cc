@@ -16,6 +16,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <poll.h>
 
 #include <optional>
@@ -131,7 +132,9 @@ int serve(const Arguments& arguments, int signals) {
   if (!log) return refuseErrno(errno == EWOULDBLOCK ? "another kith-fuse serves this volume" : "cannot open the change log");
   std::unique_ptr<Inodes> inodes = Inodes::open(arguments.dirFd);
   if (!inodes) return refuseErrno("cannot open the directory");
-  const Bridge::Identity identity{inodes->rootDev(), inodes->root()->ino, static_cast<uint32_t>(getpid()), log->session(),
+  struct stat root;
+  if (fstat(arguments.dirFd, &root) != 0) return refuseErrno("cannot read the directory's status");
+  const Bridge::Identity identity{root.st_dev, root.st_ino, static_cast<uint32_t>(getpid()), log->session(),
                                   arguments.dirFd};
   caller::canSwitch();
   Server server(std::move(inodes), *log);

@@ -438,17 +438,18 @@ void Snapshots::Tree::readlink(uint64_t unique, uint64_t id) {
   });
 }
 
-// Holes are not told apart from zeros: the whole file is data.
 void Snapshots::Tree::seek(uint64_t unique, uint64_t id, const fuse_lseek_in* in) {
+  auto request = path(id);
+  if (!request) return fail(unique, ESTALE);
   if (!in || (in->whence != SEEK_DATA && in->whence != SEEK_HOLE)) return fail(unique, EINVAL);
-  ask(BridgeRequest::getattr, unique, id, {},
-      [unique, offset = in->offset, data = in->whence == SEEK_DATA](Tree& self, const uint8_t* payload, size_t length) {
-        FrameReader from(payload, length);
-        const Attributes found = readAttributes(from);
-        if (!from.atEnd()) return self.fail(unique, EIO);
-        if (offset >= found.size) return self.fail(unique, ENXIO);
-        self.reply(unique, fuse_lseek_out{data ? offset : found.size});
-      });
+  request->integer(in->offset);
+  request->integer(uint32_t(in->whence == SEEK_HOLE));
+  send(BridgeRequest::seek, unique, std::move(*request), [unique](Tree& self, const uint8_t* payload, size_t length) {
+    FrameReader from(payload, length);
+    const fuse_lseek_out out{from.integer<uint64_t>()};
+    if (!from.atEnd()) return self.fail(unique, EIO);
+    self.reply(unique, out);
+  });
 }
 
 void Snapshots::Tree::xattr(BridgeRequest type, uint64_t unique, uint64_t id, const fuse_getxattr_in* in,
