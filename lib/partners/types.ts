@@ -31,6 +31,23 @@ export interface Peers {
   onChange(run: () => void): () => void
 }
 
+/** What a session needs of our vault (vault/vault.ts, which the daemon joins with this folder; what each throws is said there). */
+export interface PeersVault {
+  missing(owner: Buffer, names: readonly Buffer[]): boolean[]
+  put(owner: Buffer, name: Buffer, bytes: Buffer): Promise<void>
+  commit(owner: Buffer): Promise<{ blocks: number; bytes: number }>
+  putHead(owner: Buffer, head: Buffer): Promise<void>
+  heads(owner: Buffer, volume?: Buffer): Buffer[]
+  /** sealed bytes of a block that the owner may read */
+  size(owner: Buffer, name: Buffer): number | undefined
+  get(owner: Buffer, name: Buffer): Promise<Buffer | undefined>
+  prove(owner: Buffer, nonce: Buffer, names: readonly Buffer[]): Promise<(Buffer | undefined)[]>
+  held(owner: Buffer): { blocks: number; bytes: number; releaseNumber: number }
+  release(owner: Buffer, request: Buffer): Promise<{ blocks: number; bytes: number }>
+  /** whether anything is held for that owner */
+  knows(owner: Buffer): boolean
+}
+
 /** The owner's own blocks and heads: what the daemon gives to the uploader and the auditor, from the store. */
 export interface OwnedBlocks {
   /** Blocks inserted after `sequence`, oldest first. */

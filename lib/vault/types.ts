@@ -25,3 +25,12 @@ export interface OwnerInfo extends Held {
   since: number
   heads: number
 }
+
+/** What one step of the vault's own round found. */
+export interface Scrubbed {
+  checked: number
+  /** names of blocks that were dropped because their bytes had changed */
+  damaged: Buffer[]
+  /** where the next step goes on; absent at the end of the round */
+  next?: Buffer
+}

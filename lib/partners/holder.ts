@@ -1,0 +1,102 @@
+/**
+ * The holder's side of a session: answers one peer's requests from our vault, as far as the peer may ask.
+ * Members of a circle may place data; owners of data here may read, audit and release it; nobody else gets an answer
+ * that tells what is here.
+ */
+import { KithError, asKithError } from '../base/errors.js'
+import {
+  maxBatchBytes,
+  type NamedBlock,
+  type Replies,
+  type RequestKind,
+  type Requests,
+} from '../format/wire.js'
+import type { Answerer } from './session.js'
+import type { Permissions, PeersVault } from './types.js'
+
+/** What a peer must be for each request. */
+const needs: { [K in RequestKind]: keyof Permissions } = {
+  offer: 'member',
+  commit: 'member',
+  headPut: 'member',
+  headGet: 'owner',
+  get: 'owner',
+  prove: 'owner',
+  held: 'owner',
+  release: 'owner',
+}
+
+export class Holder implements Answerer {
+  /** Why a block sent since the last commit was not taken. */
+  private refused: KithError | undefined
+
+  /** @param permissions asked for each request, since circles change while a session lasts */
+  constructor(
+    private readonly vault: PeersVault,
+    private readonly peer: Buffer,
+    private readonly permissions: () => Permissions,
+  ) {}
+
+  async put(blocks: NamedBlock[]): Promise<void> {
+    if (!this.permissions().member)
+      throw new KithError('protocol', 'the partner sent blocks without an offer')
+    for (const { name, bytes } of blocks) {
+      if (this.refused) return
+      try {
+        await this.vault.put(this.peer, name, bytes)
+      } catch (error) {
+        const known = asKithError(error)
+        if (known.code === 'damaged')
+          throw new KithError('protocol', `the partner broke the protocol: ${known.message}`)
+        this.refused = known
+      }
+    }
+  }
+
+  async answer<K extends RequestKind>(kind: K, message: Requests[K]): Promise<Replies[K]> {
+    // A member without data here gets the answers of an owner with none.
+    const { member, owner } = this.permissions()
+    if (!member && !(needs[kind] === 'owner' && owner)) {
+      throw new KithError('denied', 'you share no circle with this partner and have no data here')
+    }
+    return this.answers[kind](message)
+  }
+
+  private readonly answers: { [K in RequestKind]: (message: Requests[K]) => Promise<Replies[K]> } = {
+    offer: async ({ names }) => ({ missing: this.vault.missing(this.peer, names) }),
+    commit: () => this.commit(),
+    headPut: async ({ head }) => {
+      await this.vault.putHead(this.peer, head)
+      return {}
+    },
+    headGet: async ({ volume }) => ({ heads: this.vault.heads(this.peer, volume) }),
+    get: ({ names }) => this.get(names),
+    prove: async ({ nonce, names }) => ({ proofs: await this.vault.prove(this.peer, nonce, names) }),
+    held: async () => this.vault.held(this.peer),
+    release: ({ request }) => this.vault.release(this.peer, request),
+  }
+
+  /** What could be taken is kept even when something was refused. */
+  private async commit(): Promise<Replies['commit']> {
+    const refused = this.refused
+    this.refused = undefined
+    const added = await this.vault.commit(this.peer)
+    if (refused) throw refused
+    return added
+  }
+
+  private async get(names: Buffer[]): Promise<Replies['get']> {
+    let room = maxBatchBytes
+    const blocks: Replies['get']['blocks'] = []
+    for (const name of names) {
+      if ((this.vault.size(this.peer, name) ?? 0) > room) {
+        blocks.push('later')
+        continue
+      }
+      const bytes = await this.vault.get(this.peer, name)
+      room -= bytes?.length ?? 0
+      blocks.push(bytes ?? 'absent')
+    }
+    return { blocks }
+  }
+}

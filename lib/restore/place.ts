@@ -1,0 +1,200 @@
+/**
+ * Putting one entry that is no directory into its place: made whole under a temporary name in the same directory, then
+ * renamed. Killed at any point, the restore leaves at most temporary files (`.kith-restore-*`), never a partial file
+ * under its own name, and what was there before is there until the rename.
+ */
+import { randomBytes } from '../base/random.js'
+import { constants } from 'node:fs'
+import { assert, KithError } from '../base/errors.js'
+import * as posix from '../base/posix.js'
+import type { DeviceEntry, Entry, FileEntry, PipeEntry, SymlinkEntry } from '../format/entry.js'
+import { checkCancelled, writeContent, type ReadAhead } from './content.js'
+import { namedFile, openFile, sameAttributes, setAttributes, type Ledger } from './metadata.js'
+import type { Overwrite, TreeSource } from './types.js'
+
+export type Leaf = FileEntry | SymlinkEntry | PipeEntry | DeviceEntry
+
+export const temporaryPrefix = '.kith-restore-'
+
+const typeBits: Record<Entry['type'], number> = {
+  file: constants.S_IFREG,
+  directory: constants.S_IFDIR,
+  symlink: constants.S_IFLNK,
+  fifo: constants.S_IFIFO,
+  socket: constants.S_IFSOCK,
+  character: constants.S_IFCHR,
+  block: constants.S_IFBLK,
+}
+
+export function hasType(stat: posix.FileStat, type: Entry['type']): boolean {
+  return (stat.mode & constants.S_IFMT) === typeBits[type]
+}
+
+/** Where a leaf goes: an open directory, and what is known of it. */
+export interface Place {
+  dirFd: number
+  /** the name to give; the entry's own, unless a single file is restored under another */
+  name: Buffer
+  /** files made here get an ACL from the directory */
+  inherits: boolean
+}
+
+export type Outcome = 'written' | 'kept' | 'left out'
+
+export class Placer {
+  readonly #run = randomBytes(6).toString('hex')
+  #count = 0
+
+  constructor(
+    private readonly source: TreeSource,
+    private readonly overwrite: Overwrite,
+    private readonly ledger: Ledger,
+    private readonly ahead: ReadAhead,
+    private readonly onBytes: (bytes: number) => void,
+    private readonly signal: AbortSignal | undefined,
+  ) {}
+
+  async put(entry: Leaf, place: Place): Promise<Outcome> {
+    checkCancelled(this.signal)
+    if (this.overwrite === 'if-changed' && this.#isThere(entry, place)) {
+      const there = namedFile(place.dirFd, place.name)
+      if (!sameAttributes(there, there.stat(), entry))
+        setAttributes(there, entry, this.ledger, { clean: false, symlink: entry.type === 'symlink' })
+      this.onBytes(entry.size)
+      return 'kept'
+    }
+    if (entry.type === 'socket') {
+      this.ledger.socketsSkipped++
+      return 'left out'
+    }
+    const temporary = this.#temporaryName()
+    try {
+      if (!(await this.#make(entry, place, temporary))) return 'left out'
+      this.#rename(place, temporary)
+    } catch (error) {
+      this.#discard(place, temporary)
+      throw error
+    }
+    if (entry.busy) this.ledger.busy++
+    return 'written'
+  }
+
+  /**
+   * Makes the place another name of a file restored before. Returns false when this is not possible here and the file
+   * must be written by itself.
+   */
+  link(entry: Leaf, place: Place, firstDirFd: number, firstName: Buffer): boolean {
+    const first = posix.statAt(firstDirFd, firstName)
+    const there = posix.statIfAny(place.dirFd, place.name)
+    if (there && there.ino === first.ino && there.dev === first.dev) {
+      this.onBytes(entry.size)
+      return true
+    }
+    const temporary = this.#temporaryName()
+    try {
+      posix.linkAt(firstDirFd, firstName, place.dirFd, temporary)
+    } catch (error) {
+      if (!['EPERM', 'EACCES', 'EXDEV', 'EMLINK', 'EOPNOTSUPP'].includes(posix.errnoCode(error) ?? ''))
+        throw error
+      this.ledger.linksSplit++
+      return false
+    }
+    try {
+      this.#rename(place, temporary)
+    } catch (error) {
+      this.#discard(place, temporary)
+      throw error
+    }
+    this.onBytes(entry.size)
+    return true
+  }
+
+  #temporaryName(): Buffer {
+    return Buffer.from(`${temporaryPrefix}${this.#run}-${(this.#count++).toString(36)}`)
+  }
+
+  #isThere(entry: Leaf, place: Place): boolean {
+    const stat = posix.statIfAny(place.dirFd, place.name)
+    if (!stat || !hasType(stat, entry.type)) return false
+    switch (entry.type) {
+      case 'file':
+        return stat.size === entry.size && stat.mtimeNs === entry.mtimeNs
+      case 'symlink':
+        return posix.readlinkAt(place.dirFd, place.name).equals(entry.target)
+      case 'character':
+      case 'block':
+        return stat.rdev === entry.rdev
+      default:
+        return true
+    }
+  }
+
+  /** False when this process may not make such a file. */
+  async #make(entry: Leaf, place: Place, name: Buffer): Promise<boolean> {
+    if (entry.type === 'file') {
+      await this.#makeFile(entry, place, name)
+      return true
+    }
+    const { dirFd } = place
+    if (entry.type === 'symlink') posix.symlinkAt(entry.target, dirFd, name)
+    else if (entry.type === 'fifo') posix.mknodAt(dirFd, name, constants.S_IFIFO | 0o600)
+    else {
+      assert(entry.type === 'character' || entry.type === 'block', 'sockets are left out')
+      try {
+        posix.mknodAt(dirFd, name, typeBits[entry.type] | 0o600, entry.rdev)
+      } catch (error) {
+        if (posix.errnoCode(error) !== 'EPERM') throw error
+        this.ledger.devicesSkipped++
+        return false
+      }
+    }
+    setAttributes(namedFile(dirFd, name), entry, this.ledger, {
+      clean: !place.inherits,
+      symlink: entry.type === 'symlink',
+    })
+    this.onBytes(entry.size)
+    return true
+  }
+
+  async #makeFile(entry: FileEntry, place: Place, name: Buffer): Promise<void> {
+    const { O_CREAT, O_EXCL, O_WRONLY } = constants
+    const fd = posix.openAt(place.dirFd, name, O_CREAT | O_EXCL | O_WRONLY, 0o600)
+    try {
+      await writeContent(this.source, entry, fd, this.ahead, this.onBytes, this.signal)
+      setAttributes(openFile(fd), entry, this.ledger, { clean: !place.inherits })
+    } finally {
+      posix.close(fd)
+    }
+  }
+
+  #rename({ dirFd, name }: Place, temporary: Buffer): void {
+    try {
+      if (this.overwrite !== 'never') {
+        posix.renameAt(dirFd, temporary, dirFd, name)
+        return
+      }
+      try {
+        posix.renameAt(dirFd, temporary, dirFd, name, posix.RENAME_NOREPLACE)
+      } catch (error) {
+        // A file system without this flag: a link does not replace either.
+        if (posix.errnoCode(error) !== 'EINVAL') throw error
+        posix.linkAt(dirFd, temporary, dirFd, name)
+        posix.unlinkAt(dirFd, temporary)
+      }
+    } catch (error) {
+      const code = posix.errnoCode(error)
+      if (code === 'EISDIR' || code === 'ENOTEMPTY')
+        throw new KithError('exists', 'a directory is in its place; move it away')
+      if (code === 'EEXIST') throw new KithError('exists', 'something came to be in its place meanwhile')
+      throw error
+    }
+  }
+
+  #discard({ dirFd }: Place, temporary: Buffer): void {
+    try {
+      posix.unlinkAt(dirFd, temporary)
+    } catch {
+      // Not made, or gone with its directory.
+    }
+  }
+}

@@ -1,0 +1,143 @@
+/**
+ * The vault's own tables, beside those of its block store in the same LMDB environment. They say who has an interest
+ * in which block; the bytes are the block store's matter.
+ *
+ *     interest   name 32 | owner 32 -> u32 sealed bytes. The owners of one block stand together: is the set empty?
+ *     owned      owner 32 | name 32 -> u32 sealed bytes. The blocks of one owner stand together
+ *     owners     owner 32 -> [0..8) bytes u64 [8..16) blocks u64 [16..24) number of the last release u64
+ *                [24..32) first seen, ms since 1970 u64. Stays when all is released: the number refuses replays
+ *     heads      owner 32 | volume 16 -> the signed head
+ *
+ * `interest` and `owned` are each other's mirror and `owners` their sum: all three change in one transaction.
+ */
+import { type Database, encodings, type Encoding, type Table } from '../blocks/database.js'
+
+export interface OwnerRow {
+  bytes: number
+  blocks: number
+  releaseNumber: number
+  since: number
+}
+
+const sizeEncoding: Encoding<number> = {
+  encode(value) {
+    const bytes = Buffer.allocUnsafe(4)
+    bytes.writeUInt32LE(value)
+    return bytes
+  },
+  decode: (bytes) => bytes.readUInt32LE(0),
+}
+
+const ownerEncoding: Encoding<OwnerRow> = {
+  encode(row) {
+    const bytes = Buffer.allocUnsafe(32)
+    const values = [row.bytes, row.blocks, row.releaseNumber, row.since]
+    values.forEach((value, i) => bytes.writeBigUInt64LE(BigInt(value), i * 8))
+    return bytes
+  },
+  decode(bytes) {
+    const at = (i: number) => Number(bytes.readBigUInt64LE(i * 8))
+    return { bytes: at(0), blocks: at(1), releaseNumber: at(2), since: at(3) }
+  },
+}
+
+const key = (a: Buffer, b: Buffer) => Buffer.concat([a, b])
+/** Every key that starts with `prefix`, which is shorter than the keys. */
+const under = (prefix: Buffer) => ({ start: prefix, end: Buffer.concat([prefix, Buffer.alloc(40, 0xff)]) })
+
+export class VaultTables {
+  private readonly interest: Table<Buffer, number>
+  private readonly owned: Table<Buffer, number>
+  private readonly ownerRows: Table<Buffer, OwnerRow>
+  private readonly headRows: Table<Buffer, Buffer>
+
+  constructor(db: Database) {
+    this.interest = db.table('interest', encodings.bytes, sizeEncoding)
+    this.owned = db.table('owned', encodings.bytes, sizeEncoding)
+    this.ownerRows = db.table('owners', encodings.bytes, ownerEncoding)
+    this.headRows = db.table('heads', encodings.bytes, encodings.bytes)
+  }
+
+  owner(owner: Buffer): OwnerRow | undefined {
+    return this.ownerRows.get(owner)
+  }
+
+  *owners(): Generator<{ owner: Buffer; row: OwnerRow }> {
+    for (const { key: owner, value: row } of this.ownerRows.range()) yield { owner, row }
+  }
+
+  /** Sealed bytes of the block, when the owner has an interest in it. */
+  size(owner: Buffer, name: Buffer): number | undefined {
+    return this.owned.get(key(owner, name))
+  }
+
+  wanted(name: Buffer): boolean {
+    for (const _ of this.interest.keysOf({ ...under(name), limit: 1 })) return true
+    return false
+  }
+
+  interested(name: Buffer): Buffer[] {
+    return [...this.interest.keysOf(under(name))].map((found) => found.subarray(32))
+  }
+
+  namesOf(owner: Buffer, limit: number): Buffer[] {
+    return [...this.owned.keysOf({ ...under(owner), limit })].map((found) => found.subarray(32))
+  }
+
+  heads(owner: Buffer): Buffer[] {
+    return [...this.headRows.range(under(owner))].map(({ value }) => value)
+  }
+
+  head(owner: Buffer, volume: Buffer): Buffer | undefined {
+    return this.headRows.get(key(owner, volume))
+  }
+
+  headCount(owner: Buffer): number {
+    return [...this.headRows.keysOf(under(owner))].length
+  }
+
+  // What follows runs inside a transaction.
+
+  /** The owner's row, made when there is none. */
+  private row(owner: Buffer, now: number): OwnerRow {
+    return this.ownerRows.get(owner) ?? { bytes: 0, blocks: 0, releaseNumber: 0, since: now }
+  }
+
+  /** @returns false when the owner had that interest already */
+  add(owner: Buffer, name: Buffer, bytes: number, now: number): boolean {
+    if (this.owned.has(key(owner, name))) return false
+    this.owned.put(key(owner, name), bytes)
+    this.interest.put(key(name, owner), bytes)
+    const row = this.row(owner, now)
+    this.ownerRows.put(owner, { ...row, bytes: row.bytes + bytes, blocks: row.blocks + 1 })
+    return true
+  }
+
+  /** @returns the block's sealed bytes; undefined when the owner had no interest in it */
+  remove(owner: Buffer, name: Buffer): number | undefined {
+    const bytes = this.owned.get(key(owner, name))
+    const row = this.ownerRows.get(owner)
+    if (bytes === undefined || row === undefined) return undefined
+    this.owned.remove(key(owner, name))
+    this.interest.remove(key(name, owner))
+    this.ownerRows.put(owner, { ...row, bytes: row.bytes - bytes, blocks: row.blocks - 1 })
+    return bytes
+  }
+
+  putHead(owner: Buffer, volume: Buffer, head: Buffer, now: number): void {
+    this.ownerRows.put(owner, this.row(owner, now))
+    this.headRows.put(key(owner, volume), head)
+  }
+
+  removeHead(owner: Buffer, volume: Buffer): void {
+    this.headRows.remove(key(owner, volume))
+  }
+
+  removeHeads(owner: Buffer): void {
+    for (const found of [...this.headRows.keysOf(under(owner))]) this.headRows.remove(found)
+  }
+
+  numbered(owner: Buffer, releaseNumber: number, now: number): void {
+    this.ownerRows.put(owner, { ...this.row(owner, now), releaseNumber })
+  }
+}

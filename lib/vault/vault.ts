@@ -1,0 +1,374 @@
+/**
+ * The vault: what this machine holds for others. It sees ciphertext only, and trusts nobody: a block is checked against
+ * its name before it is kept and when it is read, a head by its owner's signature, a release by signature and number.
+ *
+ * Each block carries the set of owners with an interest in it, by offering it or sending it. Only those may read it, and it
+ * is freed when the set is empty. What an owner offers and sends is gathered, and becomes its interest at its commit.
+ *
+ * Crash argument: a commit first makes the blocks durable, then the interest in them, and only then is acknowledged; a
+ * release first takes the interest away, then the blocks. Between the two steps a crash leaves blocks that nobody wants,
+ * never an interest in a block that is not there; `verify` frees those on its rounds.
+ */
+import { join } from 'node:path'
+import { KithError } from '../base/errors.js'
+import { BlockStore, maxBlockBytes } from '../blocks/block-store.js'
+import { Database } from '../blocks/database.js'
+import { decodeHead } from '../format/head.js'
+import { blockName } from '../format/seal.js'
+import { maxHeads, possessionProof } from '../format/wire.js'
+import { decodeRelease, type Release } from '../format/wire-release.js'
+import { VaultTables } from './index-tables.js'
+import type { Held, OwnerInfo, Scrubbed, VaultOptions } from './types.js'
+
+/** Interest that the owner's next commit makes durable: name as latin1 -> name and sealed bytes. */
+interface Gathered {
+  blocks: Map<string, { name: Buffer; bytes: number }>
+  bytes: number
+}
+
+const hex = (key: Buffer) => key.toString('hex')
+/** Blocks let go of in one transaction. */
+const releaseBatch = 10_000
+
+export class Vault {
+  private readonly gathered = new Map<string, Gathered>()
+  private gatheredBytes = 0
+  /** Commits, releases and drops run one at a time, so that sets and sums are changed by one at a time. */
+  private exclusive: Promise<unknown> = Promise.resolve()
+
+  private constructor(
+    private readonly db: Database,
+    private readonly tables: VaultTables,
+    private readonly blocks: BlockStore,
+    private readonly options: VaultOptions,
+  ) {}
+
+  static async open(dir: string, options: VaultOptions): Promise<Vault> {
+    const db = Database.open(join(dir, 'index'))
+    try {
+      const tables = new VaultTables(db)
+      const blocks = await BlockStore.open(dir, { db, clock: options.clock, log: options.log })
+      return new Vault(db, tables, blocks, options)
+    } catch (error) {
+      await db.close()
+      throw error
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.exclusive.catch(() => undefined)
+    await this.blocks.close()
+    await this.db.close()
+  }
+
+  get quotaBytes(): number {
+    return this.options.quotaBytes
+  }
+
+  /** Sealed bytes of all blocks here. */
+  get bytes(): number {
+    return this.blocks.bytes
+  }
+
+  held(owner: Buffer): Held & { releaseNumber: number } {
+    const row = this.tables.owner(owner)
+    return { bytes: row?.bytes ?? 0, blocks: row?.blocks ?? 0, releaseNumber: row?.releaseNumber ?? 0 }
+  }
+
+  /** Whether anything is held for that owner. */
+  knows(owner: Buffer): boolean {
+    return this.held(owner).blocks > 0 || this.tables.headCount(owner) > 0
+  }
+
+  owners(): OwnerInfo[] {
+    return [...this.tables.owners()]
+      .map(({ owner, row: { bytes, blocks, since } }) => {
+        return { owner, bytes, blocks, since, heads: this.tables.headCount(owner) }
+      })
+      .filter((info) => info.blocks > 0 || info.heads > 0)
+  }
+
+  /**
+   * For each name, in order, whether the owner must send it. In those that are here the owner has an interest from its
+   * next commit on.
+   */
+  missing(owner: Buffer, names: readonly Buffer[]): boolean[] {
+    return names.map((name) => {
+      const bytes = this.blocks.size(name)
+      if (bytes === undefined) return true
+      if (this.tables.size(owner, name) !== undefined) return false
+      if (this.room(owner) < bytes) return true
+      this.gather(owner, name, bytes)
+      return false
+    })
+  }
+
+  /**
+   * Takes a block in, until the owner's next commit not for good.
+   * @throws KithError `damaged` when the bytes are not what the name says, `noSpace` beyond a quota or on a full disk
+   */
+  async put(owner: Buffer, name: Buffer, bytes: Buffer): Promise<void> {
+    if (bytes.length === 0 || bytes.length > maxBlockBytes || !blockName(bytes).equals(name)) {
+      throw new KithError('damaged', 'a block differs from its name')
+    }
+    const isHere = this.blocks.size(name) !== undefined
+    if (isHere && this.tables.size(owner, name) !== undefined) return
+    const free = this.options.quotaBytes - this.blocks.bytes - this.gatheredBytes
+    if (this.room(owner) < bytes.length || (!isHere && free < bytes.length)) {
+      throw new KithError('noSpace', 'the space set aside for partners is used up')
+    }
+    this.gather(owner, name, bytes.length)
+    try {
+      await this.blocks.put(name, bytes)
+    } catch (error) {
+      this.forget(owner, name)
+      throw error
+    }
+  }
+
+  /**
+   * Makes durable what the owner offered and sent since its last commit.
+   * @returns what the owner holds now and did not before
+   * @throws KithError `noSpace` on a full disk, `damaged` when a block was lost meanwhile: to be offered again
+   */
+  commit(owner: Buffer): Promise<Held> {
+    return this.alone(async () => {
+      const blocks = this.takeGathered(owner)
+      const added = { blocks: 0, bytes: 0 }
+      if (blocks.length === 0) return added
+      await this.blocks.commit()
+      const now = this.options.clock.now()
+      const lost = await this.db.transaction(() => {
+        let gone = 0
+        for (const { name } of blocks) {
+          const bytes = this.blocks.size(name)
+          if (bytes === undefined) gone++
+          else if (this.tables.add(owner, name, bytes, now)) {
+            added.blocks++
+            added.bytes += bytes
+          }
+        }
+        return gone
+      })
+      if (lost > 0)
+        throw new KithError('damaged', `${lost} blocks were lost before the commit: offer them again`)
+      return added
+    })
+  }
+
+  /** Sealed bytes of a block that the owner may read. */
+  size(owner: Buffer, name: Buffer): number | undefined {
+    return this.tables.size(owner, name)
+  }
+
+  /** The block, for an owner with an interest in it. One that is found damaged is dropped, and counts as missing. */
+  async get(owner: Buffer, name: Buffer): Promise<Buffer | undefined> {
+    if (this.tables.size(owner, name) === undefined) return undefined
+    try {
+      const bytes = await this.blocks.get(name)
+      if (bytes !== undefined) return bytes
+    } catch (error) {
+      if (!(error instanceof KithError) || error.code !== 'damaged') throw error
+    }
+    await this.drop([name])
+    return undefined
+  }
+
+  /** For each name a proof that the block is here (format/wire.ts), undefined where it is not. */
+  async prove(owner: Buffer, nonce: Buffer, names: readonly Buffer[]): Promise<(Buffer | undefined)[]> {
+    const proofs: (Buffer | undefined)[] = []
+    for (const name of names) {
+      const bytes = await this.get(owner, name)
+      proofs.push(bytes && possessionProof(nonce, this.options.partnerKey, bytes))
+    }
+    return proofs
+  }
+
+  /**
+   * Durable when it resolves. The same head again is no error.
+   * @throws KithError `damaged` unless it verifies, `denied` for another owner's, `exists` when a newer one is here
+   */
+  putHead(owner: Buffer, bytes: Buffer): Promise<void> {
+    return this.alone(async () => {
+      const head = decodeHead(bytes)
+      if (!head.owner.equals(owner)) throw new KithError('denied', 'the head is signed by another owner')
+      const known = this.tables.head(owner, head.volumeId)
+      if (known?.equals(bytes)) return
+      if (known && decodeHead(known).sequence >= head.sequence) {
+        throw new KithError('exists', 'a head with the same or a higher number is held already')
+      }
+      if (!known && this.tables.headCount(owner) >= maxHeads) {
+        throw new KithError('noSpace', `heads of more than ${maxHeads} volumes are not held`)
+      }
+      const now = this.options.clock.now()
+      await this.db.transaction(() => this.tables.putHead(owner, head.volumeId, bytes, now))
+    })
+  }
+
+  /** The owner's heads: of one volume, or of all. */
+  heads(owner: Buffer, volume?: Buffer): Buffer[] {
+    if (volume === undefined) return this.tables.heads(owner)
+    const head = this.tables.head(owner, volume)
+    return head ? [head] : []
+  }
+
+  /**
+   * Takes away what the owner's signed request says. Durable when it resolves.
+   * @param owner the authenticated peer
+   * @returns what the owner held before and holds no more
+   * @throws KithError `denied` for a request that is forged, of another owner, for another partner, or was used before
+   */
+  release(owner: Buffer, request: Buffer): Promise<Held> {
+    return this.alone(async () => {
+      const release = decodeRelease(request)
+      if (!release.owner.equals(owner))
+        throw new KithError('denied', 'the release is signed by another owner')
+      if (!release.partner.equals(this.options.partnerKey)) {
+        throw new KithError('denied', 'the release is meant for another partner')
+      }
+      if (release.number <= this.held(owner).releaseNumber) {
+        throw new KithError('denied', 'the release was used before: its number is not higher than the last')
+      }
+      const isEverything = this.endsEverything(release)
+      const now = this.options.clock.now()
+      await this.db.transaction(() => {
+        this.tables.numbered(owner, release.number, now)
+        if (release.kind === 'volume') this.tables.removeHead(owner, release.volume)
+        if (isEverything) this.tables.removeHeads(owner)
+      })
+      if (isEverything) this.takeGathered(owner)
+      const freed = { blocks: 0, bytes: 0 }
+      if (!isEverything) await this.disown(owner, release.names, freed)
+      else {
+        for (let names = this.names(owner); names.length > 0; names = this.names(owner)) {
+          await this.disown(owner, names, freed)
+        }
+      }
+      this.options.log.info({ owner: hex(owner), kind: release.kind, ...freed }, 'released')
+      return freed
+    })
+  }
+
+  /**
+   * One step of the vault's own round: reads blocks, drops those that are damaged (so that their owners find them missing)
+   * and those that nobody wants.
+   * @param after the cursor of the step before; from the start when absent
+   */
+  async verify(limit: number, after?: Buffer): Promise<Scrubbed> {
+    const names: Buffer[] = []
+    for (const name of this.blocks.names(after)) {
+      if (names.length >= limit) break
+      names.push(Buffer.from(name))
+    }
+    const damaged: Buffer[] = []
+    for (const name of names) {
+      if (!(await this.isSound(name))) damaged.push(name)
+    }
+    if (damaged.length > 0) await this.drop(damaged)
+    await this.alone(async () => {
+      const unwanted = names.filter((name) => !this.tables.wanted(name) && !this.isGathered(name))
+      if (unwanted.length > 0) await this.blocks.remove(unwanted)
+    })
+    const last = names.at(-1)
+    const scrubbed = { checked: names.length, damaged }
+    return last && names.length === limit ? { ...scrubbed, next: last } : scrubbed
+  }
+
+  private names(owner: Buffer): Buffer[] {
+    return this.tables.namesOf(owner, releaseBatch)
+  }
+
+  /** Whether the release of a volume takes the owner's last head, and with it all that could be restored. */
+  private endsEverything(release: Release): boolean {
+    if (release.kind === 'everything') return true
+    if (release.kind === 'blocks') return false
+    const count = this.tables.headCount(release.owner)
+    return count - (this.tables.head(release.owner, release.volume) ? 1 : 0) === 0
+  }
+
+  private async isSound(name: Buffer): Promise<boolean> {
+    try {
+      await this.blocks.get(name)
+      return true
+    } catch (error) {
+      if (error instanceof KithError && error.code === 'damaged') return false
+      throw error
+    }
+  }
+
+  /** Takes the owner's interest in the blocks away, and frees those that nobody else wants. */
+  private async disown(owner: Buffer, names: readonly Buffer[], freed: Held): Promise<void> {
+    const unwanted = await this.db.transaction(() => {
+      const free: Buffer[] = []
+      for (const name of names) {
+        const bytes = this.tables.remove(owner, name)
+        if (bytes === undefined) continue
+        freed.blocks++
+        freed.bytes += bytes
+        if (!this.tables.wanted(name) && !this.isGathered(name)) free.push(name)
+      }
+      return free
+    })
+    await this.blocks.remove(unwanted)
+  }
+
+  /** Takes blocks away from all owners: they are damaged. */
+  private drop(names: readonly Buffer[]): Promise<void> {
+    return this.alone(async () => {
+      const gone: Buffer[] = []
+      // One that was replaced by a sound one meanwhile stays.
+      for (const name of names) if (!(await this.isSound(name))) gone.push(name)
+      await this.db.transaction(() => {
+        for (const name of names) {
+          if (this.blocks.size(name) !== undefined) continue
+          for (const owner of this.tables.interested(name)) this.tables.remove(owner, name)
+        }
+      })
+      await this.blocks.remove(gone)
+      for (const name of gone)
+        this.options.log.warn({ block: hex(name).slice(0, 12) }, 'damaged block dropped')
+    })
+  }
+
+  private room(owner: Buffer): number {
+    const bound = this.options.ownerQuotaBytes ?? this.options.quotaBytes
+    return bound - this.held(owner).bytes - (this.gathered.get(hex(owner))?.bytes ?? 0)
+  }
+
+  private gather(owner: Buffer, name: Buffer, bytes: number): void {
+    const gathered = this.gathered.get(hex(owner)) ?? { blocks: new Map<string, never>(), bytes: 0 }
+    this.gathered.set(hex(owner), gathered)
+    const id = name.toString('latin1')
+    if (gathered.blocks.has(id)) return
+    gathered.blocks.set(id, { name: Buffer.from(name), bytes })
+    gathered.bytes += bytes
+    this.gatheredBytes += bytes
+  }
+
+  private forget(owner: Buffer, name: Buffer): void {
+    const gathered = this.gathered.get(hex(owner))
+    const block = gathered?.blocks.get(name.toString('latin1'))
+    if (!gathered || !block) return
+    gathered.blocks.delete(name.toString('latin1'))
+    gathered.bytes -= block.bytes
+    this.gatheredBytes -= block.bytes
+  }
+
+  private takeGathered(owner: Buffer): { name: Buffer; bytes: number }[] {
+    const gathered = this.gathered.get(hex(owner))
+    this.gathered.delete(hex(owner))
+    this.gatheredBytes -= gathered?.bytes ?? 0
+    return [...(gathered?.blocks.values() ?? [])]
+  }
+
+  private isGathered(name: Buffer): boolean {
+    const id = name.toString('latin1')
+    return [...this.gathered.values()].some(({ blocks }) => blocks.has(id))
+  }
+
+  private alone<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.exclusive.then(work)
+    this.exclusive = done.catch(() => undefined)
+    return done
+  }
+}
