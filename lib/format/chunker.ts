@@ -31,8 +31,12 @@ const dataBytes = 4 * 1024 * 1024
 const pages = (dataAt + dataBytes) / 65_536
 const smallestMin = 1024
 
-/** The strict mask has this many bits more than the average asks for, the loose one as many fewer. */
-const normalisation = 2
+/**
+ * The strict mask has this many bits more than the average asks for, the loose one as many fewer. Two bits level the
+ * lengths more, but let an insertion run on: in 1,000 insertions of up to 12 bytes 7 moved more than three cuts, with
+ * one bit none did, at equal deduplication.
+ */
+const normalisation = 1
 
 type CutFunction = (
   length: number,

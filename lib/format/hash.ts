@@ -12,16 +12,23 @@ export const publicKeyBytes = 32
 
 export type Namespace = `kith ${string}`
 
-function prefixed(namespace: Namespace, parts: readonly Buffer[]): Buffer[] {
-  const label = Buffer.from(namespace, 'ascii')
-  assert(label.length < 256, 'namespaces are short')
-  return [Buffer.from([label.length]), label, ...parts]
+const prefixes = new Map<Namespace, Buffer>()
+
+function prefix(namespace: Namespace): Buffer {
+  let bytes = prefixes.get(namespace)
+  if (!bytes) {
+    const label = Buffer.from(namespace, 'ascii')
+    assert(label.length < 256, 'namespaces are short')
+    bytes = Buffer.concat([Buffer.from([label.length]), label])
+    prefixes.set(namespace, bytes)
+  }
+  return bytes
 }
 
 /** BLAKE2b-256 over the namespace and the parts, in order. Parts are not delimited: give fixed lengths, or one part. */
 export function hash(namespace: Namespace, ...parts: Buffer[]): Buffer {
   const out = Buffer.allocUnsafe(hashBytes)
-  sodium.crypto_generichash_batch(out, prefixed(namespace, parts))
+  sodium.crypto_generichash_batch(out, [prefix(namespace), ...parts])
   return out
 }
 
@@ -29,7 +36,7 @@ export function hash(namespace: Namespace, ...parts: Buffer[]): Buffer {
 export function keyedHash(key: Buffer, namespace: Namespace, ...parts: Buffer[]): Buffer {
   assert(key.length === 32, 'keys have 32 bytes')
   const out = Buffer.allocUnsafe(hashBytes)
-  sodium.crypto_generichash_batch(out, prefixed(namespace, parts), key)
+  sodium.crypto_generichash_batch(out, [prefix(namespace), ...parts], key)
   return out
 }
 
