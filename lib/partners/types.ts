@@ -72,19 +72,3 @@ export interface Verdict {
   /** Milliseconds since 1970 of the finding. */
   at: number
 }
-
-export interface PartnerInfo {
-  /** hex of the public key */
-  id: string
-  name: string
-  online: boolean
-  /** bytes of ours that it acknowledged to hold */
-  bytesHeld: number
-  /** milliseconds since 1970 of the last audit that it passed; undefined: none yet */
-  lastProof: number | undefined
-  /** milliseconds since 1970 of the first session */
-  since: number
-  verdict: Verdict
-  /** bytes that we hold for it */
-  heldForThem: number
-}

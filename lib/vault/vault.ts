@@ -194,7 +194,7 @@ export class Vault {
       if (!head.owner.equals(owner)) throw new KithError('denied', 'the head is signed by another owner')
       const known = this.tables.head(owner, head.volumeId)
       if (known?.equals(bytes)) return
-      if (known && decodeHead(known).sequence >= head.sequence) {
+      if (known && sequenceOf(known) >= head.sequence) {
         throw new KithError('exists', 'a head with the same or a higher number is held already')
       }
       if (!known && this.tables.headCount(owner) >= maxHeads) {
@@ -370,5 +370,14 @@ export class Vault {
     const done = this.exclusive.then(work)
     this.exclusive = done.catch(() => undefined)
     return done
+  }
+}
+
+/** Of a head held here; one that was changed on the disk gives way to any that verifies. */
+function sequenceOf(head: Buffer): number {
+  try {
+    return decodeHead(head).sequence
+  } catch {
+    return -1
   }
 }

@@ -1,0 +1,258 @@
+/**
+ * Makes partners prove that they hold what they acknowledged. A challenge is a fresh nonce and the names of some blocks; the
+ * answer for each is a keyed hash over nonce and bytes (format/wire.ts), compared with the same over our own copy. The
+ * partner's heads are asked for too: one older than it acknowledged is stale.
+ *
+ * Two modes. `sample`: 44 blocks at random, so that a partner that lost a tenth of them is found out with 99 %
+ * (1 - 0.9^44), at 4 KiB of traffic. `full`: all of them, in a random order. A sample that finds something is followed
+ * by a full audit at once. What is found missing or wrong goes to the book's list of blocks to send again; the finding
+ * stays on the partner's verdict until a later full audit is clean, which is run when all was sent again.
+ */
+import { asKithError, KithError } from '../base/errors.js'
+import type { Clock, Timer } from '../base/clock.js'
+import type { Log } from '../base/log.js'
+import { randomBytes } from '../base/random.js'
+import { decodeHead, type Head } from '../format/head.js'
+import { maxAsked, nonceBytes, possessionProof } from '../format/wire.js'
+import type { Book } from './book.js'
+import type { Damage, OwnedBlocks, Peer, Peers } from './types.js'
+
+export const sampleBlocks = 44
+
+export interface AuditorOptions {
+  peers: Peers
+  blocks: OwnedBlocks
+  book: Book
+  /** our own public key */
+  owner: Buffer
+  /** between samples of one partner */
+  intervalMs: number
+  clock: Clock
+  log: Log
+  /** called when blocks or heads must be sent again */
+  onRepair: () => void
+}
+
+export interface Audit {
+  asked: number
+  proven: number
+  /** without repetition; empty: all is well */
+  found: Damage[]
+}
+
+const tickMs = 15_000
+/** Not to repeat full audits back to back while a partner keeps losing blocks. */
+const againMs = 60_000
+/** Tries to hit a sequence number that is in use; blocks that were removed leave gaps. */
+const drawTries = 64
+
+/** A number below `bound` that nobody can foresee. */
+function draw(bound: number): number {
+  return Number(randomBytes(8).readBigUInt64LE() % BigInt(bound))
+}
+
+export class Auditor {
+  private timer: Timer | undefined
+  private stopped = false
+  /** Running now, by partner: one audit at a time each. */
+  private readonly running = new Map<string, Promise<unknown>>()
+
+  constructor(private readonly options: AuditorOptions) {
+    this.tickSoon()
+  }
+
+  /** Resolves soon only after the sessions were closed. */
+  async stop(): Promise<void> {
+    this.stopped = true
+    this.timer?.cancel()
+    await Promise.all(this.running.values())
+  }
+
+  /** Blocks chosen at random, and the heads. */
+  sample(peer: Peer): Promise<Audit> {
+    return this.alone(peer, async () => {
+      const audit = await this.run(peer, this.drawn(peer.key), false)
+      return audit.found.length === 0 || audit.found.includes('unreachable')
+        ? audit
+        : this.run(peer, this.permuted(peer.key), true)
+    })
+  }
+
+  /** All blocks that the partner acknowledged, in a random order, and the heads. */
+  full(peer: Peer): Promise<Audit> {
+    return this.alone(peer, () => this.run(peer, this.permuted(peer.key), true))
+  }
+
+  private async run(peer: Peer, sequences: number[], isWhole: boolean): Promise<Audit> {
+    const { book, clock, log } = this.options
+    const audit: Audit = { asked: 0, proven: 0, found: [] }
+    const note = (kind: Damage) => audit.found.includes(kind) || audit.found.push(kind)
+    try {
+      for (let i = 0; i < sequences.length && !this.stopped; i += maxAsked) {
+        await this.challenge(peer, sequences.slice(i, i + maxAsked), audit, note)
+      }
+      await this.checkHeads(peer, note)
+    } catch (error) {
+      log.debug({ partner: peer.key.toString('hex'), error: asKithError(error).message }, 'audit broken off')
+      note('unreachable')
+    }
+    if (audit.found.includes('unreachable') || this.stopped) return audit
+    await book.audited(peer.key, { clean: audit.found.length === 0, whole: isWhole }, clock.now())
+    if (audit.found.length > 0) {
+      log.warn({ partner: peer.key.toString('hex'), ...audit }, 'the partner failed an audit')
+      this.options.onRepair()
+    }
+    return audit
+  }
+
+  private async challenge(
+    peer: Peer,
+    sequences: readonly number[],
+    audit: Audit,
+    note: (kind: Damage) => void,
+  ): Promise<void> {
+    const { book, clock } = this.options
+    const nonce = randomBytes(nonceBytes)
+    const asked: { name: Buffer; proof: Buffer }[] = []
+    for (const sequence of sequences) {
+      const name = this.nameAt(sequence)
+      const bytes = name && (await this.own(name))
+      if (name && bytes) asked.push({ name, proof: possessionProof(nonce, peer.key, bytes) })
+    }
+    if (asked.length === 0) return
+    const proofs = await this.prove(peer, nonce, asked)
+    const bad: Record<'missing' | 'wrong', Buffer[]> = { missing: [], wrong: [] }
+    asked.forEach(({ name, proof }, i) => {
+      const given = proofs[i]
+      if (given === undefined) bad.missing.push(name)
+      else if (!given.equals(proof)) bad.wrong.push(name)
+    })
+    audit.asked += asked.length
+    audit.proven += asked.length - bad.missing.length - bad.wrong.length
+    for (const kind of ['missing', 'wrong'] as const) {
+      if (bad[kind].length === 0) continue
+      note(kind)
+      await book.found(peer.key, kind, bad[kind], clock.now())
+    }
+  }
+
+  /** A partner that answers with a refusal proves nothing. */
+  private async prove(peer: Peer, nonce: Buffer, asked: readonly { name: Buffer }[]) {
+    try {
+      const { proofs } = await peer.request('prove', { nonce, names: asked.map(({ name }) => name) })
+      return proofs
+    } catch (error) {
+      if (peer.closed || asKithError(error).code === 'noPartners') throw error
+      return asked.map(() => undefined)
+    }
+  }
+
+  private async checkHeads(peer: Peer, note: (kind: Damage) => void): Promise<void> {
+    const { book, clock } = this.options
+    const acknowledged = book.heads(peer.key)
+    if (acknowledged.length === 0) return
+    const { heads } = await peer.request('headGet', {})
+    const there = new Map<string, number>()
+    for (const bytes of heads) {
+      const head = verified(bytes, this.options.owner)
+      if (head) there.set(head.volumeId.toString('hex'), head.sequence)
+    }
+    for (const { volume, sequence } of acknowledged) {
+      const held = there.get(volume.toString('hex'))
+      if (held !== undefined && held >= sequence) continue
+      const kind = held === undefined ? 'badHead' : 'oldHead'
+      note(kind)
+      await book.found(peer.key, kind, [], clock.now())
+      await book.headLost(peer.key, volume)
+    }
+  }
+
+  /** Our own copy; one that is damaged or gone here cannot tell anything about the partner's. */
+  private async own(name: Buffer): Promise<Buffer | undefined> {
+    try {
+      return await this.options.blocks.get(name)
+    } catch (error) {
+      if (error instanceof KithError && error.code === 'damaged') return undefined
+      throw error
+    }
+  }
+
+  private nameAt(sequence: number): Buffer | undefined {
+    const row = this.options.blocks.since(sequence - 1, 1)[0]
+    return row?.sequence === sequence ? row.name : undefined
+  }
+
+  private drawn(partner: Buffer): number[] {
+    const { cursor } = this.options.book.progress(partner)
+    const drawn = new Set<number>()
+    for (
+      let tries = 0;
+      cursor > 0 && drawn.size < sampleBlocks && tries < sampleBlocks * drawTries;
+      tries++
+    ) {
+      const sequence = 1 + draw(cursor)
+      if (this.nameAt(sequence)) drawn.add(sequence)
+    }
+    return [...drawn]
+  }
+
+  private permuted(partner: Buffer): number[] {
+    const { cursor } = this.options.book.progress(partner)
+    const all: number[] = []
+    for (let at = 0; at < cursor;) {
+      const rows = this.options.blocks.since(at, 1000)
+      for (const { sequence } of rows) if (sequence <= cursor) all.push(sequence)
+      at = rows.at(-1)?.sequence ?? cursor
+    }
+    for (let i = all.length - 1; i > 0; i--) {
+      const j = draw(i + 1)
+      const [a, b] = [all[i], all[j]]
+      if (a !== undefined && b !== undefined) [all[i], all[j]] = [b, a]
+    }
+    return all
+  }
+
+  private alone<T>(peer: Peer, work: () => Promise<T>): Promise<T> {
+    const id = peer.key.toString('hex')
+    const before = this.running.get(id) ?? Promise.resolve()
+    const done = before.then(work)
+    const quiet = done.catch(() => undefined)
+    this.running.set(id, quiet)
+    void quiet.then(() => this.running.get(id) === quiet && this.running.delete(id))
+    return done
+  }
+
+  private tickSoon(): void {
+    this.timer = this.options.clock.after(tickMs, () => {
+      for (const peer of this.options.peers.online()) {
+        if (!peer.lends || this.running.has(peer.key.toString('hex'))) continue
+        const mode = this.due(peer.key)
+        if (mode === undefined) continue
+        void this[mode](peer).catch((error: unknown) => {
+          this.options.log.error({ err: error }, 'an audit failed')
+        })
+      }
+      if (!this.stopped) this.tickSoon()
+    })
+  }
+
+  private due(partner: Buffer): 'sample' | 'full' | undefined {
+    const { book, clock, intervalMs } = this.options
+    const { cursor, lastAudit, verdict } = book.progress(partner)
+    if (cursor === 0) return undefined
+    const now = clock.now()
+    // A clock that was set back makes the audit due.
+    const past = now < lastAudit ? Infinity : now - lastAudit
+    if (verdict.state === 'damaged' && past >= againMs && book.holds(partner, cursor)) return 'full'
+    return past >= intervalMs ? 'sample' : undefined
+  }
+}
+
+function verified(bytes: Buffer, owner: Buffer): Head | undefined {
+  try {
+    const head = decodeHead(bytes)
+    return head.owner.equals(owner) ? head : undefined
+  } catch {
+    return undefined
+  }
+}

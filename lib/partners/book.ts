@@ -1,0 +1,208 @@
+/**
+ * What the owner knows about its backups at each partner, on disk: how far it has come, which heads were acknowledged, what
+ * audits found, what must be sent again. The uploader and the auditor write it; status and sync read it.
+ *
+ *     progress   partner 32 -> [0] version = 1   [1] 1 when a full audit found all good since the last damage
+ *                [2..4) found: bits by damageKinds, u16   [4..8) 0   [8..16) cursor u64: every block of the store up to this
+ *                sequence number is acknowledged as durable   [16..24) bytes and [24..32) blocks that it says it holds u64
+ *                [32..40) number of our last release u64   [40..48) last passed audit, [48..56) last audit, [56..64) last
+ *                damage found: ms since 1970, 0 for never   [64..72) blocks found missing or wrong, [72..80) of those
+ *                acknowledged again
+ *     heads      partner 32 | volume 16 -> sequence number of the head it acknowledged, u64
+ *     resend     partner 32 | block name 32 -> 1: found missing or wrong, to be offered again
+ */
+import { type Database, encodings, type Encoding, type Table } from '../blocks/database.js'
+import { assert } from '../base/errors.js'
+import type { Damage, Verdict } from './types.js'
+
+export interface Progress {
+  cursor: number
+  /** by the partner's own count */
+  bytesHeld: number
+  blocksHeld: number
+  releaseNumber: number
+  /** ms since 1970; 0: never */
+  lastProof: number
+  lastAudit: number
+  verdict: Verdict
+}
+
+/** By bit number in `found`. */
+const damageKinds: readonly Damage[] = ['missing', 'wrong', 'oldHead', 'badHead']
+
+const none: Progress = {
+  cursor: 0,
+  bytesHeld: 0,
+  blocksHeld: 0,
+  releaseNumber: 0,
+  lastProof: 0,
+  lastAudit: 0,
+  verdict: { state: 'unknown', found: [], blocks: 0, repaired: 0, at: 0 },
+}
+
+const progressEncoding: Encoding<Progress> = {
+  encode(row) {
+    const bytes = Buffer.alloc(80)
+    const { verdict } = row
+    bytes.writeUInt8(1, 0)
+    bytes.writeUInt8(verdict.state === 'good' ? 1 : 0, 1)
+    bytes.writeUInt16LE(
+      verdict.found.reduce((bits, kind) => bits | (1 << damageKinds.indexOf(kind)), 0),
+      2,
+    )
+    const values = [
+      row.cursor,
+      row.bytesHeld,
+      row.blocksHeld,
+      row.releaseNumber,
+      row.lastProof,
+      row.lastAudit,
+    ]
+    values.push(verdict.at, verdict.blocks, verdict.repaired)
+    values.forEach((value, i) => bytes.writeBigUInt64LE(BigInt(value), 8 + 8 * i))
+    return bytes
+  },
+  decode(bytes) {
+    assert(bytes.length === 80 && bytes.readUInt8(0) === 1, 'progress rows have version 1')
+    const at = (i: number) => Number(bytes.readBigUInt64LE(8 + 8 * i))
+    const bits = bytes.readUInt16LE(2)
+    const found = damageKinds.filter((_, i) => (bits & (1 << i)) !== 0)
+    const state = found.length > 0 ? 'damaged' : bytes.readUInt8(1) === 1 ? 'good' : 'unknown'
+    return {
+      cursor: at(0),
+      bytesHeld: at(1),
+      blocksHeld: at(2),
+      releaseNumber: at(3),
+      lastProof: at(4),
+      lastAudit: at(5),
+      verdict: { state, found, at: at(6), blocks: at(7), repaired: at(8) },
+    }
+  },
+}
+
+const key = (a: Buffer, b: Buffer) => Buffer.concat([a, b])
+const under = (prefix: Buffer) => ({ start: prefix, end: Buffer.concat([prefix, Buffer.alloc(40, 0xff)]) })
+
+export class Book {
+  private readonly rows: Table<Buffer, Progress>
+  private readonly headRows: Table<Buffer, number>
+  private readonly resendRows: Table<Buffer, Buffer>
+
+  /** @param db of the partners folder; the tables here have names of their own in it */
+  constructor(private readonly db: Database) {
+    this.rows = db.table('book progress', encodings.bytes, progressEncoding)
+    this.headRows = db.table('book heads', encodings.bytes, encodings.number)
+    this.resendRows = db.table('book resend', encodings.bytes, encodings.bytes)
+  }
+
+  progress(partner: Buffer): Progress {
+    return this.rows.get(partner) ?? none
+  }
+
+  /** Sequence number of the volume's head that the partner acknowledged; 0: none. */
+  head(partner: Buffer, volume: Buffer): number {
+    return this.headRows.get(key(partner, volume)) ?? 0
+  }
+
+  heads(partner: Buffer): { volume: Buffer; sequence: number }[] {
+    return [...this.headRows.range(under(partner))].map(({ key: found, value: sequence }) => {
+      return { volume: found.subarray(32), sequence }
+    })
+  }
+
+  resend(partner: Buffer, limit: number): Buffer[] {
+    return [...this.resendRows.keysOf({ ...under(partner), limit })].map((found) => found.subarray(32))
+  }
+
+  /** Whether the partner acknowledged all blocks up to the sequence number, and nothing of it is found to be lost. */
+  holds(partner: Buffer, sequence: number): boolean {
+    return this.progress(partner).cursor >= sequence && this.resend(partner, 1).length === 0
+  }
+
+  /** All blocks up to this sequence number are acknowledged. */
+  advance(partner: Buffer, cursor: number): Promise<void> {
+    return this.change(partner, (row) => ({ ...row, cursor: Math.max(row.cursor, cursor) }))
+  }
+
+  /** The partner lost something that it cannot name: all is offered again. */
+  restart(partner: Buffer): Promise<void> {
+    return this.change(partner, (row) => ({ ...row, cursor: 0 }))
+  }
+
+  counted(partner: Buffer, held: { bytes: number; blocks: number }): Promise<void> {
+    return this.change(partner, (row) => ({ ...row, bytesHeld: held.bytes, blocksHeld: held.blocks }))
+  }
+
+  async headStored(partner: Buffer, volume: Buffer, sequence: number): Promise<void> {
+    await this.db.transaction(() => this.headRows.put(key(partner, volume), sequence))
+  }
+
+  /** The partner does not have the head that it acknowledged: it is sent again. */
+  async headLost(partner: Buffer, volume: Buffer): Promise<void> {
+    await this.db.transaction(() => this.headRows.remove(key(partner, volume)))
+  }
+
+  async resent(partner: Buffer, names: readonly Buffer[]): Promise<void> {
+    await this.db.transaction(() => {
+      let count = 0
+      for (const name of names) {
+        if (this.resendRows.has(key(partner, name))) count++
+        this.resendRows.remove(key(partner, name))
+      }
+      const row = this.progress(partner)
+      this.rows.put(partner, { ...row, verdict: { ...row.verdict, repaired: row.verdict.repaired + count } })
+    })
+  }
+
+  /** What was found stays on the verdict until a full audit is clean. */
+  async found(partner: Buffer, kind: Damage, names: readonly Buffer[], now: number): Promise<void> {
+    await this.db.transaction(() => {
+      const row = this.progress(partner)
+      const fresh = names.filter((name) => !this.resendRows.has(key(partner, name)))
+      for (const name of fresh) this.resendRows.put(key(partner, name), Buffer.from([1]))
+      const { found, blocks, repaired } = row.verdict
+      const kinds = found.includes(kind) ? found : [...found, kind]
+      const verdict: Verdict = {
+        state: 'damaged',
+        found: kinds,
+        blocks: blocks + fresh.length,
+        repaired,
+        at: now,
+      }
+      this.rows.put(partner, { ...row, verdict })
+    })
+  }
+
+  /** @param whole whether everything that the partner acknowledged was asked for */
+  audited(partner: Buffer, result: { clean: boolean; whole: boolean }, now: number): Promise<void> {
+    return this.change(partner, (row) => {
+      const lastProof = result.clean ? now : row.lastProof
+      const isCleared = result.clean && result.whole
+      const verdict: Verdict = isCleared
+        ? { state: 'good', found: [], blocks: 0, repaired: 0, at: 0 }
+        : row.verdict
+      return { ...row, lastAudit: now, lastProof, verdict }
+    })
+  }
+
+  /** @returns a number for a release that is higher than any used, here or by the partner's own account */
+  async nextRelease(partner: Buffer, lastThere: number): Promise<number> {
+    const next = Math.max(this.progress(partner).releaseNumber, lastThere) + 1
+    await this.change(partner, (row) => ({ ...row, releaseNumber: next }))
+    return next
+  }
+
+  /** The partner holds nothing of ours any more. */
+  async emptied(partner: Buffer): Promise<void> {
+    await this.db.transaction(() => {
+      for (const table of [this.headRows, this.resendRows]) {
+        for (const found of [...table.keysOf(under(partner))]) table.remove(found)
+      }
+      this.rows.put(partner, { ...none, releaseNumber: this.progress(partner).releaseNumber })
+    })
+  }
+
+  private async change(partner: Buffer, how: (row: Progress) => Progress): Promise<void> {
+    await this.db.transaction(() => this.rows.put(partner, how(this.progress(partner))))
+  }
+}

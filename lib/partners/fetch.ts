@@ -1,0 +1,292 @@
+/**
+ * Reads blocks and heads back from whichever partners have them. Nothing is believed: a block is what its name says, a head
+ * is signed by its owner, or the partner that gave it is told on and another one is asked.
+ *
+ * A block is asked from the partner that did best so far. When that one does not have it, gives a wrong one or is gone,
+ * the next is asked at once; when it is only slow, the next is asked beside it, and the first right answer counts.
+ * Names that are wanted at the same time go to a partner together, up to 64 in a request.
+ */
+import { asKithError, KithError } from '../base/errors.js'
+import { type Clock, type Timer } from '../base/clock.js'
+import type { Log } from '../base/log.js'
+import { decodeHead, newestHeads, type Head } from '../format/head.js'
+import { blockName } from '../format/seal.js'
+import { maxAsked } from '../format/wire.js'
+import type { Damage, Peer, Peers } from './types.js'
+
+export interface FetcherOptions {
+  peers: Peers
+  clock: Clock
+  log: Log
+  /** told of each partner that gave something wrong, old, or not at all */
+  onFault?: (partner: Buffer, kind: Damage, block?: Buffer) => void
+  /** how long to wait for a partner to come on line when none is left to ask */
+  patienceMs?: number
+}
+
+export interface FetchedHeads {
+  heads: { head: Head; bytes: Buffer }[]
+  /** partners that answered */
+  answered: number
+  /** of those, the ones with an old or invalid head */
+  faults: { partner: Buffer; name: string; kind: 'oldHead' | 'badHead' }[]
+}
+
+type Outcome = Buffer | 'absent' | 'wrong' | 'gone'
+
+const hedgeLeastMs = 1_000
+const requestsAtOnce = 8
+const defaultPatienceMs = 20_000
+
+/** The names asked of one partner, gathered into requests. */
+class Line {
+  private readonly waiting: { name: Buffer; resolve: (outcome: Outcome) => void }[] = []
+  private running = 0
+  private scheduled = false
+  /** Moving average of a request's time. */
+  averageMs = 200
+  faults = 0
+
+  constructor(
+    readonly peer: Peer,
+    private readonly clock: Clock,
+  ) {}
+
+  /** Lower is better. */
+  get score(): number {
+    return this.averageMs * (1 + this.running + this.waiting.length / maxAsked) + this.faults * 10_000
+  }
+
+  ask(name: Buffer): Promise<Outcome> {
+    return new Promise((resolve) => {
+      this.waiting.push({ name, resolve })
+      if (this.scheduled) return
+      this.scheduled = true
+      queueMicrotask(() => {
+        this.scheduled = false
+        this.flush()
+      })
+    })
+  }
+
+  private flush(): void {
+    while (this.waiting.length > 0 && this.running < requestsAtOnce) void this.request()
+  }
+
+  private async request(): Promise<void> {
+    const asked = this.waiting.splice(0, maxAsked)
+    const started = this.clock.monotonic()
+    this.running++
+    try {
+      const { blocks } = await this.peer.request('get', { names: asked.map(({ name }) => name) })
+      let later = 0
+      asked.forEach((one, i) => {
+        const block = blocks[i] ?? 'absent'
+        if (block === 'absent') one.resolve('absent')
+        else if (block !== 'later') one.resolve(blockName(block).equals(one.name) ? block : 'wrong')
+        else if (++later === asked.length) asked.forEach(({ resolve }) => resolve('gone'))
+        else this.waiting.push(one)
+      })
+    } catch {
+      for (const { resolve } of asked) resolve('gone')
+    } finally {
+      this.running--
+      this.averageMs = 0.8 * this.averageMs + 0.2 * (this.clock.monotonic() - started)
+      this.flush()
+    }
+  }
+}
+
+/** One block's way through the partners. */
+interface Search {
+  name: Buffer
+  tried: Set<Peer>
+  underWay: number
+  wrong: number
+  timer: Timer | undefined
+  resolve(block: Buffer | undefined): void
+  reject(error: Error): void
+  isDone: boolean
+}
+
+export class Fetcher {
+  private readonly lines = new Map<Peer, Line>()
+  private readonly wanted = new Map<string, Promise<Buffer | undefined>>()
+  private readonly starved = new Set<Search>()
+  private readonly unsubscribe: () => void
+
+  constructor(private readonly options: FetcherOptions) {
+    this.unsubscribe = options.peers.onChange(() => this.changed())
+  }
+
+  stop(): void {
+    this.unsubscribe()
+    for (const search of this.starved) this.giveUp(search)
+  }
+
+  /**
+   * The sealed bytes, which are what the name says. Undefined: every partner on line answered that it has no such block.
+   * @throws KithError `damaged` when partners had it, but none intact; `noPartners` when none could be asked
+   */
+  get(name: Buffer): Promise<Buffer | undefined> {
+    const id = name.toString('latin1')
+    const known = this.wanted.get(id)
+    if (known) return known
+    const block = new Promise<Buffer | undefined>((resolve, reject) => {
+      const search: Search = {
+        name,
+        tried: new Set(),
+        underWay: 0,
+        wrong: 0,
+        timer: undefined,
+        resolve,
+        reject,
+        isDone: false,
+      }
+      this.next(search)
+    }).finally(() => this.wanted.delete(id))
+    this.wanted.set(id, block)
+    return block
+  }
+
+  /** Asks every partner on line, each at most `boundMs`, for the owner's heads: the newest of each volume that verifies. */
+  async heads(owner: Buffer, boundMs = 10_000): Promise<FetchedHeads> {
+    const answers = await Promise.all(
+      this.options.peers.online().map(async (peer) => ({ peer, heads: await this.headsOf(peer, boundMs) })),
+    )
+    const given = answers.filter(
+      (answer): answer is { peer: Peer; heads: Buffer[] } => answer.heads !== undefined,
+    )
+    const newest = newestHeads(
+      given.flatMap(({ heads }) => heads),
+      owner,
+    )
+    const faults: FetchedHeads['faults'] = []
+    for (const { peer, heads } of given) {
+      for (const kind of headFaults(heads, owner, newest)) {
+        faults.push({ partner: peer.key, name: peer.name, kind })
+        this.fault(peer, kind)
+      }
+    }
+    return { heads: newest, answered: given.length, faults }
+  }
+
+  private async headsOf(peer: Peer, boundMs: number): Promise<Buffer[] | undefined> {
+    let timer: Timer | undefined
+    const late = new Promise<undefined>((resolve) => {
+      timer = this.options.clock.after(boundMs, () => resolve(undefined))
+    })
+    const answer = peer.request('headGet', {}).then(
+      ({ heads }) => heads,
+      () => undefined,
+    )
+    const heads = await Promise.race([answer, late])
+    timer?.cancel()
+    return heads
+  }
+
+  /** Asks one more partner. */
+  private next(search: Search): void {
+    search.timer?.cancel()
+    const line = this.best(search)
+    if (line === undefined) {
+      if (search.underWay === 0) this.exhausted(search)
+      return
+    }
+    search.tried.add(line.peer)
+    search.underWay++
+    void line.ask(search.name).then((outcome) => this.outcome(search, line, outcome))
+    const patience = Math.max(hedgeLeastMs, 4 * line.averageMs)
+    search.timer = this.options.clock.after(patience, () => this.next(search))
+  }
+
+  private outcome(search: Search, line: Line, outcome: Outcome): void {
+    search.underWay--
+    if (outcome === 'wrong' || outcome === 'absent') {
+      line.faults += outcome === 'wrong' ? 1 : 0.01
+      search.wrong += outcome === 'wrong' ? 1 : 0
+      this.fault(line.peer, outcome === 'wrong' ? 'wrong' : 'missing', search.name)
+    }
+    if (search.isDone) return
+    if (typeof outcome === 'string') {
+      this.next(search)
+      return
+    }
+    search.isDone = true
+    search.timer?.cancel()
+    search.resolve(outcome)
+  }
+
+  private best(search: Search): Line | undefined {
+    let best: Line | undefined
+    for (const peer of this.options.peers.online()) {
+      if (peer.closed || search.tried.has(peer)) continue
+      const line = this.lines.get(peer) ?? new Line(peer, this.options.clock)
+      this.lines.set(peer, line)
+      if (best === undefined || line.score < best.score) best = line
+    }
+    return best
+  }
+
+  /** Nobody is left to ask. While nobody gave an answer at all, a partner may still come on line. */
+  private exhausted(search: Search): void {
+    const isAnswered = [...search.tried].some((peer) => !peer.closed)
+    if (isAnswered) return this.giveUp(search)
+    this.starved.add(search)
+    const patience = this.options.patienceMs ?? defaultPatienceMs
+    search.timer = this.options.clock.after(patience, () => this.giveUp(search))
+  }
+
+  private giveUp(search: Search): void {
+    this.starved.delete(search)
+    search.timer?.cancel()
+    if (search.isDone) return
+    search.isDone = true
+    const short = search.name.toString('hex').slice(0, 12)
+    if (search.wrong > 0) {
+      search.reject(new KithError('damaged', `block ${short} is damaged at every partner that has it`))
+    } else if ([...search.tried].some((peer) => !peer.closed)) search.resolve(undefined)
+    else {
+      search.reject(
+        new KithError('noPartners', 'no partner is on line to fetch from: wait for one and try again'),
+      )
+    }
+  }
+
+  private changed(): void {
+    for (const peer of this.lines.keys()) if (peer.closed) this.lines.delete(peer)
+    for (const search of [...this.starved]) {
+      if (this.best(search) === undefined) continue
+      this.starved.delete(search)
+      this.next(search)
+    }
+  }
+
+  private fault(peer: Peer, kind: Damage, block?: Buffer): void {
+    const { log, onFault } = this.options
+    const level = kind === 'missing' ? 'debug' : 'warn'
+    log[level]({ partner: peer.key.toString('hex'), kind }, 'a partner did not give what it should')
+    onFault?.(peer.key, kind, block)
+  }
+}
+
+/** What is wrong with the heads that one partner gave, beside the newest of all. */
+function headFaults(
+  heads: readonly Buffer[],
+  owner: Buffer,
+  newest: readonly { head: Head }[],
+): Set<'oldHead' | 'badHead'> {
+  const faults = new Set<'oldHead' | 'badHead'>()
+  for (const bytes of heads) {
+    try {
+      const head = decodeHead(bytes)
+      if (!head.owner.equals(owner)) faults.add('badHead')
+      const best = newest.find((one) => one.head.volumeId.equals(head.volumeId))
+      if (best && best.head.sequence > head.sequence) faults.add('oldHead')
+    } catch (error) {
+      if (asKithError(error).code !== 'damaged') throw error
+      faults.add('badHead')
+    }
+  }
+  return faults
+}

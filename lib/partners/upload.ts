@@ -1,0 +1,282 @@
+/**
+ * Sends the owner's blocks to every partner on line that lends space. One flow a partner:
+ *   1. ask what it holds; less than it acknowledged means that it lost something, and all is offered again
+ *   2. blocks that an audit found missing or wrong, again
+ *   3. batches of blocks in the order of their sequence numbers, from the cursor on: offer, send what is missing,
+ *      commit; the cursor moves when the partner has answered that they are durable
+ *   4. when nothing is left: the newest heads
+ * Then it waits for a wake-up. The cursor in the book makes every break harmless: what was not acknowledged is offered
+ * again, and costs 32 bytes a block when it did arrive. A head goes out only after all blocks that it can name.
+ */
+import { asKithError, KithError } from '../base/errors.js'
+import type { Clock, Timer } from '../base/clock.js'
+import type { Log } from '../base/log.js'
+import { decodeHead } from '../format/head.js'
+import { maxAsked, maxBatchBytes, type NamedBlock } from '../format/wire.js'
+import type { Book } from './book.js'
+import type { OwnedBlocks, Peer, Peers } from './types.js'
+
+export interface UploaderOptions {
+  peers: Peers
+  blocks: OwnedBlocks
+  book: Book
+  clock: Clock
+  log: Log
+}
+
+interface Row {
+  sequence: number
+  name: Buffer
+  bytes: number
+}
+
+const batchBlocks = 512
+const batchBytes = 16 * 1024 * 1024
+/** Batches sent whose commit is not yet answered: the next is on its way while the partner's disk syncs. */
+const maxUnanswered = 2
+const retryFirstMs = 2_000
+const retryMostMs = 5 * 60_000
+
+/** One partner's flow. */
+class Flow {
+  trouble: string | undefined
+  private wakeUp: (() => void) | undefined
+  private awake = false
+  private stopped = false
+  private timer: Timer | undefined
+  private delay = retryFirstMs
+
+  constructor(
+    readonly peer: Peer,
+    private readonly options: UploaderOptions,
+    private readonly onDone: () => void,
+  ) {}
+
+  wake(): void {
+    this.awake = true
+    this.wakeUp?.()
+  }
+
+  stop(): void {
+    this.stopped = true
+    this.wake()
+  }
+
+  async run(): Promise<void> {
+    let isFresh = true
+    while (!this.stopped && !this.peer.closed) {
+      this.awake = false
+      try {
+        if (isFresh) await this.compare()
+        isFresh = false
+        while (await this.step());
+        this.trouble = undefined
+        this.delay = retryFirstMs
+        this.onDone()
+        await this.sleep()
+      } catch (error) {
+        await this.failed(error)
+      }
+    }
+    this.timer?.cancel()
+  }
+
+  private async failed(error: unknown): Promise<void> {
+    const { code, message } = asKithError(error)
+    if (this.peer.closed || this.stopped) return
+    const isNews = this.trouble !== message
+    this.trouble = message
+    const log = { partner: this.peer.key.toString('hex'), code, err: error }
+    if (code === 'internal') this.options.log.error(log, 'sending failed')
+    else if (isNews) this.options.log.warn({ ...log, err: message }, 'the partner takes no blocks')
+    // New blocks do not make a full or refusing partner ready: only time does.
+    await new Promise<void>((resolve) => {
+      this.timer = this.options.clock.after(this.delay, resolve)
+      this.wakeUp = () => (this.stopped || this.peer.closed) && resolve()
+    })
+    this.wakeUp = undefined
+    this.delay = Math.min(this.delay * 2, retryMostMs)
+  }
+
+  private async sleep(): Promise<void> {
+    if (this.awake || this.stopped) return
+    await new Promise<void>((resolve) => {
+      this.wakeUp = resolve
+    })
+    this.wakeUp = undefined
+  }
+
+  private async compare(): Promise<void> {
+    const { book, clock } = this.options
+    const key = this.peer.key
+    const held = await this.peer.request('held', {})
+    const known = book.progress(key)
+    if (held.bytes < known.bytesHeld) {
+      await book.found(key, 'missing', [], clock.now())
+      await book.restart(key)
+    }
+    await book.counted(key, held)
+  }
+
+  /** @returns whether there may be more to do */
+  private async step(): Promise<boolean> {
+    const { book, blocks } = this.options
+    const key = this.peer.key
+    const again = book.resend(key, batchBlocks)
+    // Read before the blocks: when none is left, then all that these heads can name was sent.
+    const heads = blocks.heads()
+    if (again.length > 0) {
+      await this.send(again)
+      await this.peer.request('commit', {})
+      await book.resent(key, again)
+      return true
+    }
+    if (await this.pour()) {
+      await book.counted(key, await this.peer.request('held', {}))
+      return true
+    }
+    for (const head of heads) await this.sendHead(head)
+    return false
+  }
+
+  /** Sends all blocks after the cursor. @returns whether there were any */
+  private async pour(): Promise<boolean> {
+    const { book } = this.options
+    const key = this.peer.key
+    const unanswered: Promise<void>[] = []
+    let cursor = book.progress(key).cursor
+    const start = cursor
+    for (let batch = this.batch(cursor); batch.length > 0 && !this.stopped; batch = this.batch(cursor)) {
+      await this.send(batch.map(({ name }) => name))
+      cursor = batch.at(-1)?.sequence ?? cursor
+      const reached = cursor
+      const answered = this.peer.request('commit', {}).then(() => book.advance(key, reached))
+      answered.catch(() => undefined)
+      unanswered.push(answered)
+      if (unanswered.length >= maxUnanswered) await unanswered.shift()
+    }
+    for (const answered of unanswered) await answered
+    return cursor > start
+  }
+
+  private batch(after: number): Row[] {
+    const rows = this.options.blocks.since(after, batchBlocks)
+    let sum = 0
+    const end = rows.findIndex(({ bytes }) => (sum += bytes) > batchBytes)
+    return end < 0 ? rows : rows.slice(0, end)
+  }
+
+  /** Offers the blocks and sends those that the partner lacks. */
+  private async send(names: readonly Buffer[]): Promise<void> {
+    const { missing } = await this.peer.request('offer', { names: [...names] })
+    let group: NamedBlock[] = []
+    let bytes = 0
+    for (const name of names.filter((_, i) => missing[i])) {
+      const sealed = await this.read(name)
+      if (sealed === undefined) continue
+      if (group.length === maxAsked || bytes + sealed.length > maxBatchBytes) {
+        await this.peer.put(group)
+        group = []
+        bytes = 0
+      }
+      group.push({ name, bytes: sealed })
+      bytes += sealed.length
+    }
+    if (group.length > 0) await this.peer.put(group)
+  }
+
+  /** A block that is gone was let go of meanwhile; one that is damaged here cannot be sent. */
+  private async read(name: Buffer): Promise<Buffer | undefined> {
+    try {
+      return await this.options.blocks.get(name)
+    } catch (error) {
+      if (!(error instanceof KithError) || error.code !== 'damaged') throw error
+      this.options.log.error({ block: name.toString('hex').slice(0, 12) }, 'a damaged block was not sent')
+      return undefined
+    }
+  }
+
+  private async sendHead(bytes: Buffer): Promise<void> {
+    const { book } = this.options
+    const { volumeId, sequence } = decodeHead(bytes)
+    if (book.head(this.peer.key, volumeId) >= sequence) return
+    await this.peer.request('headPut', { head: bytes })
+    await book.headStored(this.peer.key, volumeId, sequence)
+  }
+}
+
+export class Uploader {
+  private readonly flows = new Map<Peer, { flow: Flow; done: Promise<void> }>()
+  /** Bytes that a partner lacks, counted up to a sequence number. */
+  private readonly pending = new Map<string, { from: number; to: number; bytes: number }>()
+  private readonly unsubscribe: () => void
+  private stopped = false
+
+  /** @param onSent called whenever a partner has everything */
+  constructor(
+    private readonly options: UploaderOptions,
+    private readonly onSent: (peer: Peer) => void = () => undefined,
+  ) {
+    this.unsubscribe = options.peers.onChange(() => this.follow())
+    this.follow()
+  }
+
+  /** New blocks or heads are there, or blocks to be sent again. */
+  wake(): void {
+    for (const { flow } of this.flows.values()) flow.wake()
+  }
+
+  /** Ends all flows; resolves soon only after the sessions were closed. */
+  async stop(): Promise<void> {
+    this.stopped = true
+    this.unsubscribe()
+    const flows = [...this.flows.values()]
+    for (const { flow } of flows) flow.stop()
+    await Promise.all(flows.map(({ done }) => done))
+  }
+
+  /** Why the partner gets no blocks now, in words; undefined: it does. */
+  trouble(partner: Buffer): string | undefined {
+    for (const { flow } of this.flows.values()) if (flow.peer.key.equals(partner)) return flow.trouble
+    return undefined
+  }
+
+  /** Sealed bytes in the store that the partner has not acknowledged. */
+  pendingBytes(partner: Buffer): number {
+    const id = partner.toString('hex')
+    const { cursor } = this.options.book.progress(partner)
+    const known = this.pending.get(id)
+    const count = known && known.from <= cursor ? known : { from: cursor, to: cursor, bytes: 0 }
+    this.pending.set(id, count)
+    // Counted on from the last time, at both ends: a store may have millions of blocks.
+    for (const row of this.rows(count.from, Math.min(cursor, count.to))) count.bytes -= row.bytes
+    count.from = cursor
+    for (const row of this.rows(Math.max(cursor, count.to), Infinity)) {
+      count.bytes += row.bytes
+      count.to = row.sequence
+    }
+    // Blocks removed from the store while they were counted leave a remainder.
+    if (count.to <= cursor) Object.assign(count, { to: cursor, bytes: 0 })
+    return Math.max(count.bytes, 0)
+  }
+
+  private *rows(after: number, last: number): Generator<Row> {
+    const page = 1000
+    for (let at = after; at < last;) {
+      const rows = this.options.blocks.since(at, page)
+      for (const row of rows) if (row.sequence <= last) yield row
+      at = rows.length < page ? last : (rows.at(-1)?.sequence ?? last)
+    }
+  }
+
+  private follow(): void {
+    if (this.stopped) return
+    for (const peer of this.options.peers.online()) {
+      if (this.flows.has(peer) || peer.closed || !peer.lends) continue
+      const flow = new Flow(peer, this.options, () => this.onSent(peer))
+      const done = flow.run().finally(() => this.flows.delete(peer))
+      this.flows.set(peer, { flow, done })
+    }
+    for (const { flow } of this.flows.values()) if (flow.peer.closed) flow.wake()
+  }
+}
