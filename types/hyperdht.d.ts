@@ -39,6 +39,8 @@ declare module 'hyperdht' {
   }
 
   export interface Query extends AsyncIterable<LookupReply> {
+    /** DHT nodes near the target that answered, complete when the query is over */
+    readonly closestReplies: readonly unknown[]
     finished(): Promise<void>
     destroy(): void
   }

@@ -84,6 +84,8 @@ export const maxPartners = 256
 const maxAddresses = 4
 const maxHeldOwners = 1024
 const maxCandidates = 8
+/** Holders dialled in a recovery. */
+const maxHolders = 64
 const joinBoundMs = 30_000
 /** After a refusal, so long for the true inviter to answer, too: anyone may announce the topic. */
 const denialBoundMs = 1500
@@ -234,6 +236,24 @@ export class Roster implements Peers {
       for (const timer of timers) timer.cancel()
       await topic?.close()
     }
+  }
+
+  /**
+   * Looks for all who announce that they hold data of ours, and dials them, until the search is closed.
+   * @param found tells how many are announced, at each that is found
+   */
+  seekHolders(found: (count: number) => void): Topic {
+    const announced = new Set<string>()
+    return this.network.topic(rendezvousTopic(this.network.publicKey), {
+      announce: false,
+      found: (key, addresses) => {
+        const id = key.toString('hex')
+        if (announced.has(id) || announced.size >= maxHolders) return
+        announced.add(id)
+        this.network.dialFound(key, addresses)
+        found(announced.size)
+      },
+    })
   }
 
   async stop(): Promise<void> {

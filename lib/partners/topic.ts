@@ -1,7 +1,8 @@
 /**
  * One topic on the DHT, looked up again and again and, if told, announced. Rounds follow each other after 1 s, 2 s, ...
  * up to 5 minutes: soon enough for records (DHT nodes forget them after 20 minutes) and for those who come later, who
- * find us as well as we find them. While nobody in the DHT takes the announcement, rounds stay at most 30 s apart.
+ * find us as well as we find them. While no DHT node answers, or a mere look-up finds nobody, rounds stay at most 30 s
+ * apart.
  */
 import type HyperDHT from 'hyperdht'
 import type { Query, Server } from 'hyperdht'
@@ -33,6 +34,10 @@ export class Topic {
   private running: Promise<void> = Promise.resolve()
   private rounds = 0
   private closed = false
+  /** Rounds that are over. */
+  finished = 0
+  /** Whether DHT nodes answered in the last round: of an announcement, took it. */
+  heard = false
   /** The first round is over, whatever it brought. */
   readonly settled: Promise<void>
 
@@ -76,23 +81,24 @@ export class Topic {
   }
 
   private async round(): Promise<void> {
-    const heard = await this.ask()
+    const found = await this.ask()
+    this.finished++
     if (this.closed) return
-    const longest = heard ? longestDelay : longestWhenDeaf
+    const longest = this.heard && (this.options.announce || found > 0) ? longestDelay : longestWhenDeaf
     const delay = Math.min(longest, firstDelay * 2 ** Math.min(20, this.rounds++))
     this.timer = this.options.clock.after(delay, () => void this.start())
   }
 
-  /** @returns whether the DHT took the announcement (of a mere look-up: whether somebody was found) */
-  private async ask(): Promise<boolean> {
+  /** @returns how many were found */
+  private async ask(): Promise<number> {
     const { dht, server, keyPair, announce } = this.options
     const found = new Map<string, { key: Buffer; addresses: Address[] }>()
-    let heard = true
     try {
-      this.query = announce
+      const query = announce
         ? dht.announce(this.topic, keyPair, server.relayAddresses.slice(0, 3))
         : dht.lookup(this.topic)
-      for await (const { peers } of this.query) {
+      this.query = query
+      for await (const { peers } of query) {
         for (const { publicKey, relayAddresses } of peers) {
           const id = publicKey.toString('hex')
           if (found.has(id) || found.size >= maxFound) continue
@@ -100,11 +106,12 @@ export class Topic {
           if (!this.closed) this.options.found(publicKey, relayAddresses.slice(0, 3))
         }
       }
+      this.heard = query.closestReplies.length > 0
     } catch (error) {
-      heard = false
+      this.heard = false
       if (!this.closed) this.options.log.debug({ error: String(error) }, 'a round on the DHT failed')
     }
     this.query = null
-    return heard && (announce || found.size > 0)
+    return found.size
   }
 }
