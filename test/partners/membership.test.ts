@@ -65,6 +65,8 @@ function meet(a: Node, b: Node): void {
   a.network.connect(b.network.publicKey, [{ host: '127.0.0.1', port: b.network.port }])
 }
 
+t.setTimeout(120_000)
+
 t.test('members of one circle admit each other', async (t) => {
   const dht = await privateDht(t)
   const [a, b] = [await openNode(t, dht.address), await openNode(t, dht.address)]

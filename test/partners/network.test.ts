@@ -24,6 +24,8 @@ async function speak(a: Network, b: Network, text: string): Promise<string> {
   return bytes.toString()
 }
 
+t.setTimeout(120_000)
+
 t.test('two nodes find each other under a topic', async (t) => {
   const dht = await privateDht(t)
   const a = await openNetwork(t, dht.address)
