@@ -1,0 +1,44 @@
+/**
+ * `npm run bench [-- mount|snapshots|format ...] [--small]`: without a subject, all of them. Figures are ratios within
+ * this run; docs/benchmarks.md has those of a quiet machine. Peers that are not installed are left out with a notice.
+ */
+import { benchFormat } from './format.js'
+import { benchMount } from './mount.js'
+import { benchSnapshots } from './snapshots.js'
+
+const subjects = ['format', 'mount', 'snapshots'] as const
+type Subject = (typeof subjects)[number]
+
+function say(line: string): void {
+  console.log(line)
+}
+
+function isSubject(text: string): text is Subject {
+  return (subjects as readonly string[]).includes(text)
+}
+
+async function main(args: string[]): Promise<number> {
+  const small = args.includes('--small')
+  const named = args.filter((arg) => arg !== '--small')
+  const wrong = named.find((arg) => !isSubject(arg))
+  if (wrong !== undefined) {
+    console.error(`bench: ${wrong} is none of ${subjects.join(', ')}, --small`)
+    return 2
+  }
+  for (const subject of named.length > 0 ? named.filter(isSubject) : subjects) {
+    if (subject === 'format') benchFormat(small ? 5 : 31, say)
+    else if (subject === 'mount')
+      await benchMount(
+        small ? { megabytes: 32, files: 1000, rounds: 3 } : { megabytes: 512, files: 20_000, rounds: 7 },
+        say,
+      )
+    else
+      await benchSnapshots(
+        small ? { megabytes: 20, rounds: 1, repeats: 2 } : { megabytes: 1500, rounds: 3, repeats: 3 },
+        say,
+      )
+  }
+  return 0
+}
+
+process.exitCode = await main(process.argv.slice(2))
