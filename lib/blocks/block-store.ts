@@ -218,8 +218,13 @@ export class BlockStore implements BlockReader {
     this.append(name, bytes)
   }
 
-  /** What was put before is durable when this resolves. */
-  commit(): Promise<void> {
+  /**
+   * What was put before is durable when this resolves.
+   * @param also runs inside the index transaction: its writes to other tables of the same database become durable
+   *   together with the blocks, or not at all
+   */
+  commit(also?: () => void): Promise<void> {
+    if (also) return this.alone(() => this.commitPending(also))
     this.waitingCommit ??= this.alone(async () => {
       this.waitingCommit = undefined
       await this.commitPending()
@@ -385,10 +390,13 @@ export class BlockStore implements BlockReader {
     }
   }
 
-  private async commitPending(): Promise<void> {
+  private async commitPending(also?: () => void): Promise<void> {
     if (this.broken) throw this.broken
     const batch = [...this.pending.values()]
-    if (batch.length === 0) return
+    if (batch.length === 0) {
+      if (also) await this.options.db.transaction(also)
+      return
+    }
     await this.flush()
     await this.sync()
     const first = this.nextSequence
@@ -409,6 +417,7 @@ export class BlockStore implements BlockReader {
         ends.set(segment, { length: offset + recordBytes(block), live: end.live + recordBytes(block) })
       })
       for (const [segment, end] of ends) this.addLive(segment, end.live, end.length)
+      also?.()
       return old
     })
     this.nextSequence += batch.length

@@ -55,6 +55,8 @@ export class Segments {
   /** In order of use, the least recent first. */
   private readonly handles = new Map<number, Promise<FileHandle>>()
   private readonly dir: string
+  /** Made since their folder was last synced. */
+  private readonly unnamed = new Set<number>()
 
   constructor(dir: string) {
     this.dir = dir
@@ -86,6 +88,7 @@ export class Segments {
   async sync(id: number): Promise<void> {
     const handle = await this.handle(id)
     await handle.datasync()
+    if (!this.unnamed.delete(id)) return
     const folder = await open(this.dir, 'r')
     try {
       await folder.sync()
@@ -145,7 +148,9 @@ export class Segments {
     } catch (error) {
       if (create && error instanceof Error && 'code' in error && error.code === 'ENOENT') {
         try {
-          return await open(this.path(id), 'wx+', 0o600)
+          const made = await open(this.path(id), 'wx+', 0o600)
+          this.unnamed.add(id)
+          return made
         } catch (createError) {
           this.handles.delete(id)
           throw createError

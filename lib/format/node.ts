@@ -160,7 +160,7 @@ export function cutEntries(entries: Iterable<Entry>): Entry[][] {
 }
 
 export function cutExtents(extents: Iterable<Extent>): Extent[][] {
-  return cutItems(extents, 0, (extent) => (extent.kind === 'chunk' ? 73 : 9), extentKey)
+  return cutItems(extents, 0, extentItemBytes, extentKey)
 }
 
 /** @param level of the index nodes to be made, 1 or more */
@@ -178,11 +178,16 @@ export function cutFileChildren(children: Iterable<FileChild>, level: number): F
   )
 }
 
-function directoryChildBytes(child: DirectoryChild): number {
+/** Encoded length of an item, for the cutter; so are the next two. */
+export function directoryChildBytes(child: DirectoryChild): number {
   return 46 + child.last.length
 }
 
-const fileChildBytes = 44
+export function extentItemBytes(extent: Extent): number {
+  return extent.kind === 'chunk' ? 73 : 9
+}
+
+export const fileChildBytes = 44
 
 /** The first 8 bytes of every node. */
 export function startNode(kind: NodeKind, level: number, items: number): Writer {

@@ -77,17 +77,20 @@ export function compareSnapshots(
   return Math.floor(a.time / 1000) - Math.floor(b.time / 1000) || a.ordinal - b.ordinal
 }
 
-function recordKey(time: number, ordinal: number): Buffer {
+/** The key by which list nodes end. */
+export function recordKey(time: number, ordinal: number): Buffer {
   return new Writer(10).number(time).u16(ordinal).finish()
 }
 
+/** Encoded length of a record, for the cutter. */
+export function recordItemBytes(record: SnapshotRecord): number {
+  return 34 + entryBytes(record.root)
+}
+
+export const snapshotChildBytes = 54
+
 export function cutRecords(records: Iterable<SnapshotRecord>): SnapshotRecord[][] {
-  return cutItems(
-    records,
-    0,
-    (record) => 34 + entryBytes(record.root),
-    (record) => recordKey(record.time, record.ordinal),
-  )
+  return cutItems(records, 0, recordItemBytes, (record) => recordKey(record.time, record.ordinal))
 }
 
 /** @param level of the index nodes to be made, 1 or more */
@@ -95,7 +98,7 @@ export function cutSnapshotChildren(children: Iterable<SnapshotChild>, level: nu
   return cutItems(
     children,
     level,
-    () => 54,
+    () => snapshotChildBytes,
     (child) => recordKey(child.lastTime, child.lastOrdinal),
   )
 }

@@ -1,0 +1,84 @@
+/**
+ * The one way by which a volume's blocks get into the block store: chunks are looked up in the volume's index first,
+ * nodes by their name. Every so many MiB what came in is committed, blocks and index rows together, so that a long
+ * first backup that is interrupted need not start over.
+ *
+ * A chunk counts as known only when its block is in the store: never against something already lost.
+ */
+import type { BlockStore } from '../blocks/block-store.js'
+import type { NodeRef } from '../format/seal.js'
+import { sealNode } from '../format/seal.js'
+import type { ChunkRow, VolumeState } from './state.js'
+
+/** Sealed bytes between two commits. */
+const commitBytes = 64 * 1024 * 1024
+
+export class Intake {
+  /** Chunks that came in and are not in the index yet, by chunk id. */
+  private readonly fresh = new Map<string, { id: Buffer; row: ChunkRow }>()
+  private sinceCommit = 0
+  private committing: Promise<void> = Promise.resolve()
+  private accountedBlocks = 0
+  private accountedBytes = 0
+  /** What came in since the intake was made: blocks that were not there before. */
+  newBlocks = 0
+  newBytes = 0
+
+  constructor(
+    private readonly blocks: BlockStore,
+    private readonly state: VolumeState,
+    private readonly nodeKey: Buffer,
+    /** Writes of the volume's totals, inside each commit. */
+    private readonly account: (newBlocks: number, newBytes: number) => void,
+  ) {}
+
+  /** The block of a chunk that is here, by the chunk's id. */
+  known(id: Buffer): ChunkRow | undefined {
+    const row = this.fresh.get(id.toString('latin1'))?.row ?? this.state.chunks.get(id)
+    return row && this.blocks.has(row.name) ? row : undefined
+  }
+
+  async addChunk(id: Buffer, name: Buffer, sealed: Buffer): Promise<void> {
+    if (this.known(id)) return
+    await this.add(name, sealed)
+    this.fresh.set(id.toString('latin1'), { id, row: { name, sealedBytes: sealed.length } })
+  }
+
+  /** Seals a node and takes it in. */
+  async addNode(plain: Buffer): Promise<NodeRef> {
+    const { ref, bytes } = sealNode(this.nodeKey, plain)
+    await this.add(ref.name, bytes)
+    return ref
+  }
+
+  private async add(name: Buffer, sealed: Buffer): Promise<void> {
+    if (this.blocks.has(name)) return
+    await this.blocks.put(name, sealed)
+    this.newBlocks++
+    this.newBytes += sealed.length
+    this.sinceCommit += sealed.length
+    if (this.sinceCommit >= commitBytes) await this.commit()
+  }
+
+  /** All that came in before is durable when this resolves, together with the writes of `also`. */
+  commit(also?: () => void): Promise<void> {
+    this.sinceCommit = 0
+    const done = this.committing.then(() => this.commitNow(also))
+    this.committing = done.catch(() => undefined)
+    return done
+  }
+
+  private async commitNow(also?: () => void): Promise<void> {
+    const taken = [...this.fresh.entries()]
+    const blocks = this.newBlocks
+    const bytes = this.newBytes
+    await this.blocks.commit(() => {
+      for (const [, { id, row }] of taken) this.state.chunks.put(id, row)
+      this.account(blocks - this.accountedBlocks, bytes - this.accountedBytes)
+      also?.()
+    })
+    this.accountedBlocks = blocks
+    this.accountedBytes = bytes
+    for (const [key] of taken) this.fresh.delete(key)
+  }
+}

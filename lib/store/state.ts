@@ -1,0 +1,114 @@
+/**
+ * What a volume remembers between snapshots, in tables of the store's database, keyed by inode numbers: where every
+ * directory and file stood in the last snapshot, what changed since, and which chunks are here. All of it can be lost
+ * without losing a backup: the next snapshot then compares everything.
+ *
+ * Tables of a volume, named `<volume id hex>/<table>`; rows little endian:
+ *
+ *     directories  inode -> [0..8) parent's inode, 0 for the root [8..16) birth time ns i64, 0 where there is none
+ *                  [16..52) node reference [52..76) totals: names, bytes, busy; then the name
+ *     files        inode -> its names in the last snapshot, each: parent's inode u64, length u16, name
+ *     dirty        inode -> dirty.ts
+ *     chunks       chunk id -> block name 32, sealed length u32
+ *     snapshots    number, from 1 -> snapshot list node (format/snapshot-list.ts) with this one record
+ */
+import { type Database, encodings, type Encoding, type Table } from '../blocks/database.js'
+import { Reader, Writer } from '../format/bytes.js'
+import { readNodeRef, writeNodeRef, type Totals } from '../format/node.js'
+import type { NodeRef } from '../format/seal.js'
+import { decodeSnapshotNode, encodeSnapshotNode, type SnapshotRecord } from '../format/snapshot-list.js'
+import { damaged } from '../format/bytes.js'
+import { type Dirty, dirtyEncoding } from './dirty.js'
+
+/** A name in a directory, by the directory's inode. */
+export interface Location {
+  parent: bigint
+  name: Buffer
+}
+
+export interface DirectoryRow extends Location {
+  /** Tells a directory from a later one with the same inode number. */
+  btimeNs: bigint
+  node: NodeRef
+  totals: Totals
+}
+
+export interface ChunkRow {
+  name: Buffer
+  sealedBytes: number
+}
+
+const directoryEncoding: Encoding<DirectoryRow> = {
+  encode(row) {
+    const out = new Writer(76 + row.name.length).u64(row.parent).i64(row.btimeNs)
+    writeNodeRef(out, row.node)
+    out.number(row.totals.files).number(row.totals.bytes).number(row.totals.busy)
+    return out.raw(row.name).finish()
+  },
+  decode(bytes) {
+    const from = new Reader(bytes, 'directory row')
+    const parent = from.u64()
+    const btimeNs = from.i64()
+    const node = readNodeRef(from)
+    const totals = { files: from.number(), bytes: from.number(), busy: from.number() }
+    return { parent, btimeNs, node, totals, name: from.slice(from.left) }
+  },
+}
+
+const locationsEncoding: Encoding<Location[]> = {
+  encode(locations) {
+    const out = new Writer(64)
+    for (const { parent, name } of locations) out.u64(parent).u16(name.length).raw(name)
+    return out.finish()
+  },
+  decode(bytes) {
+    const from = new Reader(bytes, 'file row')
+    const locations: Location[] = []
+    while (from.left > 0) locations.push({ parent: from.u64(), name: from.slice(from.u16()) })
+    return locations
+  },
+}
+
+const chunkEncoding: Encoding<ChunkRow> = {
+  encode: (row) => new Writer(36).raw(row.name).u32(row.sealedBytes).finish(),
+  decode(bytes) {
+    const from = new Reader(bytes, 'chunk row')
+    return { name: from.slice(32), sealedBytes: from.u32() }
+  },
+}
+
+const recordEncoding: Encoding<SnapshotRecord> = {
+  encode: (record) => encodeSnapshotNode({ kind: 'snapshots', level: 0, records: [record] }),
+  decode(bytes) {
+    const node = decodeSnapshotNode(bytes)
+    const record = 'records' in node ? node.records[0] : undefined
+    if (!record) throw damaged('snapshot row', 'it holds no record')
+    return record
+  },
+}
+
+export class VolumeState {
+  readonly directories: Table<bigint, DirectoryRow>
+  readonly files: Table<bigint, Location[]>
+  readonly dirty: Table<bigint, Dirty>
+  readonly chunks: Table<Buffer, ChunkRow>
+  readonly snapshots: Table<number, SnapshotRecord>
+
+  constructor(db: Database, id: Buffer) {
+    const name = (table: string) => `${id.toString('hex')}/${table}`
+    this.directories = db.table(name('directories'), encodings.bigint, directoryEncoding)
+    this.files = db.table(name('files'), encodings.bigint, locationsEncoding)
+    this.dirty = db.table(name('dirty'), encodings.bigint, dirtyEncoding)
+    this.chunks = db.table(name('chunks'), encodings.bytes, chunkEncoding)
+    this.snapshots = db.table(name('snapshots'), encodings.number, recordEncoding)
+  }
+
+  /** Inside a transaction. */
+  clear(): void {
+    this.directories.clear()
+    this.files.clear()
+    this.dirty.clear()
+    this.chunks.clear()
+    this.snapshots.clear()
+  }
+}
