@@ -60,6 +60,20 @@ export function dirtyBytes(dirty: Dirty): number {
   return dirty.ranges.reduce((sum, { start, end }) => sum + (end === toEnd ? 0 : end - start), 0)
 }
 
+/**
+ * What is left to know of an inode after a snapshot took it in; undefined: nothing. One that is open stays watched, and
+ * once more after its close, since another handle may still be open.
+ */
+export function afterSnapshot(taken: Dirty): Dirty | undefined {
+  if (!taken.open || (taken.closed && !dataChanged(taken))) return undefined
+  return { ...clean(), generation: taken.generation, open: true, closed: taken.closed }
+}
+
+/** Whether there is more to it than being open. */
+export function isPending(dirty: Dirty): boolean {
+  return dirty.attributes || dirty.names || dataChanged(dirty)
+}
+
 /** Merges a record into the rows it concerns. */
 export function mergeChange(change: Change, rowOf: (ino: bigint) => Dirty): void {
   const row = rowOf(change.ino)

@@ -38,10 +38,17 @@ export class Intake {
     return row && this.blocks.has(row.name) ? row : undefined
   }
 
+  /** What came in and is not yet in the volume's totals. */
+  get unaccounted(): { blocks: number; bytes: number } {
+    return { blocks: this.newBlocks - this.accountedBlocks, bytes: this.newBytes - this.accountedBytes }
+  }
+
   async addChunk(id: Buffer, name: Buffer, sealed: Buffer): Promise<void> {
     if (this.known(id)) return
     await this.add(name, sealed)
-    this.fresh.set(id.toString('latin1'), { id, row: { name, sealedBytes: sealed.length } })
+    // Copies: the bytes given are slices of a large buffer.
+    const row = { name: Buffer.from(name), sealedBytes: sealed.length }
+    this.fresh.set(id.toString('latin1'), { id: Buffer.from(id), row })
   }
 
   /** Seals a node and takes it in. */

@@ -7,23 +7,15 @@ import type { BlockReader } from '../blocks/block-store.js'
 import { KithError } from '../base/errors.js'
 import { damaged } from '../format/bytes.js'
 import type { VolumeKeys } from '../format/keys.js'
-import {
-  directoryNodeSpan,
-  extentBytes,
-  fileNodeBytes,
-  type DirectoryChild,
-  type DirectoryEntry,
-  type DirectoryNode,
-  type Entry,
-  type Extent,
-  type FileContent,
-  type FileEntry,
-} from '../format/node.js'
+import type { DirectoryEntry, Entry, FileContent, FileEntry } from '../format/node.js'
 import type { ChunkRef, NodeRef } from '../format/seal.js'
 import type { SnapshotRecord } from '../format/snapshot-list.js'
 import { WeightedCache } from './lru.js'
 import { fetchChunk, Nodes } from './nodes.js'
 import { findSnapshot } from './snapshot-info.js'
+import { findEntry, type Piece, walkLeaves, walkPieces } from './tree-walk.js'
+
+export type { Piece } from './tree-walk.js'
 
 export interface TreeReaderOptions {
   blocks: BlockReader
@@ -34,12 +26,6 @@ export interface TreeReaderOptions {
 
 /** Plaintext of the chunks kept for the reads to come, which are mostly sequential and small. */
 const cachedChunkBytes = 16 * 1024 * 1024
-
-/** A piece of a file: where it starts, and what is there. */
-export interface Piece {
-  offset: number
-  extent: Extent
-}
 
 export class TreeReader {
   private readonly nodes: Nodes
@@ -71,14 +57,7 @@ export class TreeReader {
 
   /** The entry with this name, or undefined. @throws KithError notFound when `directory` is none */
   async lookup(directory: Entry, name: Buffer): Promise<Entry | undefined> {
-    let node = await this.nodes.directory(directoryRef(directory))
-    while (!('entries' in node)) {
-      const child = firstFrom(node.children, (item) => item.last, name, false)
-      if (!child) return undefined
-      node = await this.directoryChild(node.level, child)
-    }
-    const entry = firstFrom(node.entries, (item) => item.name, name, false)
-    return entry?.name.equals(name) ? entry : undefined
+    return findEntry(this.nodes, directoryRef(directory), name)
   }
 
   /** The entry at a path of names below a directory, without following links. @throws KithError notFound */
@@ -104,7 +83,7 @@ export class TreeReader {
 
   /** The same, leaf by leaf: for directories of any size in bounded memory. */
   async *batches(directory: Entry, after?: Buffer): AsyncGenerator<Entry[]> {
-    yield* this.leaves(await this.nodes.directory(directoryRef(directory)), after)
+    yield* walkLeaves(this.nodes, directoryRef(directory), after)
   }
 
   /** Bytes [offset, offset + length) of the file, fewer where it ends. */
@@ -131,18 +110,8 @@ export class TreeReader {
   }
 
   /** The extents that overlap [from, to), in order; inline files have none. */
-  async *pieces(file: Entry, from = 0, to = Infinity): AsyncGenerator<Piece> {
-    const { content, size } = fileOf(file)
-    if (content.kind === 'inline') return
-    if (content.kind === 'extents') {
-      let offset = 0
-      for (const extent of content.extents) {
-        if (offset < to && offset + extentBytes(extent) > from) yield { offset, extent }
-        offset += extentBytes(extent)
-      }
-      return
-    }
-    yield* this.listPieces(content.node, size, undefined, 0, from, to)
+  pieces(file: Entry, from = 0, to = Infinity): AsyncGenerator<Piece> {
+    return walkPieces(this.nodes, fileOf(file), from, to)
   }
 
   /** The plaintext of a chunk, verified. It is shared: do not change it. */
@@ -150,57 +119,6 @@ export class TreeReader {
     return this.chunks.through(ref.name.toString('latin1') + ref.key.toString('latin1'), () =>
       fetchChunk(this.options.blocks, ref),
     )
-  }
-
-  /** The entries after `after` of a node and all below it. */
-  private async *leaves(node: DirectoryNode, after: Buffer | undefined): AsyncGenerator<Entry[]> {
-    if ('entries' in node) {
-      const { entries } = node
-      const start = after ? indexFrom(entries, (entry) => entry.name, after, true) : 0
-      if (start < entries.length) yield start === 0 ? entries : entries.slice(start)
-      return
-    }
-    const start = after ? indexFrom(node.children, (child) => child.last, after, true) : 0
-    for (const [i, child] of node.children.slice(start).entries()) {
-      yield* this.leaves(await this.directoryChild(node.level, child), i === 0 ? after : undefined)
-    }
-  }
-
-  private async directoryChild(level: number, child: DirectoryChild): Promise<DirectoryNode> {
-    const node = await this.nodes.directory(child.node)
-    const { entries, last } = directoryNodeSpan(node)
-    if (node.level !== level - 1 || entries !== child.entries || !last?.equals(child.last)) {
-      throw damaged('directory node', 'it is not what its parent says')
-    }
-    return node
-  }
-
-  private async *listPieces(
-    ref: NodeRef,
-    bytes: number,
-    level: number | undefined,
-    start: number,
-    from: number,
-    to: number,
-  ): AsyncGenerator<Piece> {
-    const node = await this.nodes.file(ref)
-    if (fileNodeBytes(node) !== bytes || (level !== undefined && node.level !== level)) {
-      throw damaged('file node', 'it is not what its parent says')
-    }
-    let offset = start
-    if ('extents' in node) {
-      for (const extent of node.extents) {
-        if (offset < to && offset + extentBytes(extent) > from) yield { offset, extent }
-        offset += extentBytes(extent)
-      }
-      return
-    }
-    for (const child of node.children) {
-      if (offset < to && offset + child.bytes > from) {
-        yield* this.listPieces(child.node, child.bytes, node.level - 1, offset, from, to)
-      }
-      offset += child.bytes
-    }
   }
 
   private async collectRecords(ref: NodeRef, into: SnapshotRecord[], level?: number): Promise<void> {
@@ -228,26 +146,4 @@ function fileOf(entry: Entry): FileEntry {
 
 function inlineBytes(content: FileContent): Buffer {
   return content.kind === 'inline' ? content.bytes : Buffer.alloc(0)
-}
-
-/** Index of the first item whose key is at or (with `beyond`) after `key`; the items' keys ascend. */
-function indexFrom<T>(items: readonly T[], keyOf: (item: T) => Buffer, key: Buffer, beyond: boolean): number {
-  let low = 0
-  let high = items.length
-  while (low < high) {
-    const middle = (low + high) >>> 1
-    const order = Buffer.compare(keyOf(items[middle] as T), key)
-    if (order < 0 || (beyond && order === 0)) low = middle + 1
-    else high = middle
-  }
-  return low
-}
-
-function firstFrom<T>(
-  items: readonly T[],
-  keyOf: (item: T) => Buffer,
-  key: Buffer,
-  beyond: boolean,
-): T | undefined {
-  return items[indexFrom(items, keyOf, key, beyond)]
 }

@@ -1,0 +1,404 @@
+/**
+ * One snapshot: from what changed to a new root directory.
+ *
+ *   1. plan      the dirty inodes, closed upwards: every directory on a way from the root to a change is visited
+ *   2. walk      down from the root's descriptor along those directories. Where names changed, the directory is read
+ *                and compared; else only the changed names are looked at. What is as it was costs nothing: a known
+ *                directory that is not on the way keeps its node, wherever it stands now
+ *   3. files     new and changed ones go to the worker threads (seal-pool.ts), in batches
+ *   4. nodes     bottom-up, each directory's list edited where entries changed (lists.ts)
+ *
+ * What to write into the tables is gathered in `StateChanges`; the volume commits it together with the head. The walk
+ * itself changes nothing but the block store, where blocks without a head do no harm.
+ *
+ * Trust: while the change log is whole, a file that it does not name has its old content, even though a rename or a
+ * link gave it a new ctime. When everything must be compared, size, mtime and ctime decide.
+ */
+import { KithError } from '../base/errors.js'
+import type { Clock } from '../base/clock.js'
+import {
+  close,
+  errnoCode,
+  openDirectoryAt,
+  readDirectory,
+  statFd,
+  statIfAny,
+  xattrsAt,
+  xattrsFd,
+} from '../base/posix.js'
+import type { DirectoryEntry as Listed, FileStat } from '../base/posix.js'
+import type { VolumeKeys } from '../format/keys.js'
+import { totalsOf, type DirectoryEntry, type Entry, type Totals } from '../format/node.js'
+import type { NodeRef } from '../format/seal.js'
+import { dataChanged, type Dirty, everythingIno } from './dirty.js'
+import { attributesOf, sameAttributes, typeOf } from './entries.js'
+import { type DirectoryFiles, FileIntake, type FileOutcome } from './file-intake.js'
+import { directoryList, type DirectoryPart, type NodeAccess } from './list-kinds.js'
+import { editList, type Edit } from './lists.js'
+import { Places, type StateChanges } from './places.js'
+import type { SealPool } from './seal-pool.js'
+import type { DirectoryRow, VolumeState } from './state.js'
+import { findEntry, walkLeaves } from './tree-walk.js'
+import type { SnapshotOptions, SnapshotProblem } from './types.js'
+
+/** Directories worked on at once: enough to keep the threads busy, few enough to bound descriptors and memory. */
+const directoriesAtOnce = 16
+const problemsTold = 20
+
+export interface SnapshotterOptions {
+  clock: Clock
+  pool: SealPool
+  state: VolumeState
+  access: NodeAccess
+  keys: VolumeKeys
+  /** The dirty rows that this snapshot answers. */
+  taken: Map<bigint, Dirty>
+  /** Compare everything. */
+  everything: boolean
+  run: SnapshotOptions
+}
+
+/** What a directory needs: to be read again, or some names looked at. */
+interface Work {
+  reread: boolean
+  names: Map<string, Buffer>
+}
+
+export interface SnapshotOutcome {
+  root: DirectoryEntry
+  changes: StateChanges
+  problemCount: number
+  problems: SnapshotProblem[]
+}
+
+interface Visit {
+  fd: number
+  ino: bigint
+  path: string
+  row: DirectoryRow | undefined
+  files: DirectoryFiles
+  edits: Map<string, Edit<Buffer, DirectoryPart>>
+}
+
+export class Snapshotter {
+  private readonly work = new Map<bigint, Work>()
+  private readonly places: Places
+  private readonly files: FileIntake
+  private readonly problems: SnapshotProblem[] = []
+  private problemCount = 0
+  private running = 0
+  private root!: FileStat
+
+  constructor(private readonly options: SnapshotterOptions) {
+    this.places = new Places(options.state)
+    this.files = new FileIntake(options)
+  }
+
+  async run(rootFd: number): Promise<SnapshotOutcome> {
+    this.root = statFd(rootFd)
+    if (!this.options.everything) this.plan()
+    const { node, totals } = await this.directory(rootFd, this.root, '')
+    const xattrs = xattrsFd(rootFd)
+    const attributes = attributesOf(Buffer.alloc(0), statFd(rootFd), xattrs)
+    const root: DirectoryEntry = { ...attributes, type: 'directory', node, totals }
+    this.place(this.root, 0n, Buffer.alloc(0), node, totals)
+    await this.places.forgetRemoved(this.options.access.nodes)
+    const { problemCount, problems } = this
+    return { root, changes: this.places.changes(), problemCount, problems }
+  }
+
+  // ---- 1. plan
+
+  private plan(): void {
+    const { state, taken } = this.options
+    for (const [ino, dirty] of taken) {
+      if (ino === everythingIno) continue
+      const row = ino === this.root.ino ? undefined : state.directories.get(ino)
+      if (ino === this.root.ino || row) {
+        const work = this.visit(ino)
+        if (dirty.names) work.reread = true
+      } else {
+        for (const { parent, name } of state.files.get(ino) ?? []) this.look(parent, name)
+      }
+    }
+  }
+
+  /** The directory is on the way, and so is every one above it. */
+  private visit(ino: bigint): Work {
+    const known = this.work.get(ino)
+    if (known) return known
+    const work: Work = { reread: false, names: new Map() }
+    this.work.set(ino, work)
+    const row = ino === this.root.ino ? undefined : this.options.state.directories.get(ino)
+    if (row) this.look(row.parent, row.name)
+    return work
+  }
+
+  private look(parent: bigint, name: Buffer): void {
+    this.visit(parent).names.set(name.toString('latin1'), name)
+  }
+
+  // ---- 2. walk
+
+  private async directory(
+    fd: number,
+    stat: FileStat,
+    path: string,
+  ): Promise<{ node: NodeRef; totals: Totals }> {
+    const { state, everything, run } = this.options
+    if (run.signal?.aborted) throw new KithError('cancelled', 'the snapshot was cancelled')
+    const known = state.directories.get(stat.ino)
+    const row = known && known.btimeNs === stat.btimeNs ? known : undefined
+    const files = this.files.directory(fd)
+    const visit: Visit = { fd, ino: stat.ino, path, row, files, edits: new Map() }
+    const work = this.work.get(stat.ino)
+    const tasks = new Tasks()
+    try {
+      if (everything || !row || work?.reread) await this.compare(visit, tasks)
+      else for (const name of work?.names.values() ?? []) await this.lookAt(visit, name, tasks)
+      await files.finish()
+    } finally {
+      // The descriptor is closed behind this: nothing may still use it.
+      await Promise.all([tasks.settled(), files.settled()])
+    }
+    tasks.check()
+    return this.rewrite(visit)
+  }
+
+  /** Reads the directory and compares it, name by name, with what it was. */
+  private async compare(visit: Visit, tasks: Tasks): Promise<void> {
+    const listed = await readDirectory(visit.fd)
+    listed.sort((a, b) => Buffer.compare(a.name, b.name))
+    let at = 0
+    const leaves = visit.row ? walkLeaves(this.options.access.nodes, visit.row.node) : []
+    for await (const leaf of leaves)
+      for (const entry of leaf) {
+        for (; at < listed.length; at++) {
+          const order = Buffer.compare((listed[at] as Listed).name, entry.name)
+          if (order >= 0) break
+          await this.name(visit, undefined, listed[at] as Listed, tasks)
+        }
+        const same = listed[at]?.name.equals(entry.name) ? listed[at] : undefined
+        if (same) at++
+        await this.name(visit, entry, same ?? { name: entry.name, stat: undefined }, tasks)
+      }
+    for (; at < listed.length; at++) await this.name(visit, undefined, listed[at] as Listed, tasks)
+  }
+
+  private async lookAt(visit: Visit, name: Buffer, tasks: Tasks): Promise<void> {
+    const old = visit.row && (await findEntry(this.options.access.nodes, visit.row.node, name))
+    const stat = statIfAny(visit.fd, name)
+    if (old || stat) await this.name(visit, old, { name, stat }, tasks)
+  }
+
+  /** One name: what it was and what it is. */
+  private async name(
+    visit: Visit,
+    old: Entry | undefined,
+    { name, stat }: { name: Buffer; stat: FileStat | undefined },
+    tasks: Tasks,
+  ): Promise<void> {
+    if (!stat) {
+      this.set(visit, name, old, undefined)
+      return
+    }
+    if (stat.dev !== this.root.dev || stat.mountId !== this.root.mountId) {
+      this.problem(visit, name, 'mounted', 'another file system is mounted here')
+      this.set(visit, name, old, undefined)
+    } else if (typeOf(stat) === 'directory') {
+      await this.child(visit, old, name, stat, tasks)
+    } else {
+      await this.file(visit, old, name, stat)
+    }
+  }
+
+  private async child(
+    visit: Visit,
+    old: Entry | undefined,
+    name: Buffer,
+    stat: FileStat,
+    tasks: Tasks,
+  ): Promise<void> {
+    const row = this.options.state.directories.get(stat.ino)
+    const known = row && this.sameDirectory(row, visit, name, stat) ? row : undefined
+    if (known && !this.options.everything && !this.work.has(stat.ino)) {
+      this.childDone(visit, old, name, stat, known, known)
+      return
+    }
+    const visited = async () => {
+      const path = `${visit.path}/${name.toString()}`
+      let fd: number
+      try {
+        fd = openDirectoryAt(visit.fd, name)
+      } catch (error) {
+        this.unreadable(visit, name, old, error)
+        return
+      }
+      try {
+        const now = statFd(fd)
+        const below = await this.directory(fd, now, path)
+        this.childDone(visit, old, name, now, below, known)
+      } catch (error) {
+        this.unreadable(visit, name, old, error)
+      } finally {
+        close(fd)
+      }
+    }
+    if (this.running >= directoriesAtOnce) {
+      await visited()
+      return
+    }
+    this.running++
+    tasks.add(visited().finally(() => this.running--))
+  }
+
+  /** A row is of this very directory, not of an earlier one with its inode number. */
+  private sameDirectory(row: DirectoryRow, visit: Visit, name: Buffer, stat: FileStat): boolean {
+    if (stat.btimeNs !== 0n) return row.btimeNs === stat.btimeNs
+    return row.parent === visit.ino && row.name.equals(name)
+  }
+
+  private childDone(
+    visit: Visit,
+    old: Entry | undefined,
+    name: Buffer,
+    stat: FileStat,
+    { node, totals }: { node: NodeRef; totals: Totals },
+    known: DirectoryRow | undefined,
+  ): void {
+    const same = old?.type === 'directory' && sameAttributes(old, stat)
+    const kept = same && old.node.name.equals(node.name)
+    if (kept && known?.node.name.equals(node.name)) return
+    this.place(stat, visit.ino, name, node, totals)
+    if (kept) return
+    const attributes = same ? old : attributesOf(name, stat, xattrsAt(visit.fd, name))
+    this.set(visit, name, old, { ...attributes, type: 'directory', node, totals })
+  }
+
+  // ---- 3. files
+
+  private async file(visit: Visit, old: Entry | undefined, name: Buffer, stat: FileStat): Promise<void> {
+    const dirty = this.options.taken.get(stat.ino)
+    if (typeOf(stat) === undefined) return
+    const before = old?.ino === stat.ino ? old : await this.byInode(stat.ino)
+    if (before && this.unchanged(before, stat, dirty)) {
+      if (before === old && sameAttributes(old, stat)) return
+      const attributes = attributesOf(name, stat, xattrsAt(visit.fd, name))
+      this.fileDone(visit, name, old, { outcome: 'entry', entry: { ...before, ...attributes } })
+      return
+    }
+    await visit.files.add({ name, stat, before, dirty }, (outcome) =>
+      this.fileDone(visit, name, old, outcome),
+    )
+  }
+
+  /** The entry that the last snapshot has of this inode, under any name. */
+  private async byInode(ino: bigint): Promise<Entry | undefined> {
+    const { state, access } = this.options
+    for (const { parent, name } of state.files.get(ino) ?? []) {
+      const row = state.directories.get(parent)
+      const entry = row && (await findEntry(access.nodes, row.node, name))
+      if (entry?.ino === ino) return entry
+    }
+    return undefined
+  }
+
+  /** Whether the content is what it was. */
+  private unchanged(before: Entry, stat: FileStat, dirty: Dirty | undefined): boolean {
+    if (before.busy || dataChanged(dirty) || before.type !== typeOf(stat)) return false
+    if (before.size !== stat.size || before.mtimeNs !== stat.mtimeNs) return false
+    const trusted = !this.options.everything && !dirty?.open
+    return trusted || before.ctimeNs === stat.ctimeNs
+  }
+
+  private fileDone(visit: Visit, name: Buffer, old: Entry | undefined, outcome: FileOutcome): void {
+    switch (outcome.outcome) {
+      case 'entry': {
+        const { entry } = outcome
+        this.set(visit, name, old, entry)
+        this.places.addFile(entry.ino, visit.ino, name)
+        if (entry.busy) {
+          this.problem(visit, name, 'busy', 'it was written to while it was read')
+          this.places.again(entry.ino, 'whole')
+        }
+        break
+      }
+      case 'gone':
+        this.set(visit, name, old, undefined)
+        this.places.again(visit.ino, 'names')
+        break
+      case 'unreadable':
+        this.problem(visit, name, 'unreadable', outcome.why)
+        this.set(visit, name, old, undefined)
+        this.places.again(visit.ino, 'names')
+        break
+    }
+  }
+
+  // ---- 4. nodes
+
+  private set(visit: Visit, name: Buffer, old: Entry | undefined, now: Entry | undefined): void {
+    if (old && (old.ino !== now?.ino || old.type !== now.type)) this.places.removed(old, visit.ino)
+    if (old || now) visit.edits.set(name.toString('latin1'), { key: name, part: now })
+  }
+
+  private async rewrite(visit: Visit): Promise<{ node: NodeRef; totals: Totals }> {
+    const totals = { ...(visit.row?.totals ?? { files: 0, bytes: 0, busy: 0 }) }
+    const count = (part: DirectoryPart | undefined, sign: number) => {
+      if (!part || !('type' in part)) return
+      const sums = totalsOf(part)
+      totals.files += sign * sums.files
+      totals.bytes += sign * sums.bytes
+      totals.busy += sign * sums.busy
+    }
+    const edits = [...visit.edits.values()].sort((a, b) => Buffer.compare(a.key, b.key))
+    const list = directoryList(this.options.access)
+    const node = await editList(list, visit.row?.node, edits, (before, now) => {
+      count(before, -1)
+      count(now, 1)
+    })
+    return { node, totals }
+  }
+
+  private place(stat: FileStat, parent: bigint, name: Buffer, node: NodeRef, totals: Totals): void {
+    this.places.addDirectory(stat.ino, { parent, name, btimeNs: stat.btimeNs, node, totals })
+  }
+
+  // ---- problems
+
+  private unreadable(visit: Visit, name: Buffer, old: Entry | undefined, error: unknown): void {
+    const code = errnoCode(error)
+    if (code === undefined) throw error
+    this.set(visit, name, old, undefined)
+    this.places.again(visit.ino, 'names')
+    if (code !== 'ENOENT' && code !== 'ENOTDIR') this.problem(visit, name, 'unreadable', code)
+  }
+
+  private problem(visit: Visit, name: Buffer, what: SnapshotProblem['what'], why: string): void {
+    this.problemCount++
+    if (this.problems.length >= problemsTold) return
+    this.problems.push({ path: `${visit.path}/${name.toString()}`.slice(1), what, why })
+  }
+}
+
+/** Work that runs beside; its first failure is told when all has ended. */
+class Tasks {
+  private readonly running: Promise<void>[] = []
+  private failure: { error: unknown } | undefined
+
+  add(task: Promise<void>): void {
+    this.running.push(
+      task.catch((error: unknown) => {
+        this.failure ??= { error }
+      }),
+    )
+  }
+
+  async settled(): Promise<void> {
+    await Promise.all(this.running)
+  }
+
+  check(): void {
+    if (this.failure) throw this.failure.error
+  }
+}

@@ -1,0 +1,181 @@
+/**
+ * The owner's store: volumes with their tables, heads and keys, and the blocks of all of them. Lies in one directory:
+ * `data.mdb` (LMDB) and `segments/`.
+ *
+ * Tables: `volumes`, volume id -> [0] version 1 [1..137) wrapped volume keys [137..145) blocks u64 [145..153) bytes u64,
+ * then the directory's path; `heads`, volume id -> the newest signed head (format/head.ts). The others are those of
+ * blocks/block-store.ts and state.ts. Volume keys lie here wrapped under the phrase's KEK, as they do in the head.
+ */
+import { BlockStore, type BlockReader } from '../blocks/block-store.js'
+import { Database, encodings, type Encoding, type Table } from '../blocks/database.js'
+import { KithError } from '../base/errors.js'
+import { Reader, Writer } from '../format/bytes.js'
+import { decodeHead } from '../format/head.js'
+import {
+  newVolumeId,
+  newVolumeKeys,
+  unwrapVolumeKeys,
+  wrapVolumeKeys,
+  wrappedKeysBytes,
+} from '../format/keys.js'
+import { AdoptingReader } from './adopting-reader.js'
+import { SealPool } from './seal-pool.js'
+import { TreeReader } from './tree-reader.js'
+import type { ProtectedVolume, StoreOptions, VolumeStore } from './types.js'
+import { Volume, type VolumeHost, type VolumeRow } from './volume.js'
+
+const rowVersion = 1
+
+const rowEncoding: Encoding<VolumeRow> = {
+  encode: (row) =>
+    new Writer(256)
+      .u8(rowVersion)
+      .raw(row.wrappedKeys)
+      .number(row.blocks)
+      .number(row.bytes)
+      .raw(Buffer.from(row.dir))
+      .finish(),
+  decode(bytes) {
+    const from = new Reader(bytes, 'volume row')
+    if (from.u8() !== rowVersion) throw from.damaged('its version is unknown; a newer kith wrote it')
+    const wrappedKeys = from.slice(wrappedKeysBytes)
+    const sums = { blocks: from.number(), bytes: from.number() }
+    return { wrappedKeys, ...sums, dir: from.slice(from.left).toString() }
+  },
+}
+
+/** Five tables a volume, and a few of the store's own. */
+const maxTables = 1024
+
+export class Store implements VolumeStore, VolumeHost {
+  readonly pool: SealPool
+  private readonly rows: Table<Buffer, VolumeRow>
+  private readonly heads: Table<Buffer, Buffer>
+  private readonly open = new Map<string, Volume>()
+
+  private constructor(
+    readonly db: Database,
+    readonly blocks: BlockStore,
+    readonly options: StoreOptions,
+  ) {
+    this.pool = new SealPool(options.workers)
+    this.rows = db.table('volumes', encodings.bytes, rowEncoding)
+    this.heads = db.table('heads', encodings.bytes, encodings.bytes)
+    for (const { key, value } of [...this.rows.range()]) this.openVolume(key, value)
+  }
+
+  /** Opens or makes the store in `dir`. One opener at a time: the daemon's lock sees to that. */
+  static async open(dir: string, options: StoreOptions): Promise<Store> {
+    const db = Database.open(dir, { maxTables })
+    try {
+      const blocks = await BlockStore.open(dir, { db, clock: options.clock, log: options.log })
+      return new Store(db, blocks, options)
+    } catch (error) {
+      await db.close()
+      throw error
+    }
+  }
+
+  volumes(): Volume[] {
+    return [...this.open.values()]
+  }
+
+  async createVolume({ dir }: { dir: string }): Promise<Volume> {
+    this.refuseTwice(dir)
+    const { identity } = this.options
+    const id = newVolumeId()
+    const wrappedKeys = wrapVolumeKeys(identity.kek, identity.id, id, newVolumeKeys())
+    const row = { dir, wrappedKeys, blocks: 0, bytes: 0 }
+    await this.db.transaction(() => this.putRow(id, row))
+    return this.openVolume(id, row)
+  }
+
+  async importVolume(from: { head: Buffer; dir: string; blocks: BlockReader }): Promise<Volume> {
+    this.refuseTwice(from.dir)
+    const { identity } = this.options
+    const head = decodeHead(from.head)
+    if (!head.owner.equals(identity.id)) {
+      throw new KithError('damaged', 'this head is of another owner: check the recovery phrase')
+    }
+    const id = Buffer.from(head.volumeId)
+    if (this.open.has(id.toString('hex'))) {
+      throw new KithError('exists', 'this volume is already here: unmount and remove it first')
+    }
+    const row = {
+      dir: from.dir,
+      wrappedKeys: Buffer.from(head.wrappedKeys),
+      blocks: head.blocks,
+      bytes: head.bytes,
+    }
+    const keys = unwrapVolumeKeys(identity.kek, identity.id, id, row.wrappedKeys)
+    const blocks = new AdoptingReader(this.blocks, from.blocks)
+    const records = await new TreeReader({ blocks, keys, snapshots: () => head.snapshots }).records()
+    const volume = new Volume(this, id, keys)
+    await this.blocks.commit(() => {
+      this.putRow(id, row)
+      this.putHead(id, from.head)
+      volume.importRecords(records)
+    })
+    this.open.set(id.toString('hex'), volume)
+    return volume
+  }
+
+  async removeVolume(id: Buffer): Promise<void> {
+    const volume = this.open.get(id.toString('hex'))
+    if (!volume) throw new KithError('notFound', 'there is no such volume')
+    await volume.close()
+    this.open.delete(id.toString('hex'))
+    // Volumes share no blocks, since each has keys of its own.
+    const names = this.open.size === 0 ? [...this.blocks.names()] : [...volume.chunkNames()]
+    await this.db.transaction(() => {
+      this.rows.remove(id)
+      this.heads.remove(id)
+      volume.clear()
+    })
+    await this.blocks.remove(names)
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.volumes().map((volume) => volume.close()))
+    await this.pool.close()
+    await this.blocks.commit().catch((error: unknown) => {
+      this.options.log.warn({ error: String(error) }, 'what was fetched last is not kept')
+    })
+    await this.blocks.close()
+    await this.db.close()
+  }
+
+  // ---- what volumes ask of their host
+
+  row(id: Buffer): VolumeRow {
+    const row = this.rows.get(id)
+    if (!row) throw new KithError('notFound', 'this volume was removed')
+    return row
+  }
+
+  head(id: Buffer): Buffer | undefined {
+    return this.heads.get(id)
+  }
+
+  putRow(id: Buffer, row: VolumeRow): void {
+    this.rows.put(id, row)
+  }
+
+  putHead(id: Buffer, head: Buffer): void {
+    this.heads.put(id, head)
+  }
+
+  private refuseTwice(dir: string): void {
+    const other: ProtectedVolume | undefined = this.volumes().find((volume) => volume.dir === dir)
+    if (other) throw new KithError('exists', `${dir} is already protected`)
+  }
+
+  private openVolume(id: Buffer, row: VolumeRow): Volume {
+    const { identity } = this.options
+    const volumeId = Buffer.from(id)
+    const keys = unwrapVolumeKeys(identity.kek, identity.id, volumeId, row.wrappedKeys)
+    const volume = new Volume(this, volumeId, keys)
+    this.open.set(volumeId.toString('hex'), volume)
+    return volume
+  }
+}

@@ -1,0 +1,314 @@
+/**
+ * A protected directory: what changed in it, its snapshots, and its head.
+ *
+ * A snapshot becomes visible whole or not at all: its blocks are durable before one transaction writes the tables, the
+ * snapshot list and the head. Dirty rows are taken away in that transaction, and only those that no change touched
+ * since the snapshot began: what is recorded meanwhile stays for the next. After a crash at any point the tables are
+ * those of the last snapshot, and all that changed since is still dirty.
+ */
+import type { BlockReader, BlockStore } from '../blocks/block-store.js'
+import type { Database } from '../blocks/database.js'
+import { asKithError } from '../base/errors.js'
+import { statFd } from '../base/posix.js'
+import { randomBytes } from '../base/random.js'
+import type { Change } from '../format/changes.js'
+import { decodeHead, encodeHead, sealOwnerState, type Head } from '../format/head.js'
+import type { VolumeKeys } from '../format/keys.js'
+import type { NodeRef } from '../format/seal.js'
+import { maxOrdinal, snapshotIdBytes, type SnapshotRecord } from '../format/snapshot-list.js'
+import { AdoptingReader } from './adopting-reader.js'
+import {
+  afterSnapshot,
+  clean,
+  type Dirty,
+  dirtyBytes,
+  everythingIno,
+  isPending,
+  mergeChange,
+} from './dirty.js'
+import { indexHeldChunks } from './chunk-index.js'
+import { Intake } from './intake.js'
+import { snapshotList, type NodeAccess } from './list-kinds.js'
+import { editList } from './lists.js'
+import { Nodes } from './nodes.js'
+import type { StateChanges } from './places.js'
+import type { SealPool } from './seal-pool.js'
+import { infoOf } from './snapshot-info.js'
+import { Snapshotter, type SnapshotOutcome } from './snapshotter.js'
+import { VolumeState } from './state.js'
+import { TreeReader } from './tree-reader.js'
+import type {
+  PendingChanges,
+  ProtectedVolume,
+  SnapshotInfo,
+  SnapshotOptions,
+  SnapshotResult,
+  StoreOptions,
+} from './types.js'
+
+/** What the store keeps of a volume beside its tables. */
+export interface VolumeRow {
+  dir: string
+  wrappedKeys: Buffer
+  /** Sealed blocks that its snapshots brought into the store. */
+  blocks: number
+  bytes: number
+}
+
+/** What a volume needs from the store it lies in. */
+export interface VolumeHost {
+  db: Database
+  blocks: BlockStore
+  pool: SealPool
+  options: StoreOptions
+  row(id: Buffer): VolumeRow
+  head(id: Buffer): Buffer | undefined
+  /** Both inside a transaction. */
+  putRow(id: Buffer, row: VolumeRow): void
+  putHead(id: Buffer, head: Buffer): void
+}
+
+export class Volume implements ProtectedVolume {
+  private readonly state: VolumeState
+  private readonly nodes: Nodes
+  private readonly records: SnapshotRecord[]
+  private readonly stopping = new AbortController()
+  /** Snapshots and what else changes the head, one at a time. */
+  private turn: Promise<unknown> = Promise.resolve()
+  private generation = 0
+
+  constructor(
+    private readonly host: VolumeHost,
+    readonly id: Buffer,
+    readonly keys: VolumeKeys,
+  ) {
+    this.state = new VolumeState(host.db, id)
+    this.nodes = new Nodes(host.blocks, keys.node)
+    this.records = [...this.state.snapshots.range()].map(({ value }) => value)
+    for (const { value } of this.state.dirty.range()) {
+      this.generation = Math.max(this.generation, value.generation)
+    }
+  }
+
+  get dir(): string {
+    return this.host.row(this.id).dir
+  }
+
+  async recordChanges(changes: readonly Change[]): Promise<void> {
+    if (changes.length === 0) return
+    const generation = ++this.generation
+    const rows = new Map<bigint, Dirty>()
+    const rowOf = (ino: bigint): Dirty => {
+      const row = rows.get(ino) ?? this.state.dirty.get(ino) ?? clean()
+      rows.set(ino, row)
+      return row
+    }
+    for (const change of changes) mergeChange(change, rowOf)
+    await this.host.db.transaction(() => {
+      for (const [ino, row] of rows) {
+        // Inode 0 stands for everything; a record that names no inode says nothing of one.
+        if (ino !== everythingIno) this.state.dirty.put(ino, { ...row, generation })
+      }
+    })
+  }
+
+  async recordEverything(): Promise<void> {
+    const generation = ++this.generation
+    await this.host.db.transaction(() => {
+      this.state.dirty.put(everythingIno, { ...clean(), names: true, generation })
+    })
+  }
+
+  pending(): PendingChanges {
+    const pending = { inodes: 0, bytes: 0, everything: this.records.length === 0 }
+    for (const { key, value } of this.state.dirty.range()) {
+      if (key === everythingIno) pending.everything = true
+      else if (isPending(value)) {
+        pending.inodes++
+        pending.bytes += dirtyBytes(value)
+      }
+    }
+    return pending
+  }
+
+  snapshot(rootFd: number, options: SnapshotOptions = {}): Promise<SnapshotResult> {
+    return this.alone(async () => {
+      const { signal } = this.stopping
+      const run = { ...options, signal: options.signal ? AbortSignal.any([options.signal, signal]) : signal }
+      try {
+        return await this.take(rootFd, run)
+      } catch (error) {
+        throw asKithError(error)
+      }
+    })
+  }
+
+  snapshots(): SnapshotInfo[] {
+    return this.records.map(infoOf)
+  }
+
+  head(): Buffer | undefined {
+    return this.host.head(this.id)
+  }
+
+  renewHead(): Promise<void> {
+    return this.alone(async () => {
+      const old = this.decodedHead()
+      if (!old) return
+      const head = this.signHead(old.snapshots, this.host.row(this.id))
+      await this.host.db.transaction(() => this.host.putHead(this.id, head))
+    })
+  }
+
+  reader(blocks: BlockReader): TreeReader {
+    return new TreeReader({ blocks, keys: this.keys, snapshots: () => this.decodedHead()?.snapshots })
+  }
+
+  adopting(remote: BlockReader): BlockReader {
+    return new AdoptingReader(this.host.blocks, remote)
+  }
+
+  rebuildIndex(reader: TreeReader): Promise<{ chunks: number }> {
+    return this.alone(() => indexHeldChunks(this.host.db, this.host.blocks, this.state, reader))
+  }
+
+  async setDir(dir: string): Promise<void> {
+    await this.alone(() =>
+      this.host.db.transaction(() => this.host.putRow(this.id, { ...this.host.row(this.id), dir })),
+    )
+  }
+
+  /** Inside a transaction: what the list of a newly imported volume holds. */
+  importRecords(records: readonly SnapshotRecord[]): void {
+    records.forEach((record, i) => this.state.snapshots.put(i + 1, record))
+    this.records.splice(0, this.records.length, ...records)
+  }
+
+  /** Inside a transaction. */
+  clear(): void {
+    this.state.clear()
+  }
+
+  /** Names of the blocks of all chunks that the volume knows. */
+  *chunkNames(): Generator<Buffer> {
+    for (const { value } of this.state.chunks.range()) yield value.name
+  }
+
+  /** Ends what runs, and waits for its end. */
+  async close(): Promise<void> {
+    this.stopping.abort()
+    await this.turn.catch(() => undefined)
+  }
+
+  private async take(rootFd: number, run: SnapshotOptions): Promise<SnapshotResult> {
+    const { options, blocks, pool } = this.host
+    const taken = new Map([...this.state.dirty.range()].map(({ key, value }) => [key, value]))
+    const intake = new Intake(blocks, this.state, this.keys.node, (newBlocks, newBytes) => {
+      const row = this.host.row(this.id)
+      const sums = { blocks: row.blocks + newBlocks, bytes: row.bytes + newBytes }
+      if (newBlocks > 0) this.host.putRow(this.id, { ...row, ...sums })
+    })
+    const access: NodeAccess = { nodes: this.nodes, intake }
+    const outcome = await new Snapshotter({
+      clock: options.clock,
+      pool,
+      state: this.state,
+      access,
+      keys: this.keys,
+      taken,
+      everything: taken.has(everythingIno) || !this.knowsRoot(rootFd),
+      run,
+    }).run(rootFd)
+    const record = this.recordOf(outcome, intake.newBytes)
+    const list = snapshotList(access)
+    const root = await editList(list, this.decodedHead()?.snapshots, [{ key: record, part: record }])
+    const row = this.host.row(this.id)
+    const head = this.signHead(root, {
+      blocks: row.blocks + intake.unaccounted.blocks,
+      bytes: row.bytes + intake.unaccounted.bytes,
+    })
+    await intake.commit(() => {
+      this.applyChanges(outcome.changes, taken)
+      this.state.snapshots.put(this.records.length + 1, record)
+      this.host.putHead(this.id, head)
+    })
+    this.records.push(record)
+    return { ...infoOf(record), problemCount: outcome.problemCount, problems: outcome.problems }
+  }
+
+  private knowsRoot(rootFd: number): boolean {
+    const stat = statFd(rootFd)
+    const row = this.state.directories.get(stat.ino)
+    return row?.parent === 0n && row.btimeNs === stat.btimeNs
+  }
+
+  /** Named by the clock, and always after the last one, even when the clock went back. */
+  private recordOf(outcome: SnapshotOutcome, bytesNew: number): SnapshotRecord {
+    const now = Math.max(0, Math.floor(this.host.options.clock.now()))
+    const last = this.records.at(-1)
+    let time = now
+    let ordinal = 1
+    if (last && Math.floor(now / 1000) <= Math.floor(last.time / 1000)) {
+      time = Math.max(now, last.time)
+      ordinal = last.ordinal + 1
+      if (ordinal > maxOrdinal) {
+        time = (Math.floor(last.time / 1000) + 1) * 1000
+        ordinal = 1
+      }
+    }
+    return { id: randomBytes(snapshotIdBytes), time, ordinal, bytesNew, root: outcome.root }
+  }
+
+  private signHead(snapshots: NodeRef, { blocks, bytes }: { blocks: number; bytes: number }): Buffer {
+    const { identity, clock, circles } = this.host.options
+    const { dir, wrappedKeys } = this.host.row(this.id)
+    const state = { label: dir, circles: circles?.() ?? [] }
+    return encodeHead(
+      {
+        owner: identity.id,
+        volumeId: this.id,
+        sequence: (this.decodedHead()?.sequence ?? 0) + 1,
+        time: Math.max(0, Math.floor(clock.now())),
+        blocks,
+        bytes,
+        snapshots,
+        wrappedKeys,
+        sealedState: sealOwnerState(identity.kek, identity.id, this.id, state),
+      },
+      identity,
+    )
+  }
+
+  private decodedHead(): Head | undefined {
+    const bytes = this.head()
+    return bytes && decodeHead(bytes)
+  }
+
+  /** Inside a transaction. */
+  private applyChanges(changes: StateChanges, taken: Map<bigint, Dirty>): void {
+    const { directories, files, dirty } = this.state
+    for (const ino of changes.goneDirectories) directories.remove(ino)
+    for (const [ino, row] of changes.directories) directories.put(ino, row)
+    for (const [ino, places] of changes.files) {
+      if (places.length > 0) files.put(ino, places)
+      else files.remove(ino)
+    }
+    for (const [ino, row] of taken) {
+      if (dirty.get(ino)?.generation !== row.generation) continue
+      const left = afterSnapshot(row)
+      if (left && files.has(ino)) dirty.put(ino, left)
+      else dirty.remove(ino)
+    }
+    for (const [ino, row] of changes.again) {
+      const now = dirty.get(ino) ?? clean()
+      const generation = ++this.generation
+      dirty.put(ino, { ...now, whole: now.whole || row.whole, names: now.names || row.names, generation })
+    }
+  }
+
+  private alone<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.turn.then(work)
+    this.turn = done.catch(() => undefined)
+    return done
+  }
+}
