@@ -41,7 +41,7 @@ export async function openTarget(
 }
 
 function openFileTarget(entry: Entry, path: string, options: RestoreOptions): Target {
-  const inside = statSync(path, { throwIfNoEntry: false })?.isDirectory() === true
+  const inside = isDirectory(path)
   const folder = inside ? path : dirname(path)
   const name = inside ? entry.name : Buffer.from(basename(path))
   makeDirectories(folder)
@@ -55,9 +55,19 @@ function openFileTarget(entry: Entry, path: string, options: RestoreOptions): Ta
   return { path: full, directories, held: true, name }
 }
 
+function isDirectory(path: string): boolean {
+  try {
+    return statSync(path).isDirectory()
+  } catch (error) {
+    const code = posix.errnoCode(error)
+    if (code === 'ENOENT' || code === 'ENOTDIR') return false
+    throw error
+  }
+}
+
 /** Makes the directory and those above it, where missing; for the user alone until a restored mode replaces that. */
 function makeDirectories(path: string): void {
-  if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return
+  if (isDirectory(path)) return
   mkdirParents(dirname(path))
   try {
     mkdirSync(path, { mode: 0o700 })
