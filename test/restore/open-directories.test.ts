@@ -50,7 +50,7 @@ t.test('one in use stays open whatever happens meanwhile', async (t) => {
 t.test('a directory that was moved away, or became a symlink, is refused', async (t) => {
   const { path, directories, handles } = await chain(t, ['a', 'b', 'c', 'd', 'e'], 1)
   const deepest = handles.at(-1) as DirectoryHandle
-  directories.done(deepest)
+  for (const handle of handles) directories.done(handle)
   await rename(join(path, 'a'), join(path, 'moved'))
   t.throws(() => directories.useSync(deepest, () => undefined), { code: 'ENOENT' })
   await mkdir(join(path, 'a', 'b', 'c', 'd', 'e'), { recursive: true })
