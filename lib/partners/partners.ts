@@ -1,5 +1,50 @@
-/** The partners of this node, as the daemon sees them. */
-import type { CircleInfo, CircleSecret } from './circle.js'
+/**
+ * The partners of this node, as the daemon sees them: the one object that joins the parts of this folder.
+ *
+ *     roster      who is there, and what they are to us       (network, gate, sessions)
+ *     holder      a session's answers from our vault          (others' data)
+ *     uploader    sends our blocks and heads to all           (our data there)
+ *     auditor     makes them prove that they hold it
+ *     fetcher     gets it back
+ *     releases    tells them to let go of it; until a partner has been told, nothing is uploaded to it
+ *     book        what is known of each, on disk
+ */
+import { EventEmitter } from 'node:events'
+import { join } from 'node:path'
+import type { Clock } from '../base/clock.js'
+import { asKithError } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import type { BlockReader } from '../blocks/block-store.js'
+import { Database } from '../blocks/database.js'
+import { decodeHead } from '../format/head.js'
+import type { Identity } from '../format/keys.js'
+import { Auditor, type Audit } from './audit.js'
+import { Book, type Progress } from './book.js'
+import { Circles, type CircleInfo, type CircleSecret } from './circle.js'
+import { Fetcher } from './fetch.js'
+import { Holder } from './holder.js'
+import { Invites } from './invite.js'
+import { PendingReleases, type VolumeRelease } from './pending-releases.js'
+import { findBackups, type Recovered } from './recovery.js'
+import { Roster, type KnownPartner } from './roster.js'
+import type { Damage, OwnedBlocks, Peer, Peers, PeersVault } from './types.js'
+import { Uploader } from './upload.js'
+
+export interface PartnersOptions {
+  /** of our own: KITH_HOME/partners */
+  dir: string
+  identity: Identity
+  /** what this node calls itself to its partners */
+  name: string
+  /** HOST:PORT, ...; none: the public DHT */
+  bootstrap: string[]
+  /** between audits of one partner */
+  auditEveryMs: number
+  vault: PeersVault & { owners(): { owner: Buffer }[] }
+  owned: OwnedBlocks
+  clock: Clock
+  log: Log
+}
 
 export interface PartnerInfo {
   /** hex of the partner's public key */
@@ -29,7 +74,7 @@ export interface PartnerInfo {
 export interface ReleaseResult {
   id: string
   name: string
-  /** false: off line or refused; `reason` says which */
+  /** false: it will be told when it is on line again; `reason` says why not now */
   released: boolean
   reason?: string
 }
@@ -37,11 +82,13 @@ export interface ReleaseResult {
 export interface AuditResult {
   id: string
   name: string
+  online: boolean
   /** blocks asked for / blocks proven */
   asked: number
   proven: number
   passed: boolean
-  reason?: string
+  /** what is wrong with it, one line each */
+  trouble: string[]
 }
 
 export interface Invite {
@@ -58,25 +105,302 @@ export interface Joined {
   inviter: { id: string; name: string }
 }
 
-/** Calls of the manager; `class Partners` in this file implements it. */
-export interface PartnersCalls {
-  list(): PartnerInfo[]
-  circles(): CircleInfo[]
+interface Events {
+  /** a partner came, went, or holds more than before */
+  change: []
+}
+
+interface Parts {
+  db: Database
+  circles: Circles
+  invites: Invites
+  roster: Roster
+}
+
+export class Partners extends EventEmitter<Events> {
+  /** Blocks from whichever partners have them, verified. */
+  readonly reader: BlockReader
+  private readonly book: Book
+  private readonly releases: PendingReleases
+  private readonly uploader: Uploader
+  private readonly auditor: Auditor
+  private readonly fetcher: Fetcher
+  private readonly changed = new Set<() => void>()
+  private stopping: Promise<void> | null = null
+
+  private constructor(
+    private readonly options: PartnersOptions,
+    private readonly parts: Parts,
+  ) {
+    super()
+    const { roster } = parts
+    const { clock, log, owned, identity, auditEveryMs } = options
+    this.book = new Book(parts.db)
+    this.releases = new PendingReleases(parts.db, identity.keyPair, this.book, owned)
+    const peers: Peers = {
+      online: () => roster.online().filter(({ key }) => !this.releases.waits(key)),
+      onChange: (run) => this.onChange(run),
+    }
+    const holders: Peers = { online: () => roster.holders(), onChange: (run) => this.onChange(run) }
+    const { book } = this
+    this.uploader = new Uploader({ peers, blocks: owned, book, clock, log }, () => this.emit('change'))
+    this.auditor = new Auditor({
+      peers,
+      blocks: owned,
+      book,
+      owner: identity.id,
+      intervalMs: auditEveryMs,
+      clock,
+      log,
+      onRepair: () => this.uploader.wake(),
+    })
+    this.fetcher = new Fetcher({
+      peers: holders,
+      clock,
+      log,
+      onFault: (key, kind, block) => void this.onFault(key, kind, block),
+    })
+    this.reader = this.fetcher
+    roster.onChange(() => this.onRoster())
+  }
+
+  /** @throws KithError noSpace, internal (no UDP port) */
+  static async start(options: PartnersOptions): Promise<Partners> {
+    const { clock, log, vault, identity } = options
+    const db = Database.open(join(options.dir, 'db'))
+    try {
+      const circles = new Circles(db, clock)
+      const invites = new Invites(db, clock)
+      const roster = await Roster.open({
+        keyPair: identity.keyPair,
+        name: options.name,
+        bootstrap: options.bootstrap,
+        db,
+        circles,
+        invites,
+        heldOwners: () => vault.owners().map(({ owner }) => owner),
+        holdsFor: (key) => vault.knows(key),
+        answererFor: (key, permissions) => new Holder(vault, key, permissions),
+        clock,
+        log,
+      })
+      return new Partners(options, { db, circles, invites, roster })
+    } catch (error) {
+      await db.close()
+      throw error
+    }
+  }
+
+  list(): PartnerInfo[] {
+    const now = this.options.clock.now()
+    return this.parts.roster.known().map((partner) => {
+      const { key, id, name, since, lastSeen } = partner
+      const progress = this.book.progress(key)
+      const online = this.parts.roster.isOnline(id)
+      return {
+        id,
+        name,
+        online,
+        circles: this.circleNames(partner),
+        since,
+        lastSeen: online ? now : lastSeen,
+        bytesHeld: progress.bytesHeld,
+        bytesPending: partner.circles.length > 0 ? this.uploader.pendingBytes(key) : 0,
+        bytesHeldForIt: this.options.vault.held(key).bytes,
+        lastProof: progress.lastProof || null,
+        trouble: this.troubleOf(key, progress),
+      }
+    })
+  }
+
+  circles(): CircleInfo[] {
+    return this.parts.circles.list().map(({ id, name, since, invitedBy }) => {
+      return { id, name, since, ...(invitedBy !== undefined && { invitedBy }) }
+    })
+  }
+
   /** For the head's sealed owner state. */
-  circleSecrets(): CircleSecret[]
-  createCircle(name: string): Promise<CircleInfo>
+  circleSecrets(): CircleSecret[] {
+    return this.parts.circles.list().map(({ name, secret }) => ({ name, secret }))
+  }
+
+  /** @throws KithError usage (bad name), exists */
+  createCircle(name: string): Promise<CircleInfo> {
+    return this.parts.circles.create(name)
+  }
+
   /** After a recovery: makes this node a member again. Known circles are left as they are. */
-  restoreCircles(circles: CircleSecret[]): Promise<void>
-  /** @param circle name or id; may be left out when there is exactly one */
-  invite(circle?: string): Promise<Invite>
-  join(code: string): Promise<Joined>
+  async restoreCircles(circles: readonly CircleSecret[]): Promise<void> {
+    for (const circle of circles) await this.parts.circles.add(circle)
+  }
+
+  /**
+   * @param circle name or id; may be left out when there is exactly one
+   * @throws KithError notFound, usage (which circle?), busy (too many invites)
+   */
+  async invite(circle?: string): Promise<Invite> {
+    const found = this.parts.circles.find(circle)
+    const { code, expires } = await this.parts.invites.create(found)
+    this.parts.roster.announceInvites()
+    return { code, expires, circle: found.name }
+  }
+
+  /** @throws KithError usage (mistyped), denied (used, expired, ...), noPartners (nobody answers) */
+  async join(code: string): Promise<Joined> {
+    const { circle, inviter } = await this.parts.roster.join(code)
+    return { circle: this.circles().find(({ id }) => id === circle.id) ?? circle, inviter }
+  }
+
   /** New blocks or heads are there: offer them to the partners now. Cheap; call it as often as you like. */
-  wake(): void
+  wake(): void {
+    this.uploader.wake()
+  }
+
+  /** A user waits: look for partners that are off line now, and do not wait for the next round. */
+  hurry(): void {
+    this.parts.roster.hurry()
+  }
+
   /** Whether every known partner (at least one) holds all blocks up to the sequence, and that head or a newer one. */
-  synced(sequence: number, head: Buffer): boolean
-  /** Audits the partners that are on line now, besides the schedule. */
-  audit(): Promise<AuditResult[]>
-  /** Asks every partner, by signed request, to let go of one volume of ours or of everything. */
-  release(what: { volume: Buffer } | 'all'): Promise<ReleaseResult[]>
-  stop(): Promise<void>
+  synced(sequence: number, head: Buffer): boolean {
+    const { volumeId, sequence: number } = decodeHead(head)
+    const partners = this.parts.roster.known().filter(({ circles }) => circles.length > 0)
+    return (
+      partners.length > 0 &&
+      partners.every(
+        ({ key }) =>
+          !this.releases.waits(key) &&
+          this.book.holds(key, sequence) &&
+          this.book.head(key, volumeId) >= number,
+      )
+    )
+  }
+
+  /**
+   * Audits the partners that are on line now, besides the schedule.
+   * @param full all blocks instead of a sample
+   */
+  async audit({ full }: { full: boolean }): Promise<AuditResult[]> {
+    const none: Audit = { asked: 0, proven: 0, found: [] }
+    return Promise.all(
+      this.parts.roster.known().map(async ({ key, id, name }) => {
+        const peer = this.parts.roster.online().find((one) => one.key.equals(key))
+        const audit = peer ? await (full ? this.auditor.full(peer) : this.auditor.sample(peer)) : none
+        const trouble = this.troubleOf(key, this.book.progress(key))
+        if (audit.found.includes('unreachable')) trouble.push('it did not answer')
+        const { asked, proven, found } = audit
+        return {
+          id,
+          name,
+          online: peer !== undefined,
+          asked,
+          proven,
+          passed: !!peer && found.length === 0,
+          trouble,
+        }
+      }),
+    )
+  }
+
+  /**
+   * Has every partner let go of one volume of ours or of everything, by signed requests; those off line are told when
+   * they come back. What is released must be gone from the owner's store before.
+   */
+  async release(what: { volume: Buffer; blocks?: Buffer[] } | 'all'): Promise<ReleaseResult[]> {
+    const partners = this.parts.roster.known()
+    const noted: VolumeRelease | 'all' =
+      what === 'all' ? 'all' : { volume: what.volume, blocks: what.blocks ?? [] }
+    const keys = partners.map(({ key }) => key)
+    await this.releases.add(keys, noted)
+    const results = await Promise.all(partners.map((partner) => this.tell(partner)))
+    this.notify()
+    return results
+  }
+
+  /**
+   * Finds our own backups at whoever holds them, with nothing but the identity. Blocks then come by `reader`.
+   * @throws KithError noPartners, notFound, damaged
+   */
+  recover(signal?: AbortSignal): Promise<Recovered> {
+    const { identity, clock, log } = this.options
+    const { roster } = this.parts
+    return findBackups({ roster, owner: identity.id, clock, log, ...(signal && { signal }) })
+  }
+
+  stop(): Promise<void> {
+    this.stopping ??= this.shutDown()
+    return this.stopping
+  }
+
+  private async shutDown(): Promise<void> {
+    this.changed.clear()
+    // The sessions end first: it is them that uploads and audits wait for.
+    const parts = [this.parts.roster.stop(), this.uploader.stop(), this.auditor.stop()]
+    this.fetcher.stop()
+    await Promise.all(parts)
+    await this.parts.db.close()
+  }
+
+  private onChange(run: () => void): () => void {
+    this.changed.add(run)
+    return () => this.changed.delete(run)
+  }
+
+  private notify(): void {
+    for (const run of [...this.changed]) run()
+    this.emit('change')
+  }
+
+  /** A session came, went or changed. */
+  private onRoster(): void {
+    for (const peer of this.parts.roster.holders()) if (this.releases.waits(peer.key)) void this.deliver(peer)
+    this.notify()
+  }
+
+  private async deliver(peer: Peer): Promise<string | undefined> {
+    try {
+      const bytes = await this.releases.deliver(peer)
+      this.options.log.info({ peer: peer.key.toString('hex'), bytes }, 'released')
+      this.notify()
+      return undefined
+    } catch (error) {
+      const { message } = asKithError(error)
+      this.options.log.warn({ peer: peer.key.toString('hex'), reason: message }, 'a release failed')
+      return message
+    }
+  }
+
+  private async tell({ key, id, name }: KnownPartner): Promise<ReleaseResult> {
+    const peer = this.parts.roster.holders().find((one) => one.key.equals(key))
+    const reason = peer ? await this.deliver(peer) : 'it is off line and will be told when it is back'
+    return { id, name, released: reason === undefined, ...(reason !== undefined && { reason }) }
+  }
+
+  /** What the fetcher came upon. A block that is just not there is the auditor's matter: it knows what ought to be. */
+  private async onFault(key: Buffer, kind: Damage, block?: Buffer): Promise<void> {
+    if (kind === 'missing' || kind === 'unreachable' || this.stopping) return
+    try {
+      await this.book.found(key, kind, block ? [block] : [], this.options.clock.now())
+    } catch (error) {
+      this.options.log.warn({ err: error }, 'a fault of a partner could not be stored')
+    }
+  }
+
+  private circleNames({ circles }: KnownPartner): string[] {
+    return circles.map((id) => this.parts.circles.get(id)?.name ?? id.slice(0, 8)).sort()
+  }
+
+  private troubleOf(key: Buffer, { verdict }: Progress): string[] {
+    const lines = verdict.found.map((kind) => {
+      const again = verdict.repaired > 0 ? `; ${verdict.repaired} sent again` : ''
+      if (kind === 'missing')
+        return `it lacks blocks that it acknowledged (${verdict.blocks} bad in all${again})`
+      if (kind === 'wrong') return `it holds damaged blocks (${verdict.blocks} bad in all${again})`
+      return kind === 'oldHead' ? 'it gave an old head' : 'its head does not verify or is lost'
+    })
+    const refusal = this.uploader.trouble(key)
+    if (refusal !== undefined) lines.push(refusal)
+    if (this.releases.waits(key)) lines.push('it must still be told to release what it held')
+    return lines
+  }
 }
