@@ -59,7 +59,7 @@ async function raise<Key, Part>(kind: ListKind<Key, Part>, nodes: Part[], from: 
   while (current.length > 1) {
     level++
     const groups = new Groups(kind, level)
-    for (const part of current) await groups.add(part)
+    for (const part of current) if (groups.add(part)) await groups.store()
     await groups.close()
     current = groups.saved
   }
@@ -77,6 +77,8 @@ class Groups<Key, Part> {
   readonly saved: Part[] = []
   private readonly cutter: NodeCutter
   private group: Part[] = []
+  /** Nodes not stored yet. */
+  private readonly complete: Part[][] = []
 
   constructor(
     private readonly kind: ListKind<Key, Part>,
@@ -90,17 +92,27 @@ class Groups<Key, Part> {
     return this.group.length === 0
   }
 
-  async add(part: Part): Promise<void> {
-    if (this.cutter.before(this.kind.bytesOf(part))) await this.close()
+  /** Whether a node was completed, which store() then takes. */
+  add(part: Part): boolean {
+    if (this.cutter.before(this.kind.bytesOf(part))) this.cut()
     this.group.push(part)
-    if (this.cutter.after(this.kind.boundaryOf(part))) await this.close()
+    if (this.cutter.after(this.kind.boundaryOf(part))) this.cut()
+    return this.complete.length > 0
   }
 
+  async store(): Promise<void> {
+    for (const parts of this.complete.splice(0)) this.saved.push(await this.kind.save(this.level, parts))
+  }
+
+  /** What is left is the last node. */
   async close(): Promise<void> {
-    if (this.group.length === 0) return
-    const parts = this.group
+    this.cut()
+    await this.store()
+  }
+
+  private cut(): void {
+    if (this.group.length > 0) this.complete.push(this.group)
     this.group = []
-    this.saved.push(await this.kind.save(this.level, parts))
   }
 }
 
@@ -148,7 +160,7 @@ class LevelEdit<Key, Part> {
       else while (next < edits.length && kind.compare((edits[next] as Edit<Key, Part>).key, last) <= 0) next++
       if (last !== undefined) this.gone.push(last)
       for (const part of this.merged(node?.parts ?? [], edits.slice(from, next), replaced)) {
-        await groups.add(part)
+        if (groups.add(part)) await groups.store()
       }
       if (groups.atEnd) break
       if (!following) {

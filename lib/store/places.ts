@@ -54,7 +54,10 @@ export class Places {
   async forgetRemoved(nodes: Nodes): Promise<void> {
     for (let next = this.removedDirectories.pop(); next; next = this.removedDirectories.pop()) {
       const { ino, node } = next
-      if (this.directories.has(ino) || this.goneDirectories.has(ino)) continue
+      if (this.goneDirectories.has(ino)) continue
+      const now = this.directories.get(ino)
+      // A new directory may have taken the inode number of the one that went.
+      if (now && now.btimeNs === this.state.directories.get(ino)?.btimeNs) continue
       this.goneDirectories.add(ino)
       for await (const leaf of walkLeaves(nodes, node)) for (const entry of leaf) this.removed(entry, ino)
     }
@@ -69,7 +72,8 @@ export class Places {
       files.set(ino, now)
     }
     const { directories, retries: again } = this
-    return { directories, goneDirectories: [...this.goneDirectories], files, again }
+    const goneDirectories = [...this.goneDirectories].filter((ino) => !directories.has(ino))
+    return { directories, goneDirectories, files, again }
   }
 }
 

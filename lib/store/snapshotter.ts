@@ -117,9 +117,8 @@ export class Snapshotter {
       if (ino === this.root.ino || row) {
         const work = this.visit(ino)
         if (dirty.names) work.reread = true
-      } else {
-        for (const { parent, name } of state.files.get(ino) ?? []) this.look(parent, name)
       }
+      for (const { parent, name } of state.files.get(ino) ?? []) this.look(parent, name)
     }
   }
 
