@@ -33,6 +33,7 @@ const releaseBatch = 10_000
 export class Vault {
   private readonly gathered = new Map<string, Gathered>()
   private gatheredBytes = 0
+  private closed = false
   /** Commits, releases and drops run one at a time, so that sets and sums are changed by one at a time. */
   private exclusive: Promise<unknown> = Promise.resolve()
 
@@ -55,7 +56,9 @@ export class Vault {
     }
   }
 
+  /** Requests that still come are refused. */
   async close(): Promise<void> {
+    this.closed = true
     await this.exclusive.catch(() => undefined)
     await this.blocks.close()
     await this.db.close()
@@ -93,6 +96,7 @@ export class Vault {
    * next commit on.
    */
   missing(owner: Buffer, names: readonly Buffer[]): boolean[] {
+    this.assertOpen()
     return names.map((name) => {
       const bytes = this.blocks.size(name)
       if (bytes === undefined) return true
@@ -108,6 +112,7 @@ export class Vault {
    * @throws KithError `damaged` when the bytes are not what the name says, `noSpace` beyond a quota or on a full disk
    */
   async put(owner: Buffer, name: Buffer, bytes: Buffer): Promise<void> {
+    this.assertOpen()
     if (bytes.length === 0 || bytes.length > maxBlockBytes || !blockName(bytes).equals(name)) {
       throw new KithError('damaged', 'a block differs from its name')
     }
@@ -163,6 +168,7 @@ export class Vault {
 
   /** The block, for an owner with an interest in it. One that is found damaged is dropped, and counts as missing. */
   async get(owner: Buffer, name: Buffer): Promise<Buffer | undefined> {
+    this.assertOpen()
     if (this.tables.size(owner, name) === undefined) return undefined
     try {
       const bytes = await this.blocks.get(name)
@@ -366,8 +372,15 @@ export class Vault {
     return [...this.gathered.values()].some(({ blocks }) => blocks.has(id))
   }
 
+  private assertOpen(): void {
+    if (this.closed) throw new KithError('busy', 'the vault is closing')
+  }
+
   private alone<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.exclusive.then(work)
+    const done = this.exclusive.then(() => {
+      this.assertOpen()
+      return work()
+    })
     this.exclusive = done.catch(() => undefined)
     return done
   }

@@ -1,0 +1,46 @@
+/** One well-formed frame of every kind, for tests that mutate them. */
+import { seeded } from '../../lib/base/random.js'
+import {
+  encodeCredit,
+  encodeError,
+  encodeHello,
+  encodePut,
+  encodeReply,
+  encodeRequest,
+} from '../../lib/format/wire.js'
+import { encodeRelease } from '../../lib/format/wire-release.js'
+import { block, head, identity } from './backup.js'
+
+export function everyMessage(seed: number): Record<string, Buffer> {
+  const random = seeded(seed)
+  const ann = identity(1)
+  const blocks = Array.from({ length: 3 }, () => block(random, 1 + (random() % 300)))
+  const names = blocks.map(({ name }) => name)
+  const id = random() % 100
+  const release = encodeRelease(
+    { kind: 'blocks', partner: identity(2).id, volume: Buffer.alloc(16, 1), number: 5, names },
+    ann.keyPair,
+  )
+  return {
+    hello: encodeHello({ version: 1, capabilities: 1, name: 'ann' }),
+    credit: encodeCredit(4711),
+    error: encodeError(id, 'noSpace', 'no room'),
+    put: encodePut(blocks),
+    offer: encodeRequest('offer', id, { names }),
+    commit: encodeRequest('commit', id, {}),
+    headPut: encodeRequest('headPut', id, { head: head(ann, 1) }),
+    headGet: encodeRequest('headGet', id, { volume: Buffer.alloc(16, 1) }),
+    get: encodeRequest('get', id, { names }),
+    prove: encodeRequest('prove', id, { nonce: Buffer.alloc(32, 3), names }),
+    held: encodeRequest('held', id, {}),
+    release: encodeRequest('release', id, { request: release }),
+    missing: encodeReply('offer', id, { missing: names.map((_, i) => i % 2 === 0) }),
+    durable: encodeReply('commit', id, { blocks: 3, bytes: 5 }),
+    headStored: encodeReply('headPut', id, {}),
+    heads: encodeReply('headGet', id, { heads: [head(ann, 1), head(ann, 2, 2)] }),
+    blocks: encodeReply('get', id, { blocks: [blocks[0]?.bytes ?? 'absent', 'absent', 'later'] }),
+    proofs: encodeReply('prove', id, { proofs: [Buffer.alloc(32, 1), undefined] }),
+    holding: encodeReply('held', id, { bytes: 5, blocks: 6, releaseNumber: 7 }),
+    released: encodeReply('release', id, { blocks: 1, bytes: 2 }),
+  }
+}

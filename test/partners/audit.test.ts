@@ -1,0 +1,236 @@
+import { readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { systemClock } from '../../lib/base/clock.js'
+import { silentLog } from '../../lib/base/log.js'
+import { seeded } from '../../lib/base/random.js'
+import { Auditor } from '../../lib/partners/audit.js'
+import type { Book } from '../../lib/partners/book.js'
+import type { Session } from '../../lib/partners/session.js'
+import type { PeersVault } from '../../lib/partners/types.js'
+import { Uploader } from '../../lib/partners/upload.js'
+import type { Vault } from '../../lib/vault/vault.js'
+import { until } from '../helpers/dht.js'
+import {
+  block,
+  connect,
+  folder,
+  head,
+  identity,
+  openBook,
+  openVault,
+  TestClock,
+  TestPeers,
+  TestStore,
+} from '../helpers/backup.js'
+
+const ann = identity(1)
+const holder = identity(2)
+const volume = Buffer.alloc(16, 1)
+
+interface World {
+  store: TestStore
+  book: Book
+  peers: TestPeers
+  auditor: Auditor
+  clock: TestClock
+  vault: Vault
+  dir: string
+  blocks: { name: Buffer; bytes: Buffer }[]
+}
+
+/** An owner with `count` blocks, all of them at one holder. */
+async function backedUp(t: Test, count: number): Promise<World> {
+  const random = seeded(count)
+  const store = await TestStore.open(t)
+  const blocks = Array.from({ length: count }, () => block(random, 2000 + (random() % 2000)))
+  await store.add(blocks)
+  store.newest.push(head(ann, 1))
+  const book = openBook(t)
+  const peers = new TestPeers()
+  const clock = new TestClock()
+  const shared = { peers, blocks: store, book, log: silentLog() }
+  const uploader = new Uploader({ ...shared, clock: systemClock })
+  const auditor = new Auditor({
+    ...shared,
+    clock,
+    owner: ann.id,
+    intervalMs: 3_600_000,
+    onRepair: () => uploader.wake(),
+  })
+  t.teardown(async () => {
+    for (const peer of peers.online()) (peer as Session).close('the test is over')
+    await Promise.all([uploader.stop(), auditor.stop()])
+  })
+  const dir = folder(t)
+  const vault = await openVault(t, holder, { dir })
+  peers.add((await connect(t, ann, holder, vault)).owner)
+  await until(() => book.head(holder.id, volume) === 1)
+  return { store, book, peers, auditor, clock, vault, dir, blocks }
+}
+
+/** Stops the holder, lets `tamper` change its files, and starts it again. */
+async function tampered(t: Test, world: World, tamper: (segment: string) => void): Promise<Vault> {
+  for (const peer of world.peers.online()) (peer as Session).close('the holder stops')
+  await world.vault.close()
+  const [segment = ''] = readdirSync(join(world.dir, 'segments'))
+  tamper(join(world.dir, 'segments', segment))
+  const vault = await openVault(t, holder, { dir: world.dir })
+  world.peers.add((await connect(t, ann, holder, vault)).owner)
+  return vault
+}
+
+function only(world: World): Session {
+  return world.peers.online()[0] as Session
+}
+
+t.test('an honest holder passes, sampled and in full', async (t) => {
+  const world = await backedUp(t, 300)
+  t.same(await world.auditor.sample(only(world)), { asked: 44, proven: 44, found: [] })
+  t.match(world.book.progress(holder.id), { lastProof: world.clock.now(), verdict: { state: 'unknown' } })
+  t.same(await world.auditor.full(only(world)), { asked: 300, proven: 300, found: [] })
+  t.equal(world.book.progress(holder.id).verdict.state, 'good')
+})
+
+const damages: { name: string; tamper: (segment: string) => void; least: number; most: number }[] = [
+  {
+    name: 'one byte flipped on the disk',
+    tamper: (segment) => {
+      const bytes = readFileSync(segment)
+      bytes[5000] = (bytes[5000] ?? 0) ^ 1
+      writeFileSync(segment, bytes)
+    },
+    least: 1,
+    most: 1,
+  },
+  {
+    name: 'a truncated segment',
+    tamper: (segment) => truncateSync(segment, Math.floor(statSync(segment).size / 2)),
+    least: 90,
+    most: 110,
+  },
+  {
+    name: 'blocks swapped for one another',
+    tamper: (segment) => {
+      const bytes = readFileSync(segment)
+      const first = bytes.subarray(0, 40 + bytes.readUInt32LE(36))
+      const second = bytes.subarray(first.length, first.length + 40 + bytes.readUInt32LE(first.length + 36))
+      Buffer.concat([second, first]).copy(Buffer.from(bytes.buffer, bytes.byteOffset))
+      writeFileSync(segment, bytes)
+    },
+    least: 2,
+    most: 2,
+  },
+]
+
+for (const { name, tamper, least, most } of damages) {
+  t.test(`${name}: found, named, sent again, and clean after a full audit`, async (t) => {
+    const world = await backedUp(t, 200)
+    const vault = await tampered(t, world, tamper)
+    const audit = await world.auditor.full(only(world))
+    const lost = audit.asked - audit.proven
+    t.ok(lost >= least && lost <= most, `${lost} blocks`)
+    t.same(audit.found, ['missing'])
+    t.match(world.book.progress(holder.id).verdict, { state: 'damaged', found: ['missing'], blocks: lost })
+    await until(() => world.book.progress(holder.id).verdict.repaired === lost)
+    t.equal(world.book.progress(holder.id).verdict.state, 'damaged', 'named until a full audit is clean')
+    for (const one of world.blocks) t.same(await vault.get(ann.id, one.name), one.bytes)
+    world.clock.pass(61_000)
+    await until(() => world.book.progress(holder.id).verdict.state === 'good')
+    t.equal(world.book.progress(holder.id).lastProof, world.clock.now())
+  })
+}
+
+/** A holder that does not do what it says. */
+function cheating(vault: Vault, lies: Partial<PeersVault>): PeersVault {
+  return new Proxy(vault, {
+    get(target, property) {
+      const lie: unknown = Reflect.get(lies, property)
+      const value: unknown = lie ?? Reflect.get(target, property)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+}
+
+async function through(t: Test, world: World, lies: Partial<PeersVault>): Promise<Session> {
+  for (const peer of world.peers.online()) (peer as Session).close('the holder changes')
+  const { owner } = await connect(t, ann, holder, cheating(world.vault, lies))
+  world.peers.add(owner)
+  return owner
+}
+
+t.test('cheats: acknowledged but not stored, old heads, made-up and copied proofs, silence', async (t) => {
+  const world = await backedUp(t, 100)
+  const other = await openVault(t, identity(3))
+  for (const { name, bytes } of world.blocks) await other.put(ann.id, name, bytes)
+  await other.commit(ann.id)
+  const held = world.vault.held(ann.id)
+  const nothing = await through(t, world, {
+    held: () => held,
+    prove: (_owner, _nonce, names) => Promise.resolve(names.map(() => undefined)),
+  })
+  t.match(await world.auditor.sample(nothing), { proven: 0, found: ['missing'] })
+
+  const random = await through(t, world, {
+    held: () => held,
+    prove: (_owner, _nonce, names) => Promise.resolve(names.map(() => Buffer.alloc(32, 9))),
+  })
+  t.match(await world.auditor.full(random), { asked: 100, proven: 0, found: ['wrong'] })
+
+  const copied = await through(t, world, {
+    held: () => held,
+    prove: (owner, nonce, names) => other.prove(owner, nonce, names),
+  })
+  t.match(await world.auditor.full(copied), { proven: 0, found: ['wrong'] }, 'another holder’s proofs')
+
+  world.store.newest[0] = head(ann, 2)
+  const old = await through(t, world, { heads: () => [head(ann, 1)] })
+  await until(() => world.book.head(holder.id, volume) === 2)
+  t.match(await world.auditor.sample(old), { found: ['oldHead'] })
+  const none = await through(t, world, { heads: () => [] })
+  await until(() => world.book.head(holder.id, volume) === 2)
+  t.match(await world.auditor.sample(none), { found: ['badHead'] })
+  t.same(world.book.progress(holder.id).verdict.found, ['missing', 'wrong', 'oldHead', 'badHead'])
+
+  const refusing = await through(t, world, { prove: () => Promise.reject(new Error('no')) })
+  t.match(await world.auditor.sample(refusing), { proven: 0, found: ['missing'] })
+
+  const mute = await through(t, world, { prove: () => new Promise(() => undefined) })
+  const broken = world.auditor.sample(mute)
+  mute.close('gone')
+  t.match(await broken, { found: ['unreachable'] })
+  const last = only(world)
+  t.notOk(last, 'nobody is on line')
+})
+
+t.test('a tenth lost is found by a sample in 99 of 100 cases', async (t) => {
+  const world = await backedUp(t, 300)
+  const lost = new Set(world.blocks.filter((_, i) => i % 10 === 0).map(({ name }) => name.toString('hex')))
+  const peer = await through(t, world, {
+    held: () => world.vault.held(ann.id),
+    prove: async (owner, nonce, names) => {
+      const proofs = await world.vault.prove(owner, nonce, names)
+      return names.map((name, i) => (lost.has(name.toString('hex')) ? undefined : proofs[i]))
+    },
+  })
+  let caught = 0
+  for (let i = 0; i < 20; i++) {
+    const { found, asked } = await world.auditor.sample(peer)
+    if (found.includes('missing')) caught++
+    if (found.length > 0) t.equal(asked, 300, 'a full audit follows at once')
+  }
+  t.ok(caught >= 18, `${caught} of 20`)
+})
+
+t.test('audits run by themselves, at their interval', async (t) => {
+  const world = await backedUp(t, 50)
+  world.clock.pass(20_000)
+  await until(() => world.book.progress(holder.id).lastProof > 0)
+  const first = world.book.progress(holder.id).lastProof
+  world.clock.pass(3_000_000)
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  t.equal(world.book.progress(holder.id).lastProof, first)
+  world.clock.pass(700_000)
+  await until(() => world.book.progress(holder.id).lastProof > first)
+  t.pass('audited again')
+})

@@ -1,0 +1,243 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createRequire } from 'node:module'
+import { connect as connectSocket } from 'node:net'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { NoiseStream } from 'hyperdht'
+import t, { type Test } from 'tap'
+import { systemClock } from '../../lib/base/clock.js'
+import { silentLog } from '../../lib/base/log.js'
+import { seeded } from '../../lib/base/random.js'
+import type { Book } from '../../lib/partners/book.js'
+import { requestRelease } from '../../lib/partners/release.js'
+import type { Session } from '../../lib/partners/session.js'
+import { Uploader } from '../../lib/partners/upload.js'
+import { until } from '../helpers/dht.js'
+import {
+  block,
+  connect,
+  folder,
+  head,
+  identity,
+  open,
+  openBook,
+  openVault,
+  refusing,
+  TestClock,
+  TestPeers,
+  TestStore,
+} from '../helpers/backup.js'
+
+const ann = identity(1)
+const holders = [identity(2), identity(3), identity(4)]
+const first = holders[0] ?? ann
+
+function upload(t: Test, store: TestStore, peers: TestPeers, book: Book, clock = systemClock): Uploader {
+  const uploader = new Uploader({ peers, blocks: store, book, clock, log: silentLog() })
+  t.teardown(async () => {
+    for (const peer of peers.online()) (peer as Session).close('the test is over')
+    await uploader.stop()
+  })
+  return uploader
+}
+
+const isSent = (book: Book, store: TestStore, partner = first) =>
+  book.holds(partner.id, store.store.lastSequence) && book.head(partner.id, Buffer.alloc(16, 1)) > 0
+
+t.test('every partner on line gets everything, and what comes later', async (t) => {
+  const random = seeded(1)
+  const store = await TestStore.open(t)
+  const blocks = Array.from({ length: 1500 }, () => block(random))
+  await store.add(blocks)
+  store.newest.push(head(ann, 1))
+  const book = openBook(t)
+  const peers = new TestPeers()
+  const uploader = upload(t, store, peers, book)
+  const bytes = blocks.reduce((sum, one) => sum + one.bytes.length, 0)
+  t.equal(uploader.pendingBytes(first.id), bytes)
+  const vaults = await Promise.all(holders.map((holder) => openVault(t, holder)))
+  for (const [i, holder] of holders.entries()) {
+    const vault = vaults[i]
+    if (vault) peers.add((await connect(t, ann, holder, vault)).owner)
+  }
+  await until(() => holders.every((holder) => isSent(book, store, holder)))
+  t.equal(uploader.pendingBytes(first.id), 0)
+  for (const vault of vaults) {
+    for (const one of blocks)
+      if (!(await vault.get(ann.id, one.name))?.equals(one.bytes)) t.fail('a block is lacking')
+    t.same(vault.heads(ann.id), [head(ann, 1)])
+    t.match(vault.held(ann.id), { blocks: 1500, bytes })
+  }
+  t.match(book.progress(first.id), { bytesHeld: bytes, blocksHeld: 1500 })
+
+  const more = block(random)
+  await store.add([more])
+  store.newest[0] = head(ann, 2)
+  t.equal(uploader.pendingBytes(first.id), more.bytes.length)
+  uploader.wake()
+  await until(() => book.head(first.id, Buffer.alloc(16, 1)) === 2)
+  t.same(await vaults[0]?.get(ann.id, more.name), more.bytes)
+})
+
+t.test('goes on where it was after a break; what arrived is not sent twice', async (t) => {
+  const random = seeded(2)
+  const store = await TestStore.open(t)
+  await store.add(Array.from({ length: 3000 }, () => block(random, 3000)))
+  store.newest.push(head(ann, 1))
+  const dir = folder(t)
+  const book = openBook(t, dir)
+  const peers = new TestPeers()
+  const vault = await openVault(t, first)
+  let puts = 0
+  const counting = new Proxy(vault, {
+    get(target, property) {
+      if (property === 'put') puts++
+      const value: unknown = Reflect.get(target, property)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+  upload(t, store, peers, book)
+  let breaks = 0
+  while (!isSent(book, store)) {
+    const { owner } = await connect(t, ann, first, counting)
+    const before = book.progress(first.id).cursor
+    peers.add(owner)
+    await until(() => book.progress(first.id).cursor > before + 100 || isSent(book, store))
+    if (isSent(book, store)) break
+    owner.close('a break')
+    breaks++
+  }
+  t.ok(breaks >= 2, `${breaks} breaks`)
+  t.equal(vault.held(ann.id).blocks, 3000)
+  t.ok(puts < 3000 + (breaks + 1) * 1024, 'at most the batches under way were sent again')
+})
+
+async function startHolder(t: Test, dir: string, path: string) {
+  const child = spawn(
+    process.execPath,
+    [fileURLToPath(new URL('../helpers/holder-node.js', import.meta.url)), dir, path, '2'],
+    {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    },
+  )
+  t.teardown(() => child.kill('SIGKILL'))
+  await once(child.stdout, 'data')
+  return child
+}
+
+async function dial(t: Test, path: string): Promise<Session> {
+  const SecretStream = createRequire(createRequire(import.meta.url).resolve('hyperdht'))(
+    '@hyperswarm/secret-stream',
+  )
+  const stream: NoiseStream = new SecretStream(true, connectSocket(path), { keyPair: ann.keyPair })
+  stream.on('error', () => undefined)
+  await stream.opened
+  t.teardown(() => stream.destroy())
+  const session = open(stream, refusing)
+  await session.ready
+  return session
+}
+
+t.test('kill -9 of the holder, again and again: what it acknowledged is there', async (t) => {
+  const random = seeded(3)
+  const dir = folder(t)
+  const store = await TestStore.open(t)
+  await store.add(Array.from({ length: 6000 }, () => block(random, 2000)))
+  store.newest.push(head(ann, 1))
+  const book = openBook(t)
+  const peers = new TestPeers()
+  upload(t, store, peers, book)
+  for (let kills = 0; kills < 4; kills++) {
+    const path = join(folder(t), 'socket')
+    const child = await startHolder(t, dir, path)
+    const session = await dial(t, path)
+    const acknowledged = book.progress(first.id).cursor
+    const rows = store.since(0, acknowledged)
+    for (let i = 0; i < rows.length; i += 64) {
+      const { blocks } = await session.request('get', {
+        names: rows.slice(i, i + 64).map(({ name }) => name),
+      })
+      if (!blocks.every(Buffer.isBuffer)) t.fail('an acknowledged block is gone')
+    }
+    peers.add(session)
+    await until(() => book.progress(first.id).cursor > acknowledged + 500 || isSent(book, store))
+    child.kill('SIGKILL')
+    await session.ended
+  }
+  const path = join(folder(t), 'socket')
+  await startHolder(t, dir, path)
+  peers.add(await dial(t, path))
+  await until(() => isSent(book, store))
+  t.equal(book.progress(first.id).blocksHeld, 6000)
+})
+
+t.test('a full partner is named and asked again after a while', async (t) => {
+  const random = seeded(4)
+  const store = await TestStore.open(t)
+  const blocks = Array.from({ length: 10 }, () => block(random, 100_000))
+  await store.add(blocks)
+  const clock = new TestClock()
+  const book = openBook(t)
+  const peers = new TestPeers()
+  const uploader = upload(t, store, peers, book, clock)
+  const vault = await openVault(t, first, { quotaBytes: 550_000 })
+  const { owner } = await connect(t, ann, first, vault)
+  peers.add(owner)
+  await until(() => uploader.trouble(first.id) !== undefined)
+  t.match(uploader.trouble(first.id), /space set aside/)
+  t.equal(vault.held(ann.id).blocks, 5, 'what fits is kept')
+  t.notOk(owner.closed)
+  const [a, ...rest] = blocks
+  await store.store.remove(rest.map(({ name }) => name))
+  clock.pass(10_000)
+  await until(() => uploader.trouble(first.id) === undefined)
+  t.ok(book.holds(first.id, 1) && a)
+})
+
+t.test('a partner that says it holds less than it acknowledged is offered all again', async (t) => {
+  const random = seeded(5)
+  const store = await TestStore.open(t)
+  const blocks = Array.from({ length: 20 }, () => block(random))
+  await store.add(blocks)
+  store.newest.push(head(ann, 1))
+  const book = openBook(t)
+  const peers = new TestPeers()
+  upload(t, store, peers, book)
+  const vault = await openVault(t, first)
+  const before = await connect(t, ann, first, vault)
+  peers.add(before.owner)
+  await until(() => isSent(book, store) && book.progress(first.id).blocksHeld === 20)
+  before.owner.close('gone')
+  const other = await openVault(t, first)
+  const after = await connect(t, ann, first, other)
+  peers.add(after.owner)
+  await until(() => other.held(ann.id).blocks === 20)
+  t.match(book.progress(first.id).verdict, { state: 'damaged', found: ['missing'] })
+})
+
+t.test('a release empties vault and book, and is no damage', async (t) => {
+  const random = seeded(6)
+  const store = await TestStore.open(t)
+  const blocks = Array.from({ length: 20 }, () => block(random))
+  await store.add(blocks)
+  store.newest.push(head(ann, 1))
+  const book = openBook(t)
+  const peers = new TestPeers()
+  const uploader = upload(t, store, peers, book)
+  const vault = await openVault(t, first)
+  const { owner } = await connect(t, ann, first, vault)
+  peers.add(owner)
+  await until(() => isSent(book, store))
+  await store.store.remove(blocks.map(({ name }) => name))
+  store.newest.length = 0
+  t.match(await requestRelease(owner, ann.keyPair, book, { volume: Buffer.alloc(16, 1) }), { blocks: 20 })
+  t.notOk(vault.knows(ann.id))
+  t.equal(vault.bytes, 0)
+  t.match(book.progress(first.id), { cursor: 0, bytesHeld: 0, verdict: { state: 'unknown' } })
+  const one = block(random)
+  await store.add([one])
+  uploader.wake()
+  await until(() => vault.held(ann.id).blocks === 1)
+  t.match(await requestRelease(owner, ann.keyPair, book, 'everything'), { blocks: 1 })
+})
