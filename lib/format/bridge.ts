@@ -31,7 +31,8 @@
  * Attributes, 72 bytes:
  *
  *     [0..8) ino  [8..16) size  [16..24) blocks of 512  [24..32) mtime, seconds, i64  [32..36) its nanoseconds
- *     [36..40) mode with type  [40..44) nlink  [44..48) uid  [48..52) gid  [52..56) 0  [56..64) rdev  [64..72) 0
+ *     [36..40) mode with type  [40..44) nlink  [44..48) uid  [48..52) gid  [52..56) number of xattrs
+ *     [56..64) rdev  [64..72) 0
  *
  * The other side is native/kith-fuse/bridge.cc and snapshots.cc.
  */
@@ -185,6 +186,8 @@ export interface BridgeAttributes {
   nlink: number
   uid: number
   gid: number
+  /** how many */
+  xattrs: number
   rdev: bigint
 }
 
@@ -195,7 +198,7 @@ export function writeAttributes(out: Writer, attributes: BridgeAttributes): void
   out.u64(attributes.ino).number(attributes.size).number(attributes.blocks)
   out.i64((attributes.mtimeNs - nanoseconds) / second).u32(Number(nanoseconds))
   out.u32(attributes.mode).u32(attributes.nlink).u32(attributes.uid).u32(attributes.gid)
-  out.zero(4).u64(attributes.rdev).zero(8)
+  out.u32(attributes.xattrs).u64(attributes.rdev).zero(8)
 }
 
 export function decodeStop(body: Buffer): Buffer[] {

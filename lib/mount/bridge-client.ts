@@ -63,6 +63,8 @@ export class BridgeClient extends EventEmitter<Events> {
   readonly #splitter = new FrameSplitter()
   readonly #waiting = new Map<bigint, Waiting>()
   #handler: RequestHandler | undefined
+  /** Requests that came before there was a handler; kith-fuse bounds their number, and gives up on them by itself. */
+  readonly #early: Frame[] = []
   #greeted: ((hello: ServerHello) => void) | undefined
   #lastId = 0n
   #open = true
@@ -120,9 +122,10 @@ export class BridgeClient extends EventEmitter<Events> {
     return this.#open
   }
 
-  /** From now on requests about `.snapshots` are answered by `handler`; before, with EAGAIN. */
+  /** Requests about `.snapshots` are answered by `handler`; those that came before this as well. */
   handle(handler: RequestHandler): void {
     this.#handler = handler
+    for (const frame of this.#early.splice(0)) void this.#request(frame)
   }
 
   /** Asks kith-fuse. Throws KithError `timeout`, `internal` (with its errno), or `cancelled` when it is gone. */
@@ -161,7 +164,8 @@ export class BridgeClient extends EventEmitter<Events> {
     }
   }
 
-  #frame({ type, id, payload }: Frame): void {
+  #frame(frame: Frame): void {
+    const { type, id, payload } = frame
     if (this.#greeted) {
       if (type !== frameTypes.hello) throw new KithError('protocol', 'kith-fuse did not greet')
       const greeted = this.#greeted
@@ -174,7 +178,7 @@ export class BridgeClient extends EventEmitter<Events> {
     } else if (type === frameTypes.replaced) {
       this.emit('replaced')
     } else if (type >= frameTypes.lookup && type <= frameTypes.seek) {
-      void this.#request(type, id, payload)
+      void this.#request(frame)
     } else {
       throw new KithError('protocol', 'kith-fuse sent a frame of an unknown type')
     }
@@ -189,11 +193,13 @@ export class BridgeClient extends EventEmitter<Events> {
     else waiting.reject(new KithError('internal', `kith-fuse reports error ${errno}; see fuse.log`))
   }
 
-  async #request(type: number, id: bigint, payload: Buffer): Promise<void> {
-    const { errno, body } = this.#handler
-      ? await this.#handler(type, payload)
-      : { errno: 11, body: Buffer.alloc(0) }
-    if (this.#open) this.#socket.write(encodeAnswer(id, errno, body))
+  async #request(frame: Frame): Promise<void> {
+    if (!this.#handler) {
+      this.#early.push(frame)
+      return
+    }
+    const { errno, body } = await this.#handler(frame.type, frame.payload)
+    if (this.#open) this.#socket.write(encodeAnswer(frame.id, errno, body))
   }
 
   #closed(): void {

@@ -330,6 +330,7 @@ function attributesOf({ entry, pad }: Found): BridgeAttributes {
     nlink: entry.nlink,
     uid: entry.uid,
     gid: entry.gid,
+    xattrs: entry.xattrs.length,
     rdev: entry.type === 'character' || entry.type === 'block' ? entry.rdev : 0n,
   }
 }
@@ -341,7 +342,7 @@ function attributesOf({ entry, pad }: Found): BridgeAttributes {
 function blocksOf(entry: Entry): number {
   if (entry.type !== 'file') return 0
   const { content, size } = entry
-  if (content.kind === 'list') return Math.max(Math.ceil(size / blockBytes) - 1, 0)
+  if (content.kind === 'list') return Math.max(Math.floor(size / blockBytes) - 1, 0)
   if (content.kind === 'inline') return Math.ceil(size / blockBytes)
   return content.extents.reduce(
     (sum, extent) => sum + (extent.kind === 'chunk' ? Math.ceil(extent.chunk.plainBytes / blockBytes) : 0),

@@ -27,7 +27,7 @@
 //    22 LISTXATTR fuse: path.                     answer: names, each with a NUL after it
 //    23 SEEK     fuse: path, u64 offset, u32 0 data or 1 hole.   answer: u64 where that begins; ENXIO: nowhere
 // Attributes, 72 bytes: u64 ino, u64 size, u64 blocks of 512, i64 mtime seconds, u32 mtime nanoseconds, u32 mode with
-// the type, u32 nlink, u32 uid, u32 gid, u32 0, u64 rdev (as dev_t), u64 0.
+// the type, u32 nlink, u32 uid, u32 gid, u32 number of xattrs, u64 rdev (as dev_t), u64 0.
 //
 // A request names its file by the path from `.snapshots` down, in canonical names. So no state is shared with the daemon, a
 // request that was sent to a daemon that died is sent again to the next one, and one that nobody answers ends with

@@ -35,13 +35,13 @@
 namespace {
 
 constexpr uint64_t longSeconds = 24 * 3600;  // for what never changes
-constexpr uint64_t shortSeconds = 1;         // for the list of snapshots
+constexpr uint64_t shortSeconds = 1;         // for attributes of the list of snapshots
 constexpr uint32_t blockBytes = 4096;
 
 struct Attributes {
   uint64_t ino, size, blocks;
   int64_t mtime;
-  uint32_t mtimeNs, mode, nlink, uid, gid;
+  uint32_t mtimeNs, mode, nlink, uid, gid, xattrs;
   uint64_t rdev;
 };
 
@@ -56,7 +56,7 @@ Attributes readAttributes(FrameReader& from) {
   a.nlink = from.integer<uint32_t>();
   a.uid = from.integer<uint32_t>();
   a.gid = from.integer<uint32_t>();
-  from.integer<uint32_t>();
+  a.xattrs = from.integer<uint32_t>();
   a.rdev = from.integer<uint64_t>();
   from.integer<uint64_t>();
   return a;
@@ -105,6 +105,7 @@ wire::StatxOut kernelStatx(const Attributes& a, uint64_t seconds) {
 struct Node {
   uint64_t parent;
   std::string name, canonical;
+  bool hasXattrs = true;  // false spares a question: programs ask for xattrs of every file
   uint64_t lookups = 0, children = 0;
 };
 
@@ -161,7 +162,7 @@ std::string_view text(const char* body, size_t length) { return {body, ::strnlen
 class Snapshots::Tree : public std::enable_shared_from_this<Tree> {
  public:
   Tree(Bridge& bridge, Reply reply) : bridge_(bridge), reply_(std::move(reply)) {
-    nodes_[rootNode] = {0, "", "", 1, 0};
+    nodes_[rootNode] = {0, "", "", false, 1, 0};
     root_.ino = rootNode;
     root_.mode = S_IFDIR | 0555;
     root_.nlink = 2;
@@ -178,7 +179,7 @@ class Snapshots::Tree : public std::enable_shared_from_this<Tree> {
   void lookup(uint64_t unique, uint64_t parent, std::string_view name);
   void attributes(const fuse_in_header& header);
   void open(uint64_t unique, const fuse_open_in* in);
-  void openDirectory(uint64_t unique, uint64_t id);
+  void openDirectory(uint64_t unique);
   void read(uint64_t unique, uint64_t id, const fuse_read_in* in);
   void readlink(uint64_t unique, uint64_t id);
   void seek(uint64_t unique, uint64_t id, const fuse_lseek_in* in);
@@ -190,9 +191,11 @@ class Snapshots::Tree : public std::enable_shared_from_this<Tree> {
   bool put(std::vector<char>& out, const Listing& listing, uint64_t cookie, const Listed& entry, bool dot);
 
   std::optional<FrameWriter> path(uint64_t id);
-  uint64_t adopt(uint64_t parent, const std::string& name, const std::string& canonical);
+  uint64_t adopt(uint64_t parent, const std::string& name, const std::string& canonical, const Attributes& attributes);
+  bool hasXattrs(uint64_t id);
   fuse_entry_out entry(uint64_t id, const Attributes& attributes, uint64_t nameSeconds) const;
-  static uint64_t nameSeconds(uint64_t parent) { return parent == rootNode ? shortSeconds : longSeconds; }
+  // `latest` and the days are asked for each time.
+  static uint64_t nameSeconds(uint64_t parent) { return parent == rootNode ? 0 : longSeconds; }
 
   void ok(uint64_t unique) { reply_(unique, 0, nullptr, 0); }
   void fail(uint64_t unique, int error) { reply_(unique, -error, nullptr, 0); }
@@ -234,15 +237,22 @@ std::optional<FrameWriter> Snapshots::Tree::path(uint64_t id) {
 }
 
 // The node of this name, looked up once more. Called with mutex_ held.
-uint64_t Snapshots::Tree::adopt(uint64_t parent, const std::string& name, const std::string& canonical) {
+uint64_t Snapshots::Tree::adopt(uint64_t parent, const std::string& name, const std::string& canonical,
+                                const Attributes& attributes) {
   auto [known, isNew] = byKey_.try_emplace(keyOf(parent, name, canonical), lastNode_ + 1);
   if (isNew) {
     ++lastNode_;
-    nodes_[lastNode_] = {parent, name, canonical, 0, 0};
+    nodes_[lastNode_] = {parent, name, canonical, attributes.xattrs > 0, 0, 0};
     ++nodes_[parent].children;
   }
   ++nodes_[known->second].lookups;
   return known->second;
+}
+
+bool Snapshots::Tree::hasXattrs(uint64_t id) {
+  std::lock_guard lock(mutex_);
+  auto found = nodes_.find(id);
+  return found == nodes_.end() || found->second.hasXattrs;
 }
 
 void Snapshots::Tree::forget(uint64_t id, uint64_t lookups) {
@@ -303,7 +313,7 @@ void Snapshots::Tree::handle(const fuse_in_header& header, const char* body, siz
     case wire::opStatx: return attributes(header);
     case FUSE_READLINK: return readlink(unique, id);
     case FUSE_OPEN: return open(unique, part<fuse_open_in>(body, length));
-    case FUSE_OPENDIR: return openDirectory(unique, id);
+    case FUSE_OPENDIR: return openDirectory(unique);
     case FUSE_READ: return read(unique, id, part<fuse_read_in>(body, length));
     case FUSE_LSEEK: return seek(unique, id, part<fuse_lseek_in>(body, length));
     case FUSE_READDIR:
@@ -375,7 +385,7 @@ void Snapshots::Tree::lookup(uint64_t unique, uint64_t parent, std::string_view 
         uint64_t id;
         {
           std::lock_guard lock(self.mutex_);
-          id = self.adopt(parent, name, canonical);
+          id = self.adopt(parent, name, canonical, found);
         }
         self.reply(unique, self.entry(id, found, nameSeconds(parent)));
       });
@@ -407,9 +417,10 @@ void Snapshots::Tree::open(uint64_t unique, const fuse_open_in* in) {
   reply(unique, out);
 }
 
-void Snapshots::Tree::openDirectory(uint64_t unique, uint64_t id) {
+void Snapshots::Tree::openDirectory(uint64_t unique) {
   fuse_open_out out{};
-  if (id != rootNode) out.open_flags = wire::openKeepCache | wire::openCacheDir;
+  // Names are not left to the kernel's cache (wire::openCacheDir): it would list from there without attributes, and ask
+  // for those of each entry by itself.
   {
     std::lock_guard lock(mutex_);
     out.fh = ++lastHandle_;
@@ -456,7 +467,10 @@ void Snapshots::Tree::xattr(BridgeRequest type, uint64_t unique, uint64_t id, co
                             std::string_view name) {
   const bool get = type == BridgeRequest::getxattr;
   if (!in || (get && (name.empty() || name.size() > 255))) return fail(unique, EINVAL);
-  if (id == rootNode && get) return fail(unique, ENODATA);
+  if (!hasXattrs(id)) {
+    if (get) return fail(unique, ENODATA);
+    return in->size == 0 ? reply(unique, fuse_getxattr_out{}) : ok(unique);
+  }
   ask(type, unique, id, name, [unique, size = in->size](Tree& self, const uint8_t* payload, size_t length) {
     if (size == 0) return self.reply(unique, fuse_getxattr_out{uint32_t(length), 0});
     if (length > size) return self.fail(unique, ERANGE);
@@ -564,7 +578,7 @@ bool Snapshots::Tree::put(std::vector<char>& out, const Listing& listing, uint64
   const size_t start = out.size();
   out.resize(start + bytes);
   if (listing.plus && !dot) {
-    const uint64_t id = adopt(listing.node, entry.name, entry.canonical);
+    const uint64_t id = adopt(listing.node, entry.name, entry.canonical, entry.attributes);
     const fuse_entry_out looked = this->entry(id, entry.attributes, nameSeconds(listing.node));
     std::memcpy(out.data() + start, &looked, sizeof looked);
   }

@@ -1,0 +1,242 @@
+import t, { type Test } from 'tap'
+import { seeded } from '../../lib/base/random.js'
+import { Mount } from '../../lib/mount/mount.js'
+import { localDay } from '../../lib/store/snapshot-info.js'
+import { MemoryVolume, type Tree } from '../helpers/memory-volume.js'
+import { place, until, type Place } from '../helpers/mounted.js'
+
+t.setTimeout(120_000)
+
+const first = Date.UTC(2024, 5, 1, 9, 30, 0)
+const second = first + 1000
+const third = Date.UTC(2024, 5, 3, 12, 0, 0)
+const older = '.snapshots/2024-06-01T09-30-00Z'
+
+function bytes(length: number, seed: number): Buffer {
+  const random = seeded(seed)
+  const out = Buffer.alloc(length)
+  for (let at = 0; at < length; at += 4) out.writeUInt32LE(random(), at - Math.max(0, at + 4 - length))
+  return out
+}
+
+async function served(t: Test, volume: MemoryVolume): Promise<{ at: Place; mount: Mount }> {
+  const at = await place(t)
+  const mount = await at.mount()
+  mount.serve(volume)
+  t.teardown(() => mount.detach())
+  return { at, mount }
+}
+
+t.test('a snapshot looks as the directory did', async (t) => {
+  const big = bytes(1_500_000, 1)
+  const sparse = [
+    bytes(64 * 1024, 2),
+    1 << 20,
+    bytes(64 * 1024, 3),
+    1 << 21,
+    ...[4, 5, 6, 7, 8, 9, 10].map((n) => bytes(70_000, n)),
+  ]
+  const volume = new MemoryVolume()
+  volume.take(first, {
+    small: { file: Buffer.from('hello\n'), attributes: { mode: 0o4755, uid: 12, gid: 34 } },
+    big: { file: big, attributes: { mtimeNs: -5_000_000_001n } },
+    sparse: { file: sparse },
+    holes: { file: [bytes(4096, 2), 1 << 20] },
+    link: { link: 'small' },
+    dangling: { link: '/no/such/place' },
+    pipe: { fifo: true },
+    device: { device: 0x305n },
+    'a\nb': { file: Buffer.from('newline') },
+    '\xff\xfe': { file: Buffer.from('no utf-8') },
+    one: { file: Buffer.from('x'), attributes: { ino: 77n, nlink: 2 } },
+    two: { file: Buffer.from('x'), attributes: { ino: 77n, nlink: 2 } },
+    noted: {
+      file: Buffer.from('n'),
+      attributes: { xattrs: [[Buffer.from('user.note'), Buffer.from('kept')]] },
+    },
+    secret: { directory: { inner: { file: Buffer.from('i') } }, attributes: { mode: 0o700 } },
+  })
+  const { at } = await served(t, volume)
+  const stat = (format: string, name: string) => at.sh(`stat -c '${format}' ${older}/${name}`)
+
+  t.equal(await at.sh(`cat ${older}/small ${older}/link`), 'hello\nhello\n')
+  t.equal(await stat('%A %u %g %s %h', 'small'), '-rwsr-xr-x 12 34 6 1\n')
+  t.equal(await stat('%.9Y', 'small'), '1700000000.123456789\n')
+  t.equal(await stat('%.9Y', 'big'), '-5.000000001\n')
+  t.equal(await at.sh(`readlink ${older}/dangling`), '/no/such/place\n')
+  t.equal(await stat('%F', 'pipe'), 'fifo\n')
+  t.equal(await stat('%F %t %T', 'device'), 'character special file 3 5\n')
+  t.equal(await at.sh(`cat ${older}/$'a\\nb' ${older}/$'\\xff\\xfe'`), 'newlineno utf-8')
+  t.equal(await at.sh(`getfattr --only-values -n user.note ${older}/noted`), 'kept')
+  t.match(await at.sh(`getfattr ${older}/noted`), /^user.note$/m)
+  t.equal(
+    await at
+      .sh(`getfattr -n user.other ${older}/noted 2>&1 || true`)
+      .then((out) => out.includes('No such attribute')),
+    true,
+  )
+  t.equal(await stat('%A', 'secret'), 'drwx------\n')
+
+  const inodes = (await at.sh(`stat -c '%i %h' ${older}/one ${older}/two`)).trim().split('\n')
+  t.equal(inodes[0], inodes[1], 'hard links keep one number')
+  t.equal(await at.sh(`cat ${older}/big | sha256sum`), await at.sh(`cat ${older}/big | sha256sum`))
+  t.equal(await at.sh(`base64 -w0 ${older}/big`), big.toString('base64'))
+  t.equal(await at.sh(`tail -c 100 ${older}/big | base64 -w0`), big.subarray(-100).toString('base64'))
+  t.equal(
+    await at.sh(`dd if=${older}/big bs=1000 skip=700 count=1 status=none | base64 -w0`),
+    big.subarray(700_000, 701_000).toString('base64'),
+  )
+  const whole = Buffer.concat(sparse.map((part) => (typeof part === 'number' ? Buffer.alloc(part) : part)))
+  t.equal(await at.sh(`base64 -w0 ${older}/sparse`), whole.toString('base64'))
+  t.equal(
+    await at.sh(
+      `cp ${older}/sparse copy && cmp ${older}/sparse copy && [ $(stat -c %b copy) -lt $(($(stat -c %s copy) / 1024)) ] && echo sparse`,
+    ),
+    'sparse\n',
+  )
+  t.equal(await stat('%b', 'holes'), '8\n')
+  t.equal(
+    await at.sh(`cp -a ${older}/small back && cat back && cmp back ${older}/small`),
+    'hello\n',
+    'cp does not take them for one file',
+  )
+})
+
+t.test('names of snapshots', async (t) => {
+  const volume = new MemoryVolume()
+  volume.take(first, { v: { file: Buffer.from('1') } })
+  volume.take(second, { v: { file: Buffer.from('2') } })
+  const { at, mount } = await served(t, volume)
+  const day = localDay(second)
+  t.equal(await at.sh('ls -A'), '', 'hidden from the root')
+  t.same(
+    (await at.sh('ls .snapshots')).split('\n').filter(Boolean).sort(),
+    [day, '2024-06-01T09-30-00Z', '2024-06-01T09-30-01Z', 'latest'].sort(),
+  )
+  t.equal(await at.sh(`cat .snapshots/latest/v .snapshots/${day}/v .snapshots/2024-06-01T09-30-00Z/v`), '221')
+  t.match(await at.sh('ls .snapshots/nothing 2>&1 || true'), /No such file/)
+  t.equal(
+    await at.sh('cd .snapshots/latest && pwd -P').then((path) => path.endsWith('.snapshots/latest\n')),
+    true,
+  )
+
+  // What is open under `latest` stays what it was.
+  const reader = at.sh(
+    'cd .snapshots/latest; touch ../../there; while [ ! -e ../../go ]; do sleep 0.01; done; cat v; cat ../latest/v',
+  )
+  await until('the reader is there', async () => (await at.sh('ls')) === 'there\n')
+  volume.take(third, { v: { file: Buffer.from('3') } })
+  await mount.snapshotsChanged()
+  await at.sh('[ "$(cat .snapshots/latest/v)" = 3 ] && touch go')
+  t.equal(await reader, '23')
+  t.match(await at.sh('ls .snapshots'), /2024-06-03T12-00-00Z/)
+})
+
+t.test('nothing can be changed', async (t) => {
+  const volume = new MemoryVolume()
+  volume.take(first, { file: { file: Buffer.from('x') }, dir: { directory: {} } })
+  const { at } = await served(t, volume)
+  await at.sh('echo live > live')
+  const attempts = [
+    `echo y > ${older}/file`,
+    `echo y >> ${older}/file`,
+    `echo y > ${older}/new`,
+    `mkdir ${older}/new`,
+    `rmdir ${older}/dir`,
+    `rm ${older}/file`,
+    `mv ${older}/file ${older}/other`,
+    `mv live ${older}/live`,
+    `ln -s x ${older}/link`,
+    `ln ${older}/file ${older}/hard`,
+    `mkfifo ${older}/pipe`,
+    `chmod 777 ${older}/file`,
+    `chown 5 ${older}/file`,
+    `touch ${older}/file`,
+    `truncate -s 0 ${older}/file`,
+    `setfattr -n user.x -v y ${older}/file`,
+    'touch .snapshots/new',
+    'rmdir .snapshots/latest',
+    'mkdir .snapshots/new',
+  ]
+  for (const attempt of attempts) {
+    const out = await at.sh(`{ ${attempt}; } 2>&1 && echo DONE || true`)
+    t.match(out, /Read-only file system/, attempt)
+    t.notMatch(out, /DONE/, attempt)
+  }
+  t.equal(await at.sh(`cat ${older}/file live`), 'xlive\n')
+})
+
+t.test('a directory of 20,000 entries, and seeking in it', async (t) => {
+  const tree: Tree = {}
+  for (let i = 0; i < 20_000; i++) tree[`name-${i}-of-many`] = { file: Buffer.from(String(i)) }
+  const volume = new MemoryVolume()
+  volume.take(first, { many: { directory: tree } })
+  const { at } = await served(t, volume)
+  t.equal(await at.sh(`ls -U ${older}/many | sort | uniq | wc -l`), '20000\n')
+  t.equal(await at.sh(`cat ${older}/many/name-19999-of-many`), '19999')
+  const seek = `import os, ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+libc.opendir.restype = ctypes.c_void_p
+for name in ("telldir", "seekdir", "readdir"): getattr(libc, name).argtypes = [ctypes.c_void_p] + ([ctypes.c_long] if name == "seekdir" else [])
+libc.telldir.restype = ctypes.c_long
+libc.readdir.restype = ctypes.c_void_p
+d = libc.opendir(b"${older}/many")
+def name():
+    e = libc.readdir(d)
+    return ctypes.string_at(e + 19) if e else None
+places = []
+while True:
+    at = libc.telldir(d)
+    found = name()
+    if not found: break
+    places.append((at, found))
+for at, found in places[::977] + places[::-1993]:
+    libc.seekdir(d, at)
+    assert name() == found, (at, found)
+print(len(places))`
+  t.equal(await at.sh(`python3 -c '${seek}'`), '20002\n')
+  t.equal(
+    await at.sh(`find ${older}/many -type f -newermt 2020-01-01 | wc -l`),
+    '20000\n',
+    'with their attributes',
+  )
+})
+
+t.test('a damaged block is an error and never a wrong byte', async (t) => {
+  const volume = new MemoryVolume()
+  const before = new Set(volume.blocks.keys())
+  volume.take(first, { good: { file: bytes(1000, 1) }, bad: { file: bytes(300_000, 2) } })
+  for (const [name, block] of volume.blocks)
+    if (!before.has(name) && block.length > 60_000)
+      volume.blocks.set(name, Buffer.concat([block.subarray(0, -1), Buffer.from([1])]))
+  const { at } = await served(t, volume)
+  t.equal(await at.sh(`wc -c < ${older}/good`), '1000\n')
+  t.match(await at.sh(`cat ${older}/bad 2>&1 >/dev/null || true`), /Input\/output error/)
+})
+
+t.test('a daemon that goes and comes again', async (t) => {
+  const volume = new MemoryVolume()
+  volume.take(first, {
+    dir: { directory: { file: { file: Buffer.from('x') } } },
+    big: { file: bytes(4_000_000, 1) },
+  })
+  const { at, mount } = await served(t, volume)
+  t.equal(await at.sh(`cat ${older}/dir/file`), 'x')
+  mount.detach()
+  t.match(
+    await at.sh(`cat ${older}/big 2>&1 >/dev/null || true`),
+    /temporarily unavailable/,
+    'bounded without one',
+  )
+  t.equal(await at.sh('echo live > live && cat live'), 'live\n', 'and the live tree does not care')
+
+  // A request that came while there was none is answered by the next one.
+  const early = at.sh(`wc -c < ${older}/big`)
+  const again = await Mount.reattach(at.options)
+  if (!again) throw new Error('the mount is there')
+  again.serve(volume)
+  t.equal(await early, '4000000\n')
+  t.equal(await at.sh(`cat ${older}/dir/file && ls ${older}`), 'xbig\ndir\n')
+  t.same(await again.stop(), { stillOpen: [] })
+  await until('it is unmounted', async () => (await at.sh('ls')) === 'live\n')
+})
