@@ -25,9 +25,9 @@ export function buildProgram(): Command {
     .description("A mounted directory that backs itself up onto other people's machines.")
     .version(version(), '--version', 'print the version')
     .helpOption('--help', 'show help')
-    .option('--home DIR', 'where kith keeps its own things (default: KITH_HOME, else ~/.kith)')
+    .option('--home <DIR>', 'where kith keeps its own things (default: KITH_HOME, else ~/.kith)')
     .option(
-      '--bootstrap HOST:PORT,...',
+      '--bootstrap <HOST:PORT,..>',
       'nodes of a private DHT to start from; kept in the home; `public` ends that',
     )
     .option('--json', 'print facts as JSON')
@@ -43,8 +43,8 @@ function protecting(program: Command): void {
   const init = program
     .command('init')
     .description("make this node's identity and keys; shows the recovery phrase, once")
-    .option('--phrase-out FILE', 'write the phrase to a new file (0600) instead of showing it')
-    .option('--name NAME', 'what partners call this node (default: the host name)')
+    .option('--phrase-out <FILE>', 'write the phrase to a new file (0600) instead of showing it')
+    .option('--name <NAME>', 'what partners call this node (default: the host name)')
   action(init, async (...given) => (await import('./init.js')).run(...given))
 
   const mount = program.command('mount').description('protect a directory').argument('<DIR>')
@@ -74,12 +74,12 @@ function protecting(program: Command): void {
     .command('sync')
     .description('wait until every partner holds the newest snapshot')
     .argument('[DIR]')
-    .option('--timeout SECONDS', 'give up after so long')
+    .option('--timeout <SECONDS>', 'give up after so long')
   action(sync, async (...given) => (await import('./sync.js')).run(...given))
 }
 
 function overwrite(): Option {
-  return new Option('--overwrite MODE', 'what to do with files that are there already')
+  return new Option('--overwrite <MODE>', 'what to do with files that are there already')
     .choices(['never', 'if-changed', 'always'])
     .default('never')
 }
@@ -89,16 +89,19 @@ function readingBack(program: Command): void {
     .command('restore')
     .description('copy a snapshot, or a path in it, to another place')
     .argument('<SNAPSHOT[:PATH]>')
-    .requiredOption('--to TARGET', 'where to; must not exist or be empty, unless --overwrite says otherwise')
-    .option('--dir DIR', 'of which protected directory, when there are several')
+    .requiredOption(
+      '--to <TARGET>',
+      'where to; must not exist or be empty, unless --overwrite says otherwise',
+    )
+    .option('--dir <DIR>', 'of which protected directory, when there are several')
     .addOption(overwrite())
   action(restore, async (...given) => (await import('./restore.js')).run(...given))
 
   const recover = program
     .command('recover')
     .description('get everything back on a new machine, from nothing but the phrase')
-    .requiredOption('--phrase-file FILE', 'file with the phrase; - reads standard input')
-    .requiredOption('--to DIR', 'where to put the files')
+    .requiredOption('--phrase-file <FILE>', 'file with the phrase; - reads standard input')
+    .requiredOption('--to <DIR>', 'where to put the files')
     .addOption(overwrite())
   action(recover, async (...given) => (await import('./recover.js')).run(...given))
 }
@@ -111,7 +114,7 @@ function partnering(program: Command): void {
   const invite = program
     .command('invite')
     .description('a code to pass to a friend, who joins your circle with it')
-    .option('--circle NAME', 'which circle, when there are several')
+    .option('--circle <NAME>', 'which circle, when there are several')
   action(invite, async (...given) => (await import('./invite.js')).run(...given))
 
   const join = program.command('join').description('join a circle').argument('<CODE>')
@@ -128,6 +131,16 @@ function partnering(program: Command): void {
 }
 
 function running(program: Command): void {
+  const daemon = program.command('daemon').description('run the daemon in the foreground')
+  action(daemon, async (context) => (await import('./daemon.js')).run(context))
+
+  const dht = program
+    .command('dht')
+    .description('run a bootstrap node for a private network')
+    .option('--port <N>', 'UDP port (default: any free one)')
+    .option('--host <ADDRESS>', 'address that others reach this node at', '127.0.0.1')
+  action(dht, async (...given) => (await import('./dht.js')).run(...given))
+
   const stop = program.command('stop').description('end the daemon; mounted directories stay mounted')
   action(stop, async (context) => (await import('./stop.js')).run(context))
 }

@@ -1,12 +1,15 @@
 /** `kith snapshot [DIR]` */
 import type { Context } from './context.js'
 import { optionalDir } from './context.js'
-import { plural, size } from './output.js'
+import { plural, printable, size } from './output.js'
 
 export async function run(context: Context, [dir]: (string | undefined)[]) {
   const result = await context.call('snapshot', optionalDir(dir))
   context.print(result, () => {
-    const { name, files, bytes, bytesNew } = result
-    return `${name}: ${plural(files, 'file')}, ${size(bytes)}; ${size(bytesNew)} new`
+    const { name, files, bytes, bytesNew, problems, problemCount } = result
+    const lines = [`${name}: ${plural(files, 'file')}, ${size(bytes)}; ${size(bytesNew)} new`]
+    for (const { path, what, why } of problems) lines.push(`! ${printable(path)}: ${what} (${why})`)
+    if (problemCount > problems.length) lines.push(`! and ${problemCount - problems.length} more`)
+    return lines.join('\n')
   })
 }

@@ -45,6 +45,12 @@ export const snapshotInfo = z.object({
   bytesNew: count,
 })
 
+/** A snapshot just taken, and what it had to leave out or could not take at rest (the first few of problemCount). */
+const snapshotResult = snapshotInfo.extend({
+  problemCount: count,
+  problems: z.array(z.object({ path: text, what: z.enum(['unreadable', 'busy', 'mounted']), why: text })),
+})
+
 /** What a partner holds of one volume. */
 export const partnerStatus = z.object({
   id: hex,
@@ -65,6 +71,8 @@ export const volumeStatus = z.object({
   /** mounted: files are served; lost: kith-fuse died, mount again; unmounted */
   state: z.enum(['mounted', 'lost', 'unmounted']),
   lastSnapshot: snapshotInfo.nullable(),
+  /** files and directories changed since */
+  changed: count,
   /** sealed bytes that at least one partner still lacks */
   bytesPending: count,
   partners: z.array(partnerStatus),
@@ -131,6 +139,8 @@ const restoreResult = z.object({
   bytes: count,
   /** left alone because they were there already and the same, under if-changed */
   skipped: count,
+  /** what could not be carried over, though every byte was: owners, devices...; each one line */
+  notes: z.array(text),
 })
 
 /** A progress note of a long job. Totals are 0 while unknown. */
@@ -200,7 +210,7 @@ export const methods = {
     }),
   ),
 
-  snapshot: method(dir, snapshotInfo),
+  snapshot: method(dir, snapshotResult),
   snapshots: method(dir, z.array(snapshotInfo)),
   status: method(dir, statusResult),
 

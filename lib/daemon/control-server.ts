@@ -8,6 +8,7 @@
  * Bounds: connections (further ones are told so and closed), requests at work per connection (reading pauses), the size
  * of a line. A client that does not read its progress notes gets fewer of them. A client that goes away cancels its jobs.
  */
+import { setMaxListeners } from 'node:events'
 import { chmodSync, rmSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
 import { join } from 'node:path'
@@ -82,6 +83,7 @@ export class ControlServer {
     await Promise.race([Promise.all(gone), sleep(this.#clock, 1000)])
     for (const connection of this.#connections) connection.destroy()
     this.#place?.close()
+    this.#place = undefined
   }
 
   #accept(socket: Socket): void {
@@ -139,6 +141,7 @@ class Connection {
     this.#handlers = handlers
     this.#clock = clock
     this.#log = log
+    setMaxListeners(0, this.#abort.signal) // one or more for each request at work
     socket.on('data', (data) => this.#receive(data))
     socket.on('error', () => undefined) // `close` follows
     socket.on('close', () => this.#abort.abort())

@@ -120,6 +120,11 @@ export class Store implements VolumeStore, VolumeHost {
     return volume
   }
 
+  /** Names of the blocks of all chunks that only this volume has: volumes share none, since each has keys of its own. */
+  chunkNames(id: Buffer): Buffer[] {
+    return [...(this.open.get(id.toString('hex'))?.chunkNames() ?? [])]
+  }
+
   async removeVolume(id: Buffer): Promise<void> {
     const volume = this.open.get(id.toString('hex'))
     if (!volume) throw new KithError('notFound', 'there is no such volume')

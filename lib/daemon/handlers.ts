@@ -1,0 +1,111 @@
+/** The methods of the control interface (api.ts), each by the part that does it. */
+import { deriveIdentity } from '../format/keys.js'
+import { newPhrase, parsePhrase } from '../format/phrase.js'
+import type { Handlers } from './control-server.js'
+import type { Daemon } from './daemon.js'
+import { decommission, decommissionPlan } from './decommission.js'
+import { recover } from './recover.js'
+import { restore } from './restore-job.js'
+import { status } from './status.js'
+import { sync } from './sync.js'
+
+export function handlers(daemon: Daemon): Handlers {
+  return {
+    hello: async () => ({
+      version: daemon.version,
+      pid: process.pid,
+      home: daemon.home.dir,
+      id: daemon.running?.id ?? null,
+    }),
+    stop: async () => {
+      setImmediate(() => daemon.stop()) // after the reply is written
+      return { pid: process.pid }
+    },
+    configure: async ({ bootstrap }) => {
+      const before = daemon.config.settings.bootstrap
+      if (bootstrap && bootstrap.join() !== before.join()) {
+        daemon.config.set({ bootstrap })
+        return { restartNeeded: daemon.running !== undefined }
+      }
+      return { restartNeeded: false }
+    },
+    init: ({ name }) => {
+      if (name !== undefined && !daemon.running) daemon.config.set({ name })
+      const phrase = newPhrase()
+      const identity = deriveIdentity(parsePhrase(phrase))
+      const answer = { id: identity.id.toString('hex'), name: daemon.config.name, phrase }
+      return daemon.become(identity, { prove: async () => answer, failed: () => undefined })
+    },
+    status: ({ dir }) => status(daemon, dir),
+    ...volumeHandlers(daemon),
+    ...partnerHandlers(daemon),
+  }
+}
+
+type VolumeMethod =
+  | 'mount'
+  | 'unmount'
+  | 'decommissionPlan'
+  | 'decommission'
+  | 'snapshot'
+  | 'snapshots'
+  | 'sync'
+  | 'restore'
+  | 'recover'
+
+function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
+  return {
+    mount: ({ dir }) => daemon.services.volumes.mount(dir),
+    unmount: async ({ dir }) => {
+      const volume = await daemon.services.volumes.find(dir)
+      return { dir: volume.dir, stillOpen: await volume.unmount() }
+    },
+    decommissionPlan: (params) => decommissionPlan(daemon.services, params),
+    decommission: (params) => decommission(daemon.services, params),
+    snapshot: async ({ dir }, { signal, progress }) => {
+      const volume = await daemon.services.volumes.find(dir)
+      return volume.snapshot({
+        signal,
+        progress: ({ files }) => progress({ stage: 'snapshot', done: files, total: 0, unit: 'files' }),
+      })
+    },
+    snapshots: async ({ dir }) => (await daemon.services.volumes.find(dir)).stored.snapshots(),
+    sync: (params, job) => sync(daemon.services, params, job),
+    restore: (params, job) => restore(daemon.services, params, job),
+    recover: (params, job) => recover(daemon, params, job),
+  }
+}
+
+type PartnerMethod = 'circleCreate' | 'invite' | 'join' | 'partners' | 'audit'
+
+function partnerHandlers(daemon: Daemon): Pick<Handlers, PartnerMethod> {
+  return {
+    circleCreate: async ({ name }) => {
+      const circle = await daemon.services.partners.createCircle(name)
+      await daemon.services.renewHeads()
+      return { name: circle.name, id: circle.id }
+    },
+    invite: async ({ circle }) => {
+      const invite = await daemon.services.partners.invite(circle)
+      return { code: invite.code, circle: invite.circle }
+    },
+    join: async ({ code }) => {
+      const { circle } = await daemon.services.partners.join(code)
+      await daemon.services.renewHeads()
+      return { circle: circle.name, id: circle.id }
+    },
+    partners: async () => ({
+      partners: daemon.services.partners.list().map(({ trouble, bytesPending: _, ...rest }) => ({
+        ...rest,
+        faults: trouble,
+      })),
+    }),
+    audit: async ({ full }) => {
+      const results = await daemon.services.partners.audit({ full })
+      const partners = results.map(({ id, name, online, asked, proven, trouble }) => {
+        return { id, name, online, asked, proven, faults: trouble }
+      })
+      return { partners }
+    },
+  }
+}

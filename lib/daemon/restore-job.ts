@@ -1,0 +1,69 @@
+/** `restore`: copies a snapshot, or a path in it, to another place. */
+import { KithError } from '../base/errors.js'
+import type { DirectoryEntry, Entry } from '../format/entry.js'
+import { restoreTree, type RestoreProgress, type RestoreResult } from '../restore/restore.js'
+import { findSnapshot, infoOf } from '../store/snapshot-info.js'
+import type { TreeReader } from '../store/tree-reader.js'
+import type { Params, Result } from './api.js'
+import type { Job } from './control-server.js'
+import type { Services } from './services.js'
+
+export async function restore(
+  services: Services,
+  params: Params<'restore'>,
+  job: Job,
+): Promise<Result<'restore'>> {
+  const volume = await services.volumes.find(params.dir)
+  refuseSnapshotsFolder(services, params.to)
+  const { reader } = volume
+  const record = findSnapshot(await reader.records(), params.snapshot)
+  const { name } = infoOf(record)
+  const entry = await lookupPath(reader, name, record.root, params.path ?? '')
+  const result = await restoreTree(reader, entry, params.to, {
+    overwrite: params.overwrite,
+    signal: job.signal,
+    progress: (progress) => job.progress(noteOf('restore', progress)),
+  })
+  return resultOf(name, result)
+}
+
+export function noteOf(stage: string, { bytes, totalBytes, files, totalFiles }: RestoreProgress) {
+  return totalBytes > 0
+    ? { stage, done: bytes, total: totalBytes, unit: 'bytes' as const }
+    : { stage, done: files, total: totalFiles, unit: 'files' as const }
+}
+
+export function resultOf(
+  snapshot: string,
+  { path, files, bytes, skipped, notes }: RestoreResult,
+): Result<'restore'> {
+  return { snapshot, to: path, files, bytes, skipped, notes }
+}
+
+/** Writing below `.snapshots` would have this process wait for itself, which answers there. */
+function refuseSnapshotsFolder(services: Services, to: string): void {
+  for (const { dir } of services.volumes.list()) {
+    if (to === `${dir}/.snapshots` || to.startsWith(`${dir}/.snapshots/`)) {
+      throw new KithError('denied', `${dir}/.snapshots cannot be written to; give --to another place`)
+    }
+  }
+}
+
+/** @param path relative, `/` between names; empty for the whole snapshot */
+async function lookupPath(
+  reader: TreeReader,
+  snapshot: string,
+  root: DirectoryEntry,
+  path: string,
+): Promise<Entry> {
+  let entry: Entry = root
+  for (const name of path.split('/')) {
+    if (name === '' || name === '.') continue
+    const next: Entry | undefined =
+      entry.type === 'directory' ? await reader.lookup(entry, Buffer.from(name)) : undefined
+    if (!next)
+      throw new KithError('notFound', `snapshot ${snapshot} has no ${path}; see what it has in .snapshots`)
+    entry = next
+  }
+  return entry
+}

@@ -1,0 +1,163 @@
+/**
+ * What runs once a node has an identity: the store of its own blocks, the vault of others', the partners, the protected
+ * directories and the upkeep. Here they are joined: none of them knows another.
+ *
+ *     store --OwnedBlocks--> partners      new blocks and heads are offered; `wake` on every snapshot
+ *     vault <--sessions----- partners      others' blocks come in
+ *     store, then partners --BlockReader--> snapshots, restore
+ */
+import type { Clock } from '../base/clock.js'
+import type { Log } from '../base/log.js'
+import type { Identity } from '../format/keys.js'
+import { Partners } from '../partners/partners.js'
+import { Store } from '../store/store.js'
+import { Vault } from '../vault/vault.js'
+import type { Config } from './config.js'
+import type { Home } from './home.js'
+import { Upkeep } from './upkeep.js'
+import { Volumes } from './volumes.js'
+
+const hourMs = 3_600_000
+/** blocks read at a time */
+const scrubStep = 64
+
+export class Services {
+  readonly id: string
+  readonly identity: Identity
+  readonly home: Home
+  readonly config: Config
+  readonly clock: Clock
+  readonly log: Log
+  readonly store: Store
+  readonly vault: Vault
+  readonly partners: Partners
+  readonly volumes: Volumes
+  readonly upkeep: Upkeep
+  /** settings in use, which a change takes effect on only at the next start */
+  readonly bootstrap: readonly string[]
+
+  #stopping = false
+
+  private constructor(
+    { home, config, identity, clock, log }: Context,
+    parts: { store: Store; vault: Vault; partners: Partners },
+  ) {
+    this.id = identity.id.toString('hex')
+    this.identity = identity
+    this.home = home
+    this.config = config
+    this.clock = clock
+    this.log = log
+    this.bootstrap = config.settings.bootstrap
+    this.store = parts.store
+    this.vault = parts.vault
+    this.partners = parts.partners
+    this.volumes = new Volumes(parts.store, {
+      home: home.dir,
+      clock,
+      log,
+      remote: parts.partners.reader,
+      onSnapshot: () => parts.partners.wake(),
+    })
+    this.upkeep = new Upkeep(clock, log)
+  }
+
+  static async open(
+    home: Home,
+    config: Config,
+    identity: Identity,
+    { clock, log }: { clock: Clock; log: Log },
+  ): Promise<Services> {
+    const vault = await Vault.open(home.folder('vault'), {
+      quotaBytes: config.settings.vaultQuotaBytes,
+      partnerKey: identity.id,
+      clock,
+      log: log.child({ part: 'vault' }),
+    })
+    // The two ask each other: the heads name the circles, and the partners are offered the blocks and the heads.
+    const joined: { partners?: Partners } = {}
+    const store = await Store.open(home.folder('store'), {
+      clock,
+      log: log.child({ part: 'store' }),
+      identity,
+      circles: () => joined.partners?.circleSecrets() ?? [],
+    })
+    const partners = await Partners.start({
+      dir: home.folder('partners'),
+      identity,
+      name: config.name,
+      bootstrap: config.settings.bootstrap,
+      auditEveryMs: config.settings.auditHours * hourMs,
+      vault,
+      owned: {
+        since: (sequence, limit) => store.blocks.since(sequence, limit),
+        get: (name) => store.blocks.get(name),
+        heads: () => store.volumes().flatMap((volume) => volume.head() ?? []),
+      },
+      clock,
+      log: log.child({ part: 'partners' }),
+    })
+    joined.partners = partners
+    const services = new Services({ home, config, identity, clock, log }, { store, vault, partners })
+    await services.volumes.reattach()
+    services.#schedule()
+    return services
+  }
+
+  /** After the circles changed: the heads must name them, for a recovery to be a member again. */
+  async renewHeads(): Promise<void> {
+    for (const volume of this.store.volumes()) await volume.renewHead()
+    this.partners.wake()
+  }
+
+  /** Ends everything in order; mounts stay. */
+  async stop(): Promise<void> {
+    this.#stopping = true
+    const upkeep = this.upkeep.stop()
+    await this.volumes.detach() // ends a snapshot that is being taken
+    await upkeep
+    await this.partners.stop()
+    await this.store.close()
+    await this.vault.close()
+  }
+
+  #schedule(): void {
+    const { snapshotHours, scrubHours } = this.config.settings
+    const due = () => this.volumes.list().filter((volume) => volume.isDue(snapshotHours * hourMs))
+    this.upkeep.add({
+      name: 'snapshots',
+      firstMs: 0,
+      everyMs: 0,
+      wanted: () => due().length > 0,
+      run: async () => {
+        for (const volume of due()) await volume.snapshot()
+      },
+    })
+    this.upkeep.add({
+      name: 'scrub',
+      firstMs: hourMs,
+      everyMs: scrubHours * hourMs,
+      wanted: () => true,
+      run: () => this.#scrub(),
+    })
+  }
+
+  /** One round through everything held for others; what has changed on disk is dropped, and its owners send it again. */
+  async #scrub(): Promise<void> {
+    let after: Buffer | undefined
+    do {
+      const { damaged, next } = await this.vault.verify(scrubStep, after)
+      if (damaged.length > 0)
+        this.log.error({ blocks: damaged.length }, 'damaged blocks dropped from the vault')
+      after = next
+    } while (after && !this.#stopping)
+  }
+}
+
+interface Context {
+  home: Home
+  config: Config
+  identity: Identity
+  clock: Clock
+  log: Log
+}

@@ -1,0 +1,76 @@
+/** `status`: what is so, from all parts. */
+import { statfs } from 'node:fs/promises'
+import type { Result, PartnerStatus, VolumeStatus } from './api.js'
+import type { Daemon } from './daemon.js'
+import type { ProtectedVolume } from './protected-volume.js'
+import type { Services } from './services.js'
+
+/** Below this the disk counts as full: a snapshot needs room for its index, too. */
+const lowSpaceBytes = 16 * 2 ** 20
+
+export async function status(daemon: Daemon, dir: string | undefined): Promise<Result<'status'>> {
+  const services = daemon.running
+  const { settings, name } = daemon.config
+  const facts = { version: daemon.version, pid: process.pid, home: daemon.home.dir, name }
+  if (!services) {
+    const network = { running: false, bootstrap: settings.bootstrap, circles: [] }
+    const vault = { bytesHeld: 0, bytesQuota: settings.vaultQuotaBytes, owners: 0 }
+    return { ...facts, id: null, network, vault, volumes: [], problems: await problems(daemon.home.dir) }
+  }
+  const shown = dir === undefined ? services.volumes.list() : [await services.volumes.find(dir)]
+  const owners = services.vault.owners()
+  return {
+    ...facts,
+    id: services.id,
+    network: {
+      running: true,
+      bootstrap: [...services.bootstrap],
+      circles: services.partners.circles().map((circle) => circle.name),
+    },
+    vault: {
+      bytesHeld: owners.reduce((sum, owner) => sum + owner.bytes, 0),
+      bytesQuota: settings.vaultQuotaBytes,
+      owners: owners.length,
+    },
+    volumes: shown.map((volume) => volumeStatus(services, volume)),
+    problems: await problems(daemon.home.dir),
+  }
+}
+
+function volumeStatus(services: Services, volume: ProtectedVolume): VolumeStatus {
+  const partners = services.partners.list()
+  return {
+    id: volume.id,
+    dir: volume.dir,
+    mounted: volume.state === 'mounted',
+    state: volume.state,
+    lastSnapshot: volume.stored.snapshots().at(-1) ?? null,
+    changed: volume.stored.pending().inodes,
+    bytesPending:
+      partners.length === 0 ? services.store.blocks.bytes : Math.max(...partners.map((p) => p.bytesPending)),
+    partners: partnersOf(services),
+    problems: volume.problems,
+  }
+}
+
+/** What is wrong with the home itself. */
+async function problems(home: string): Promise<string[]> {
+  const { bavail, bsize } = await statfs(home)
+  if (bavail * bsize >= lowSpaceBytes) return []
+  const left = Math.floor((bavail * bsize) / 2 ** 20)
+  return [
+    `only ${left} MiB are left on the disk of ${home}: make room, or backups will stop (files stay safe)`,
+  ]
+}
+
+/** What each partner holds of this node's blocks. Volumes share their blocks, so it is the same for each. */
+export function partnersOf(services: Services): PartnerStatus[] {
+  return services.partners.list().map(({ id, name, online, bytesHeld, lastProof, trouble }) => ({
+    id,
+    name,
+    online,
+    bytesHeld,
+    lastProof,
+    faults: trouble,
+  }))
+}

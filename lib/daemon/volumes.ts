@@ -1,0 +1,125 @@
+/** The protected directories of this home: which there are, how a path finds one, and what may not be mounted. */
+import { KithError } from '../base/errors.js'
+import { mountState } from '../mount/mount.js'
+import { canonicalDir, mounts, mountType } from '../mount/mount-table.js'
+import type { ProtectedVolume as StoredVolume, VolumeStore } from '../store/types.js'
+import { ProtectedVolume, type ProtectedVolumeOptions } from './protected-volume.js'
+
+export class Volumes {
+  #store: VolumeStore
+  #options: ProtectedVolumeOptions
+  #volumes: ProtectedVolume[]
+  /** mount and unmount, one at a time */
+  #queue: Promise<unknown> = Promise.resolve()
+
+  constructor(store: VolumeStore, options: ProtectedVolumeOptions) {
+    this.#store = store
+    this.#options = options
+    this.#volumes = store.volumes().map((stored) => new ProtectedVolume(stored, options))
+  }
+
+  list(): readonly ProtectedVolume[] {
+    return this.#volumes
+  }
+
+  /** Takes over the mounts that an earlier daemon left running, and finds those whose kith-fuse has died since. */
+  async reattach(): Promise<void> {
+    const { log } = this.#options
+    for (const volume of this.#volumes) {
+      const found = await volume.reattach().catch((error: unknown) => {
+        log.error({ volume: volume.id, error: String(error) }, 'taking a mount over failed')
+        return false
+      })
+      if (!found && (await isDead(volume.dir))) volume.markLost()
+    }
+  }
+
+  /** Of this directory; without one, of the only volume there is. */
+  async find(dir: string | undefined): Promise<ProtectedVolume> {
+    if (dir === undefined) {
+      const [only, ...others] = this.#volumes
+      if (only && others.length === 0) return only
+      if (!only) throw new KithError('notFound', 'nothing is protected yet; start by: kith mount DIR')
+      throw new KithError('usage', `say which: ${this.#volumes.map((volume) => volume.dir).join(', ')}`)
+    }
+    const found = this.#byDir(dir) ?? this.#byDir(await canonicalDir(dir).catch(() => dir))
+    if (!found)
+      throw new KithError(
+        'notFound',
+        `${dir} is not protected by this home; protect it by: kith mount ${dir}`,
+      )
+    return found
+  }
+
+  async mount(given: string) {
+    return this.#exclusive(async () => {
+      const dir = await canonicalDir(given)
+      const known = this.#byDir(dir)
+      await this.#refuse(dir, known)
+      const recovered = (await mountState(dir)) === 'dead'
+      const volume = known ?? (await this.#create(dir))
+      try {
+        await volume.mount()
+      } catch (error) {
+        if (!known) await this.remove(volume)
+        throw error
+      }
+      return { dir, volume: volume.id, continued: known !== undefined, recovered }
+    })
+  }
+
+  /** Knows a volume that came into the store otherwise, by recovery. */
+  adopt(stored: StoredVolume): ProtectedVolume {
+    const adopted = new ProtectedVolume(stored, this.#options)
+    this.#volumes.push(adopted)
+    return adopted
+  }
+
+  /** Forgets the volume and frees what only it holds in the store. */
+  async remove(volume: ProtectedVolume): Promise<void> {
+    await this.#store.removeVolume(volume.stored.id)
+    this.#volumes = this.#volumes.filter((other) => other !== volume)
+  }
+
+  /** Lets go of all mounts; they stay. */
+  async detach(): Promise<void> {
+    await this.#queue
+    await Promise.all(this.#volumes.map((volume) => volume.detach()))
+  }
+
+  async #create(dir: string): Promise<ProtectedVolume> {
+    return this.adopt(await this.#store.createVolume({ dir }))
+  }
+
+  #byDir(dir: string): ProtectedVolume | undefined {
+    return this.#volumes.find((volume) => volume.dir === dir)
+  }
+
+  /** Refuses what Mount.start cannot know of: our own mounts, and kith mounts around and below. */
+  async #refuse(dir: string, known: ProtectedVolume | undefined): Promise<void> {
+    if (known?.state === 'mounted') throw new KithError('busy', `${dir} is mounted already`)
+    for (const { mountpoint, type } of await mounts()) {
+      if (type === mountType && (isInside(dir, mountpoint) || isInside(mountpoint, dir))) {
+        throw new KithError(
+          'usage',
+          `${dir} and ${mountpoint}, which is protected, lie within each other; unmount one first`,
+        )
+      }
+    }
+  }
+
+  #exclusive<T>(step: () => Promise<T>): Promise<T> {
+    const result = this.#queue.then(step)
+    this.#queue = result.catch(() => undefined)
+    return result
+  }
+}
+
+function isInside(path: string, dir: string): boolean {
+  return path.startsWith(dir === '/' ? dir : `${dir}/`) && path !== dir
+}
+
+/** A volume's directory may be gone. */
+async function isDead(dir: string): Promise<boolean> {
+  return (await mountState(dir).catch(() => 'none')) === 'dead'
+}
