@@ -14,16 +14,23 @@ export interface Outcome {
   seconds: number
 }
 
+/** Aborted by Ctrl-C: what runs ends, and what was mounted is unmounted on the way out. */
+export const interrupted = new AbortController()
+
 /** Runs a program to its end. Throws, with what it said, unless it exits with 0. */
-export function run(
-  program: string,
-  args: string[],
-  options: { env?: Record<string, string>; cwd?: string } = {},
-): Promise<Outcome> {
+export function run(program: string, args: string[]): Promise<Outcome> {
+  return start(program, args, { signal: interrupted.signal })
+}
+
+/** The same for what puts things in order again: it runs after Ctrl-C, too. */
+export function clean(program: string, args: string[]): Promise<Outcome> {
+  return start(program, args, {})
+}
+
+function start(program: string, args: string[], options: { signal?: AbortSignal }): Promise<Outcome> {
   const started = performance.now()
   return new Promise((resolve, reject) => {
-    const env = { ...process.env, ...options.env }
-    const settings = { env, cwd: options.cwd, timeout: boundMs, maxBuffer: 64 * 1024 * 1024 }
+    const settings = { ...options, timeout: boundMs, maxBuffer: 64 * 1024 * 1024 }
     execFile(program, args, settings, (error, stdout, stderr) => {
       const seconds = (performance.now() - started) / 1000
       if (error)
@@ -36,6 +43,15 @@ export function run(
 /** The real `kith` command, as a user's shell would start it. */
 export function kith(home: string, ...args: string[]): Promise<Outcome> {
   return run(process.execPath, [kithMain, '--home', home, ...args])
+}
+
+/** Unmounts, and ends the daemon of this home. */
+export async function endKith(home: string, dir: string): Promise<void> {
+  try {
+    await clean(process.execPath, [kithMain, '--home', home, 'unmount', dir])
+  } finally {
+    await clean(process.execPath, [kithMain, '--home', home, 'stop'])
+  }
 }
 
 export function isInstalled(program: string): boolean {

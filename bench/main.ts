@@ -2,6 +2,7 @@
  * `npm run bench [-- mount|snapshots|format ...] [--small]`: without a subject, all of them. Figures are ratios within
  * this run; docs/benchmarks.md has those of a quiet machine. Peers that are not installed are left out with a notice.
  */
+import { interrupted } from './commands.js'
 import { benchFormat } from './format.js'
 import { benchMount } from './mount.js'
 import { benchSnapshots } from './snapshots.js'
@@ -41,4 +42,10 @@ async function main(args: string[]): Promise<number> {
   return 0
 }
 
-process.exitCode = await main(process.argv.slice(2))
+process.once('SIGINT', () => interrupted.abort())
+try {
+  process.exitCode = await main(process.argv.slice(2))
+} catch (error) {
+  console.error(interrupted.signal.aborted ? 'bench: interrupted' : error)
+  process.exitCode = 1
+}

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process'
 import { closeSync, mkdirSync, openSync, writeFileSync, constants } from 'node:fs'
 import { join } from 'node:path'
 import { nativeFile } from '../lib/base/native-files.js'
-import { isInstalled, run } from './commands.js'
+import { clean, isInstalled, run } from './commands.js'
 
 export interface Contender {
   name: string
@@ -85,9 +85,9 @@ async function bindfs(place: string): Promise<Contender | string> {
 
 async function unmount(dir: string): Promise<void> {
   try {
-    await run('fusermount3', ['-u', dir])
+    await clean('fusermount3', ['-u', dir])
   } catch {
-    await run('fusermount3', ['-uz', dir])
+    await clean('fusermount3', ['-uz', dir])
   }
 }
 
@@ -96,6 +96,6 @@ export async function memoryPlace(place: string, megabytes: number): Promise<() 
   mkdirSync(place, { recursive: true })
   await run('mount', ['-t', 'tmpfs', '-o', `size=${megabytes}m,mode=0700`, 'kith-bench', place])
   return async () => {
-    await run('umount', ['-l', place])
+    await clean('umount', ['-l', place])
   }
 }

@@ -6,7 +6,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { isInstalled, kith, run } from './commands.js'
+import { endKith, isInstalled, kith, run } from './commands.js'
 import { figures, heading, row } from './measure.js'
 import { changeFiles, makeTree } from './tree.js'
 
@@ -158,9 +158,6 @@ async function kithBackup(place: string, tree: string): Promise<Backup> {
     again: async () => (await kith(home, 'snapshot', tree)).seconds,
     restore: async (to) => (await kith(home, 'restore', 'latest', '--to', to)).seconds,
     storedBytes: () => diskBytes(join(home, 'store')),
-    async stop() {
-      await kith(home, 'unmount', tree)
-      await kith(home, 'stop')
-    },
+    stop: () => endKith(home, tree),
   }
 }
