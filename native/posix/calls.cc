@@ -265,26 +265,36 @@ static napi_value changeOwner(const Call &call) {
   return undefined(call.env);
 }
 
-static void chmodThrough(int fd, mode_t mode) {
-  char path[32];
-  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-  must(chmod(path, mode), "chmod");
+// fchmod(2) refuses descriptors opened with O_PATH; their name in /proc does not.
+static void chmodDescriptor(int fd, mode_t mode) {
+  int result = fchmod(fd, mode);
+  if (result < 0 && errno == EBADF) {
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    result = chmod(path, mode);
+    if (result < 0 && errno == ENOENT) errno = EBADF;
+  }
+  must(result, "chmod");
 }
 
-// chmod(fd, name | null, mode). Before Linux 6.6 there is no fchmodat that does not follow: a descriptor that holds
-// the file, whatever its mode, and chmod by its name in /proc do the same. On a symlink: EOPNOTSUPP.
+// chmod(fd, name | null, mode). On a symlink: EOPNOTSUPP. Linux has a call that does not follow symlinks from 6.6 on;
+// before, a descriptor that holds the file, whatever its mode, does the same.
 static napi_value changeMode(const Call &call) {
+  constexpr long sys_fchmodat2 = 452;  // the same on every architecture
   Name name = call.nameOrSelf(1);
   auto mode = static_cast<mode_t>(call.integer(2));
   if (name.empty()) {
-    chmodThrough(call.fd(0), mode);
+    chmodDescriptor(call.fd(0), mode);
     return undefined(call.env);
   }
+  if (syscall(sys_fchmodat2, call.fd(0), name.bytes, mode, AT_SYMLINK_NOFOLLOW) == 0) return undefined(call.env);
+  // Sandboxes answer unknown calls by EPERM: only the other way tells whether it is one.
+  if (errno != ENOSYS && errno != EPERM) throw SystemError{errno, "fchmodat2"};
   Fd file(must(openat(call.fd(0), name.bytes, O_PATH | O_NOFOLLOW | O_CLOEXEC), "openat"));
   StatRecord record;
   if (int error = readStat(file.get(), "", record)) throw SystemError{error, "statx"};
   if (S_ISLNK(static_cast<mode_t>(record.mode))) throw SystemError{EOPNOTSUPP, "chmod"};
-  chmodThrough(file.get(), mode);
+  chmodDescriptor(file.get(), mode);
   return undefined(call.env);
 }
 

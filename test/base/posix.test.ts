@@ -230,3 +230,28 @@ t.test('who is at the other end of a socket', async (t) => {
   t.same(peer, { pid: process.pid, uid: process.geteuid?.(), gid: process.getegid?.() })
   client.destroy()
 })
+
+t.test('attributes of descriptors that only name a file', async (t) => {
+  const { fd } = await directory(t)
+  make(fd, b('f'))
+  const held = posix.openAt(fd, b('f'), posix.O_PATH)
+  posix.setXattrFd(held, b('user.x'), b('1'))
+  t.same(posix.xattrsFd(held), [[b('user.x'), b('1')]])
+  posix.removeXattrFd(held, b('user.x'))
+  t.same(posix.xattrsAt(fd, b('f')), [])
+  posix.close(held)
+  t.throws(() => posix.chmodFd(held, 0o600), { code: 'EBADF' })
+  t.throws(() => posix.xattrsFd(99_999), { code: /EBADF|ENOENT/ })
+  posix.symlinkAt(b('f'), fd, b('s'))
+  t.same(posix.xattrsAt(fd, b('s')), [])
+  t.throws(
+    () => posix.setXattrAt(fd, b('s'), b('user.x'), b('1')),
+    { code: 'EPERM' },
+    'of the symlink itself',
+  )
+  if (process.geteuid?.() === 0) {
+    posix.setXattrAt(fd, b('s'), b('trusted.x'), b('1'))
+    t.same(posix.xattrsAt(fd, b('s')), [[b('trusted.x'), b('1')]])
+    t.same(posix.xattrsAt(fd, b('f')), [])
+  }
+})
