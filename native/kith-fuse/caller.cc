@@ -76,19 +76,25 @@ bool enterThread(int procFds) {
   return capabilities(SYS_capget, full);
 }
 
-void keepSetId(bool keep) {
-  if (!switching || keep == setIdKept) return;
-  if (keep)
-    capabilities(SYS_capset, full);
-  else
-    without(CAP_FSETID);
-  setIdKept = keep;
+void keepSetId() {
+  if (!switching || setIdKept) return;
+  setfsgid(0);
+  capabilities(SYS_capset, full);
+  setIdKept = true;
+}
+
+// A set-group-id bit without group execution survives a write by a member of the file's group: hence the fsgid.
+void clearSetId(const Request& request) {
+  if (!switching) return;
+  setfsgid(request.header().gid);
+  if (setIdKept) without(CAP_FSETID);
+  setIdKept = false;
 }
 
 Creating::Creating(Request& request, uint32_t mask) {
   umask(mask & 0777);
   const uint32_t uid = request.header().uid, gid = request.header().gid;
-  keepSetId(true);
+  keepSetId();
   if (!switching || (uid == 0 && gid == 0)) return;
   switched_ = true;
   if (const uint32_t* group = supplementaryGroup(request)) setGroups(1, group);

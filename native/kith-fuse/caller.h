@@ -17,8 +17,10 @@ bool enterThread(int procFds);
 // Whether the process may act for other users at all. Asked once, before threads start.
 bool canSwitch();
 
-// Whether this thread's writes, truncations and mode changes leave set-id bits alone (as root's do).
-void keepSetId(bool keep);
+// This thread's next writes and mode changes leave set-id bits alone, as root's do.
+void keepSetId();
+// They clear set-id bits, as those of the request's caller do.
+void clearSetId(const Request& request);
 
 // From construction to destruction the thread creates files as the caller of the request does. What the kernel checked
 // already (default_permissions) is not checked again, but for set-group-id, where the caller's own rights count.

@@ -52,6 +52,12 @@ class Request {
     return reply(&part, sizeof(part));
   }
 
+  // Tells the kernel something that it did not ask for. `code`: FUSE_NOTIFY_...
+  template <class Part>
+  int notify(int code, const Part& part) const {
+    return send(device_, 0, code, &part, sizeof(part));
+  }
+
   // `error` as in fuse_out_header: 0, a negative errno, or (unique 0) the number of a notification.
   static int send(int device, uint64_t unique, int error, const void* data, size_t length);
 

@@ -75,7 +75,7 @@ class Server {
   int setattr(Request&);
   int statx(Request&);
   int statfs(Request&);
-  int change(const fuse_setattr_in& in, const InodePtr& inode, int fd);
+  int change(const Request&, const fuse_setattr_in& in, const InodePtr& inode, int fd);
 
   // server_open.cc
   int open(Request&);

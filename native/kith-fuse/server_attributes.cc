@@ -40,7 +40,7 @@ int Server::setattr(Request& request) {
   FdPtr fd;
   if (const int error = node(request.header().nodeid, inode, fd)) return error;
   if (inode->foreign) return EXDEV;
-  if (const int error = change(*in, inode, fd->get())) return error;
+  if (const int error = change(request, *in, inode, fd->get())) return error;
   struct statx facts;
   if (!statSelf(fd->get(), facts)) return errno;
   fuse_attr_out out{};
@@ -50,22 +50,25 @@ int Server::setattr(Request& request) {
   return 0;
 }
 
+// A request to set nothing is one to clear set-id bits: chown(2) to nobody, or a write to a file with capabilities.
 // The owner first, as a change of it clears set-id bits that the new mode may have; the times last.
-int Server::change(const fuse_setattr_in& in, const InodePtr& inode, int fd) {
+int Server::change(const Request& request, const fuse_setattr_in& in, const InodePtr& inode, int fd) {
   const caller::ProcName path(fd);
-  if (in.valid & (FATTR_UID | FATTR_GID)) {
+  constexpr uint32_t something = FATTR_MODE | FATTR_SIZE | FATTR_ATIME | FATTR_MTIME | FATTR_ATIME_NOW | FATTR_MTIME_NOW;
+  if (in.valid & (FATTR_UID | FATTR_GID) || !(in.valid & something)) {
+    request.header().uid == 0 ? caller::keepSetId() : caller::clearSetId(request);
     const uid_t uid = in.valid & FATTR_UID ? in.uid : static_cast<uid_t>(-1);
     const gid_t gid = in.valid & FATTR_GID ? in.gid : static_cast<gid_t>(-1);
     if (fchownat(fd, "", uid, gid, AT_EMPTY_PATH) != 0) return errno;
     log_.attributes(inode->ino);
   }
   if (in.valid & FATTR_MODE) {
-    caller::keepSetId(true);
+    caller::keepSetId();
     if (fchmodat(AT_FDCWD, path.get(), in.mode & 07777, 0) != 0) return errno;
     log_.attributes(inode->ino);
   }
   if (in.valid & FATTR_SIZE) {
-    caller::keepSetId(!(in.valid & FATTR_KILL_SUIDGID));
+    in.valid & FATTR_KILL_SUIDGID ? caller::clearSetId(request) : caller::keepSetId();
     const auto size = static_cast<off_t>(in.size);
     const bool handle = (in.valid & FATTR_FH) != 0;
     if ((handle ? ftruncate(reinterpret_cast<FileHandle*>(in.fh)->fd.get(), size) : truncate(path.get(), size)) != 0)

@@ -4,6 +4,7 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +18,28 @@ namespace {
 constexpr uint64_t maxCopy = 64u << 20;
 
 FileHandle& file(uint64_t fh) { return *reinterpret_cast<FileHandle*>(fh); }
+
+// FALLOCATE and COPY_FILE_RANGE by others than root clear set-id bits, which the kernel's cached attributes would keep.
+class SetIdClearing {
+ public:
+  SetIdClearing(const Request& request, int fd) : request_(request) {
+    if (request.header().uid == 0) {
+      caller::keepSetId();
+      return;
+    }
+    struct statx facts;
+    had_ = !statSelf(fd, facts) || (facts.stx_mode & (S_ISUID | S_ISGID)) != 0;
+    caller::clearSetId(request);
+  }
+  void done(uint64_t node) const {
+    const fuse_notify_inval_inode_out out{node, -1, 0};
+    if (had_) request_.notify(FUSE_NOTIFY_INVAL_INODE, out);
+  }
+
+ private:
+  const Request& request_;
+  bool had_ = false;
+};
 
 }  // namespace
 
@@ -35,7 +58,7 @@ int Server::write(Request& request) {
   const char* bytes = in ? request.bytes(in->size) : nullptr;
   if (!bytes) return EINVAL;
   const FileHandle& handle = file(in->fh);
-  caller::keepSetId(!(in->write_flags & FUSE_WRITE_KILL_SUIDGID));
+  in->write_flags & FUSE_WRITE_KILL_SUIDGID ? caller::clearSetId(request) : caller::keepSetId();
   size_t done = 0;
   while (done < in->size) {
     const ssize_t put = pwrite(handle.fd.get(), bytes + done, in->size - done, static_cast<off_t>(in->offset + done));
@@ -65,8 +88,9 @@ int Server::fallocate(Request& request) {
   if (!in) return EINVAL;
   const FileHandle& handle = file(in->fh);
   const auto mode = static_cast<int>(in->mode);
-  caller::keepSetId(request.header().uid == 0);
+  const SetIdClearing setId(request, handle.fd.get());
   if (::fallocate(handle.fd.get(), mode, static_cast<off_t>(in->offset), static_cast<off_t>(in->length)) != 0) return errno;
+  setId.done(request.header().nodeid);
   if (mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE))
     log_.truncate(handle.inode->ino, in->offset);
   else
@@ -106,10 +130,11 @@ int Server::copy(Request& request, uint64_t& copied) {
   if (Snapshots::owns(in->nodeid_out)) return EXDEV;
   const FileHandle& target = file(in->fh_out);
   auto from = static_cast<off64_t>(in->off_in), to = static_cast<off64_t>(in->off_out);
-  caller::keepSetId(request.header().uid == 0);
+  const SetIdClearing setId(request, target.fd.get());
   const ssize_t done = copy_file_range(file(in->fh_in).fd.get(), &from, target.fd.get(), &to,
                                        std::min(in->len, maxCopy), static_cast<unsigned>(in->flags));
   if (done < 0) return errno;
+  setId.done(in->nodeid_out);
   log_.data(target.inode->ino, in->off_out, static_cast<uint64_t>(done));
   copied = static_cast<uint64_t>(done);
   return 0;

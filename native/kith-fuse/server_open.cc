@@ -26,7 +26,7 @@ int Server::open(Request& request) {
   if (inode->type != S_IFREG) return inode->type == S_IFLNK ? ELOOP : EINVAL;
   const int flags = (static_cast<int>(in->flags) & keptFlags) | O_CLOEXEC;
   const caller::ProcName name(path->get());
-  caller::keepSetId(!(in->open_flags & FUSE_OPEN_KILL_SUIDGID));
+  in->open_flags & FUSE_OPEN_KILL_SUIDGID ? caller::clearSetId(request) : caller::keepSetId();
   Fd fd(openat(AT_FDCWD, name.get(), flags));
   // A file with the append-only attribute opens for appending only.
   if (!fd && errno == EPERM && in->flags & O_APPEND) fd = Fd(openat(AT_FDCWD, name.get(), flags | O_APPEND));

@@ -42,6 +42,7 @@ int Server::setxattr(Request& request) {
   if (const int error = node(request.header().nodeid, inode, fd)) return error;
   if (inode->foreign) return EXDEV;
   const caller::ProcName path(fd->get());
+  caller::keepSetId();
   if (::setxattr(path.get(), name, value, in.size, static_cast<int>(in.flags)) != 0) return errno;
   // An ACL set by someone outside the file's group also clears set-group-id.
   struct statx facts;
