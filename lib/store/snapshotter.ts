@@ -103,6 +103,7 @@ export class Snapshotter {
     const root: DirectoryEntry = { ...attributes, type: 'directory', node, totals }
     this.place(this.root, 0n, Buffer.alloc(0), node, totals)
     await this.places.forgetRemoved(this.options.access.nodes)
+    this.stopIfCancelled()
     const { problemCount, problems } = this
     return { root, changes: this.places.changes(), problemCount, problems }
   }
@@ -144,8 +145,8 @@ export class Snapshotter {
     stat: FileStat,
     path: string,
   ): Promise<{ node: NodeRef; totals: Totals }> {
-    const { state, everything, run } = this.options
-    if (run.signal?.aborted) throw new KithError('cancelled', 'the snapshot was cancelled')
+    const { state, everything } = this.options
+    this.stopIfCancelled()
     const known = state.directories.get(stat.ino)
     const row = known && known.btimeNs === stat.btimeNs ? known : undefined
     const files = this.files.directory(fd)
@@ -361,6 +362,10 @@ export class Snapshotter {
 
   private place(stat: FileStat, parent: bigint, name: Buffer, node: NodeRef, totals: Totals): void {
     this.places.addDirectory(stat.ino, { parent, name, btimeNs: stat.btimeNs, node, totals })
+  }
+
+  private stopIfCancelled(): void {
+    if (this.options.run.signal?.aborted) throw new KithError('cancelled', 'the snapshot was cancelled')
   }
 
   // ---- problems
