@@ -133,7 +133,12 @@ export class DirectoryFiles {
     if (options.run.signal?.aborted) throw new KithError('cancelled', 'the snapshot was cancelled')
     const last = attempt >= patience.length
     const items = await Promise.all(batch.map(({ request }, index) => this.item(request, index, attempt)))
-    const results = await options.pool.run(this.fd, items, options.keys, options.access.intake)
+    const bytes = batch.reduce((sum, { request }) => sum + request.stat.size, 0)
+    const results = await options.pool.run(
+      { dirFd: this.fd, items, bytes },
+      options.keys,
+      options.access.intake,
+    )
     const changed: Pending[] = []
     for (const result of results) {
       const pending = batch[result.index]

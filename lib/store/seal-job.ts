@@ -20,7 +20,9 @@ import {
   encodeResults,
   type FromWorker,
   type JobMessage,
+  ownBytes,
   type SealItem,
+  type SealRequest,
   type SealResult,
   type Span,
   type SpanRequest,
@@ -50,6 +52,7 @@ export class SealJob {
 
   constructor(
     private readonly message: JobMessage,
+    private readonly request: SealRequest,
     private readonly chunker: Chunker,
     private readonly post: (message: FromWorker, transfer?: ArrayBuffer[]) => void,
   ) {}
@@ -58,10 +61,11 @@ export class SealJob {
     const { job } = this.message
     try {
       const results: SealResult[] = []
-      for (const item of this.message.items) results.push(await this.item(item))
+      for (const item of this.request.items) results.push(await this.item(item))
       await this.flush()
       await this.sealing
-      this.post({ kind: 'done', job, results: encodeResults(results) })
+      const encoded = encodeResults(results)
+      this.post({ kind: 'done', job, results: encoded }, [encoded.buffer as ArrayBuffer])
     } catch (error) {
       await this.sealing.catch(() => undefined)
       this.post({ kind: 'failed', job, why: error instanceof Error ? (error.stack ?? error.message) : 'off' })
@@ -73,8 +77,7 @@ export class SealJob {
   }
 
   private async item(item: SealItem): Promise<SealResult> {
-    const { index } = item
-    const name = asBuffer(item.name)
+    const { index, name } = item
     try {
       const stat = statAt(this.message.dirFd, name)
       const type = typeOf(stat)
@@ -198,7 +201,7 @@ export class SealJob {
   }
 
   private gather(plain: Buffer, extents: Extent[]): void {
-    const key = chunkKey(asBuffer(this.message.convergence), plain)
+    const key = chunkKey(this.request.convergence, plain)
     const chunk = { name: noName, key, plainBytes: plain.length, sealedBytes: 0 }
     const extent: ChunkExtent = { kind: 'chunk', chunk }
     extents.push(extent)
@@ -222,13 +225,16 @@ export class SealJob {
   }
 
   private ask(ids: Buffer[]): Promise<Buffer | undefined> {
-    this.post({ kind: 'ask', job: this.message.job, ids: Buffer.concat(ids) })
+    const out = new Writer(Math.max(ownBytes, ids.length * 32))
+    for (const id of ids) out.raw(id)
+    this.post({ kind: 'ask', job: this.message.job, ids: out.finish() })
     return new Promise((resolve) => this.answers.push(resolve))
   }
 
   private seal(portion: readonly Gathered[], rows: Buffer | undefined): void {
     if (!rows) throw new JobOff('the job is off')
-    const out = new Writer(portionBytes)
+    const plainBytes = portion.reduce((sum, { plain }) => sum + plain.length, 0)
+    const out = new Writer(Math.max(ownBytes, plainBytes / 2))
     const sealed = new Map<string, { name: Buffer; sealedBytes: number }>()
     portion.forEach(({ plain, id, extent }, i) => {
       const known = rows.readUInt32LE(i * 36 + 32)
@@ -249,9 +255,8 @@ export class SealJob {
       Object.assign(extent.chunk, row)
     })
     if (sealed.size === 0) return
-    // A buffer of its own, not one of Node's pool: it moves to the other thread.
-    const blocks = new Uint8Array(out.finish())
-    this.post({ kind: 'blocks', job: this.message.job, blocks }, [blocks.buffer])
+    const blocks = out.finish()
+    this.post({ kind: 'blocks', job: this.message.job, blocks }, [blocks.buffer as ArrayBuffer])
   }
 }
 

@@ -10,8 +10,11 @@
  *
  * Asking comes before sealing, so that a known chunk costs no compression. Several rounds for a large file.
  *
- * Layouts, little endian:
+ * Layouts, little endian. Bytes in buffers of their own, since a message clones or moves whole buffers:
  *
+ *     job       convergence secret 32, gear secret 32, each item: number u32, flags u8 (1 last try, 2 with spans),
+ *               length u16 and bytes of its name; with spans: size u64, count u32, each: from u64, until u64,
+ *               count of ends u32, ends u64
  *     ids       32 bytes each
  *     rows      block name 32, sealed length u32 (0: not here)
  *     blocks    each: chunk id 32, block name 32, length u32, sealed bytes
@@ -35,7 +38,7 @@ export interface SpanRequest {
 
 export interface SealItem {
   index: number
-  name: Uint8Array
+  name: Buffer
   /** Bytes that the file must have, when only spans of it are to be read; with spans only. */
   size?: number
   spans?: SpanRequest[]
@@ -47,9 +50,8 @@ export interface JobMessage {
   kind: 'job'
   job: number
   dirFd: number
-  items: SealItem[]
-  convergence: Uint8Array
-  gear: Uint8Array
+  /** keys and items */
+  request: Uint8Array
 }
 
 export interface AnswerMessage {
@@ -73,6 +75,50 @@ export interface Span {
   extents: Extent[]
 }
 
+export interface SealRequest {
+  convergence: Buffer
+  gear: Buffer
+  items: SealItem[]
+}
+
+const lastFlag = 1
+const spansFlag = 2
+
+export function encodeRequest({ convergence, gear, items }: SealRequest): Buffer {
+  const out = new Writer(ownBytes).raw(convergence).raw(gear)
+  for (const { index, name, last, size = 0, spans } of items) {
+    out.u32(index).u8((last ? lastFlag : 0) | (spans ? spansFlag : 0))
+    out.u16(name.length).raw(name)
+    if (!spans) continue
+    out.number(size).u32(spans.length)
+    for (const { from, until, ends } of spans) {
+      out.number(from).number(until).u32(ends.length)
+      for (const end of ends) out.number(end)
+    }
+  }
+  return out.finish()
+}
+
+export function decodeRequest(bytes: Buffer): SealRequest {
+  const from = new Reader(bytes, 'seal request')
+  const request: SealRequest = { convergence: from.slice(32), gear: from.slice(32), items: [] }
+  while (from.left > 0) {
+    const index = from.u32()
+    const flags = from.u8()
+    const item: SealItem = { index, name: from.slice(from.u16()), last: (flags & lastFlag) !== 0 }
+    request.items.push(item)
+    if ((flags & spansFlag) === 0) continue
+    item.size = from.number()
+    item.spans = []
+    for (let left = from.u32(); left > 0; left--) {
+      const span: SpanRequest = { from: from.number(), until: from.number(), ends: [] }
+      for (let ends = from.u32(); ends > 0; ends--) span.ends.push(from.number())
+      item.spans.push(span)
+    }
+  }
+  return request
+}
+
 export type SealResult = { index: number } & (
   | { outcome: 'entry'; entry: Entry; spans: Span[] }
   | { outcome: 'changed' }
@@ -82,13 +128,16 @@ export type SealResult = { index: number } & (
 
 const outcomes = ['entry', 'changed', 'gone', 'unreadable'] as const
 
+/** From this size on Node gives a buffer memory of its own, which can move to another thread. */
+export const ownBytes = 4096
+
 /** The buffer behind bytes from another thread, without copying. */
 export function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
 export function encodeResults(results: readonly SealResult[]): Buffer {
-  const out = new Writer(4096)
+  const out = new Writer(ownBytes)
   for (const result of results) {
     out.u32(result.index).u8(outcomes.indexOf(result.outcome))
     if (result.outcome === 'unreadable') {

@@ -1,21 +1,35 @@
 /**
  * The worker threads that read, cut and seal, and the main thread's side of their jobs: it answers which chunks are
- * known, and takes blocks in. Threads start with the first job and stay. Each has at most two jobs at a time, so that
- * the bytes in flight are bounded; a job's answer waits until the blocks before are taken in.
+ * known, and takes blocks in. Threads start with the first job and stay. Each has some small jobs or two large ones at a
+ * time, so that it never waits for an answer and the bytes in flight are bounded; a job's answer waits until the blocks
+ * before are taken in.
  */
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { KithError } from '../base/errors.js'
 import type { VolumeKeys } from '../format/keys.js'
 import type { Intake } from './intake.js'
-import { asBuffer, decodeResults, type FromWorker, type SealItem, type SealResult } from './seal-messages.js'
+import {
+  asBuffer,
+  decodeResults,
+  encodeRequest,
+  type FromWorker,
+  type SealItem,
+  type SealResult,
+} from './seal-messages.js'
 
-const jobsPerThread = 2
+const jobsPerThread = 12
+/** Plaintext bytes of a thread's jobs together, where there are more than two of them. */
+const bytesPerThread = 8 * 1024 * 1024
+/** What a job holds at most, however large its file. */
+const jobBytes = 8 * 1024 * 1024
 
 interface Job {
   id: number
   dirFd: number
   items: SealItem[]
+  /** In flight at most. */
+  bytes: number
   keys: VolumeKeys
   intake: Intake
   /** Blocks taken in so far, in order. */
@@ -28,6 +42,16 @@ interface Job {
 interface Thread {
   worker: Worker
   jobs: Map<number, Job>
+  /** Of its jobs. */
+  bytes: number
+}
+
+/** Entries of one directory to be read. */
+export interface SealWork {
+  dirFd: number
+  items: SealItem[]
+  /** Sizes of the files, together. */
+  bytes: number
 }
 
 export class SealPool {
@@ -42,14 +66,15 @@ export class SealPool {
   }
 
   /**
-   * Reads entries of the directory `dirFd`, which stays open until this resolves; new chunks go to `intake`.
+   * Reads entries of a directory, whose descriptor stays open until this resolves; new chunks go to `intake`.
    * @throws KithError noSpace, when a block could not be taken in
    */
-  run(dirFd: number, items: SealItem[], keys: VolumeKeys, intake: Intake): Promise<SealResult[]> {
+  run(work: SealWork, keys: VolumeKeys, intake: Intake): Promise<SealResult[]> {
     return new Promise((resolve, reject) => {
       const taking = Promise.resolve()
       const id = this.nextId++
-      this.queue.push({ id, dirFd, items, keys, intake, taking, failure: undefined, resolve, reject })
+      const bytes = Math.min(work.bytes, jobBytes)
+      this.queue.push({ ...work, id, bytes, keys, intake, taking, failure: undefined, resolve, reject })
       this.next()
     })
   }
@@ -72,28 +97,30 @@ export class SealPool {
         this.queue.shift()?.reject(new KithError('cancelled', 'the store was closed'))
         continue
       }
-      const thread = this.idlest()
+      const thread = this.freest()
       if (!thread) return
       const job = this.queue.shift() as Job
       thread.jobs.set(job.id, job)
+      thread.bytes += job.bytes
       const { id, dirFd, items, keys } = job
-      const { convergence, gear } = keys
+      const request = encodeRequest({ convergence: keys.convergence, gear: keys.gear, items })
       thread.worker.ref()
-      thread.worker.postMessage({ kind: 'job', job: id, dirFd, items, convergence, gear })
+      thread.worker.postMessage({ kind: 'job', job: id, dirFd, request }, [request.buffer as ArrayBuffer])
     }
   }
 
-  private idlest(): Thread | undefined {
+  private freest(): Thread | undefined {
     let best: Thread | undefined
-    for (const thread of this.threads) if (!best || thread.jobs.size < best.jobs.size) best = thread
+    for (const thread of this.threads) if (!best || thread.bytes < best.bytes) best = thread
     if (best?.jobs.size === 0) return best
     if (this.threads.length < this.size) return this.start()
-    return best && best.jobs.size < jobsPerThread ? best : undefined
+    if (!best || best.jobs.size >= jobsPerThread) return undefined
+    return best.jobs.size < 2 || best.bytes < bytesPerThread ? best : undefined
   }
 
   private start(): Thread {
     const worker = new Worker(new URL('./seal-worker.js', import.meta.url))
-    const thread: Thread = { worker, jobs: new Map() }
+    const thread: Thread = { worker, jobs: new Map(), bytes: 0 }
     this.threads.push(thread)
     worker.on('message', (message: FromWorker) => this.receive(thread, message))
     worker.on('error', (error) => this.lost(thread, error))
@@ -132,6 +159,7 @@ export class SealPool {
 
   private finish(thread: Thread, job: Job, results: () => SealResult[]): void {
     thread.jobs.delete(job.id)
+    thread.bytes -= job.bytes
     // An idle thread does not keep the process alive.
     if (thread.jobs.size === 0) thread.worker.unref()
     try {

@@ -3,7 +3,7 @@ import { parentPort } from 'node:worker_threads'
 import { assert } from '../base/errors.js'
 import { Chunker } from '../format/chunker.js'
 import { SealJob } from './seal-job.js'
-import { asBuffer, type ToWorker } from './seal-messages.js'
+import { asBuffer, decodeRequest, type ToWorker } from './seal-messages.js'
 
 assert(parentPort, 'this file runs in a worker thread')
 const port = parentPort
@@ -23,7 +23,8 @@ port.on('message', (message: ToWorker) => {
     jobs.get(message.job)?.answer(message.rows)
     return
   }
-  const job = new SealJob(message, chunkerOf(asBuffer(message.gear)), (reply, transfer) =>
+  const request = decodeRequest(asBuffer(message.request))
+  const job = new SealJob(message, request, chunkerOf(request.gear), (reply, transfer) =>
     port.postMessage(reply, transfer),
   )
   jobs.set(message.job, job)

@@ -42,7 +42,7 @@ import { findEntry, walkLeaves } from './tree-walk.js'
 import type { SnapshotOptions, SnapshotProblem } from './types.js'
 
 /** Directories worked on at once: enough to keep the threads busy, few enough to bound descriptors and memory. */
-const directoriesAtOnce = 16
+const directoriesAtOnce = 32
 const problemsTold = 20
 
 export interface SnapshotterOptions {
