@@ -1,15 +1,14 @@
 /**
- * Reads blocks and heads back from whichever partners have them. Nothing is believed: a block is what its name says, a head
- * is signed by its owner, or the partner that gave it is told on and another one is asked.
+ * Reads blocks back from whichever partners have them. Nothing is believed: a block is what its name says, or the partner
+ * that gave it is told on and another one is asked.
  *
  * A block is asked from the partner that did best so far. When that one does not have it, gives a wrong one or is gone,
  * the next is asked at once; when it is only slow, the next is asked beside it, and the first right answer counts.
  * Names that are wanted at the same time go to a partner together, up to 64 in a request.
  */
-import { asKithError, KithError } from '../base/errors.js'
+import { KithError } from '../base/errors.js'
 import { type Clock, type Timer } from '../base/clock.js'
 import type { Log } from '../base/log.js'
-import { decodeHead, newestHeads, type Head } from '../format/head.js'
 import { blockName } from '../format/seal.js'
 import { maxAsked } from '../format/wire.js'
 import type { Damage, Peer, Peers } from './types.js'
@@ -18,18 +17,10 @@ export interface FetcherOptions {
   peers: Peers
   clock: Clock
   log: Log
-  /** told of each partner that gave something wrong, old, or not at all */
+  /** told of each partner that gave a wrong block or none */
   onFault?: (partner: Buffer, kind: Damage, block?: Buffer) => void
   /** how long to wait for a partner to come on line when none is left to ask */
   patienceMs?: number
-}
-
-export interface FetchedHeads {
-  heads: { head: Head; bytes: Buffer }[]
-  /** partners that answered */
-  answered: number
-  /** of those, the ones with an old or invalid head */
-  faults: { partner: Buffer; name: string; kind: 'oldHead' | 'badHead' }[]
 }
 
 type Outcome = Buffer | 'absent' | 'wrong' | 'gone'
@@ -149,42 +140,6 @@ export class Fetcher {
     return block
   }
 
-  /** Asks every partner on line, each at most `boundMs`, for the owner's heads: the newest of each volume that verifies. */
-  async heads(owner: Buffer, boundMs = 10_000): Promise<FetchedHeads> {
-    const answers = await Promise.all(
-      this.options.peers.online().map(async (peer) => ({ peer, heads: await this.headsOf(peer, boundMs) })),
-    )
-    const given = answers.filter(
-      (answer): answer is { peer: Peer; heads: Buffer[] } => answer.heads !== undefined,
-    )
-    const newest = newestHeads(
-      given.flatMap(({ heads }) => heads),
-      owner,
-    )
-    const faults: FetchedHeads['faults'] = []
-    for (const { peer, heads } of given) {
-      for (const kind of headFaults(heads, owner, newest)) {
-        faults.push({ partner: peer.key, name: peer.name, kind })
-        this.fault(peer, kind)
-      }
-    }
-    return { heads: newest, answered: given.length, faults }
-  }
-
-  private async headsOf(peer: Peer, boundMs: number): Promise<Buffer[] | undefined> {
-    let timer: Timer | undefined
-    const late = new Promise<undefined>((resolve) => {
-      timer = this.options.clock.after(boundMs, () => resolve(undefined))
-    })
-    const answer = peer.request('headGet', {}).then(
-      ({ heads }) => heads,
-      () => undefined,
-    )
-    const heads = await Promise.race([answer, late])
-    timer?.cancel()
-    return heads
-  }
-
   /** Asks one more partner. */
   private next(search: Search): void {
     search.timer?.cancel()
@@ -268,25 +223,4 @@ export class Fetcher {
     log[level]({ partner: peer.key.toString('hex'), kind }, 'a partner did not give what it should')
     onFault?.(peer.key, kind, block)
   }
-}
-
-/** What is wrong with the heads that one partner gave, beside the newest of all. */
-function headFaults(
-  heads: readonly Buffer[],
-  owner: Buffer,
-  newest: readonly { head: Head }[],
-): Set<'oldHead' | 'badHead'> {
-  const faults = new Set<'oldHead' | 'badHead'>()
-  for (const bytes of heads) {
-    try {
-      const head = decodeHead(bytes)
-      if (!head.owner.equals(owner)) faults.add('badHead')
-      const best = newest.find((one) => one.head.volumeId.equals(head.volumeId))
-      if (best && best.head.sequence > head.sequence) faults.add('oldHead')
-    } catch (error) {
-      if (asKithError(error).code !== 'damaged') throw error
-      faults.add('badHead')
-    }
-  }
-  return faults
 }

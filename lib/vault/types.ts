@@ -9,6 +9,8 @@ export interface VaultOptions {
   ownerQuotaBytes?: number
   /** This node's public key: releases are bound to it. */
   partnerKey: Buffer
+  /** Between two steps of the vault's own round, which re-reads what it holds; default: a minute. */
+  verifyEveryMs?: number
   clock: Clock
   log: Log
 }

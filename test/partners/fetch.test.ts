@@ -7,17 +7,7 @@ import { Holder } from '../../lib/partners/holder.js'
 import type { Answerer, Session } from '../../lib/partners/session.js'
 import type { Damage } from '../../lib/partners/types.js'
 import type { Vault } from '../../lib/vault/vault.js'
-import {
-  block,
-  head,
-  identity,
-  member,
-  open,
-  openVault,
-  refusing,
-  streams,
-  TestPeers,
-} from '../helpers/backup.js'
+import { block, identity, member, open, openVault, refusing, streams, TestPeers } from '../helpers/backup.js'
 
 const ann = identity(1)
 const holders = [identity(2), identity(3), identity(4)]
@@ -151,32 +141,4 @@ t.test('connections that break are no answer; who comes on line is asked', async
   await session.ready
   world.peers.add(session)
   t.same(await got, one.bytes)
-})
-
-t.test('heads: the newest that verifies, and who gave others', async (t) => {
-  const eve = identity(9)
-  const forged = Buffer.from(head(ann, 99))
-  forged[100] = (forged[100] ?? 0) ^ 1
-  const giving = (heads: Buffer[]) => answering(() => Promise.resolve({ heads }))
-  const { fetcher } = await fetching(t, [
-    giving([head(ann, 7), head(ann, 2, 2)]),
-    giving([head(ann, 6), head(ann, 3, 2)]),
-    giving([forged, head(eve, 100), Buffer.alloc(10)]),
-  ])
-  const found = await fetcher.heads(ann.id)
-  t.equal(found.answered, 3)
-  t.same(
-    found.heads.map(({ bytes }) => bytes),
-    [head(ann, 7), head(ann, 3, 2)],
-  )
-  t.same(
-    found.faults.map(({ partner, kind }) => [holders.findIndex(({ id }) => id.equals(partner)), kind]),
-    [
-      [0, 'oldHead'],
-      [1, 'oldHead'],
-      [2, 'badHead'],
-    ],
-  )
-  const mute = await fetching(t, [answering(() => new Promise(() => undefined)), giving([head(ann, 1)])])
-  t.match(await mute.fetcher.heads(ann.id, 50), { answered: 1, heads: [{ head: { sequence: 1 } }] })
 })
