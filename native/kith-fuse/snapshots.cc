@@ -14,7 +14,6 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -30,77 +29,14 @@
 #include <vector>
 
 #include "frames.h"
+#include "snapshot_attributes.h"
 #include "wire.h"
 
 namespace {
 
 constexpr uint64_t longSeconds = 24 * 3600;  // for what never changes
+constexpr size_t maxListed = 65536;          // entries
 constexpr uint64_t shortSeconds = 1;         // for attributes of the list of snapshots
-constexpr uint32_t blockBytes = 4096;
-
-struct Attributes {
-  uint64_t ino, size, blocks;
-  int64_t mtime;
-  uint32_t mtimeNs, mode, nlink, uid, gid, xattrs;
-  uint64_t rdev;
-};
-
-Attributes readAttributes(FrameReader& from) {
-  Attributes a;
-  a.ino = from.integer<uint64_t>();
-  a.size = from.integer<uint64_t>();
-  a.blocks = from.integer<uint64_t>();
-  a.mtime = from.integer<int64_t>();
-  a.mtimeNs = from.integer<uint32_t>();
-  a.mode = from.integer<uint32_t>();
-  a.nlink = from.integer<uint32_t>();
-  a.uid = from.integer<uint32_t>();
-  a.gid = from.integer<uint32_t>();
-  a.xattrs = from.integer<uint32_t>();
-  a.rdev = from.integer<uint64_t>();
-  from.integer<uint64_t>();
-  return a;
-}
-
-// As the kernel packs a device number into 32 bits.
-uint32_t packedDevice(uint64_t rdev) {
-  const uint32_t high = major(rdev), low = minor(rdev);
-  return (low & 0xff) | (high << 8) | ((low & ~0xffu) << 12);
-}
-
-fuse_attr kernelAttributes(const Attributes& a) {
-  fuse_attr out{};
-  out.ino = a.ino;
-  out.size = a.size;
-  out.blocks = a.blocks;
-  out.atime = out.mtime = out.ctime = uint64_t(a.mtime);
-  out.atimensec = out.mtimensec = out.ctimensec = a.mtimeNs;
-  out.mode = a.mode;
-  out.nlink = a.nlink;
-  out.uid = a.uid;
-  out.gid = a.gid;
-  out.rdev = packedDevice(a.rdev);
-  out.blksize = blockBytes;
-  return out;
-}
-
-wire::StatxOut kernelStatx(const Attributes& a, uint64_t seconds) {
-  wire::StatxOut out{};
-  out.attrValid = seconds;
-  out.mask = STATX_BASIC_STATS;
-  out.blksize = blockBytes;
-  out.nlink = a.nlink;
-  out.uid = a.uid;
-  out.gid = a.gid;
-  out.mode = uint16_t(a.mode);
-  out.ino = a.ino;
-  out.size = a.size;
-  out.blocks = a.blocks;
-  out.atime = out.ctime = out.mtime = {a.mtime, a.mtimeNs, 0};
-  out.rdevMajor = major(a.rdev);
-  out.rdevMinor = minor(a.rdev);
-  return out;
-}
 
 struct Node {
   uint64_t parent;
@@ -110,7 +46,7 @@ struct Node {
 };
 
 struct Listed {
-  Attributes attributes;
+  SnapshotAttributes attributes;
   std::string name, canonical;
 };
 
@@ -191,9 +127,10 @@ class Snapshots::Tree : public std::enable_shared_from_this<Tree> {
   bool put(std::vector<char>& out, const Listing& listing, uint64_t cookie, const Listed& entry, bool dot);
 
   std::optional<FrameWriter> path(uint64_t id);
-  uint64_t adopt(uint64_t parent, const std::string& name, const std::string& canonical, const Attributes& attributes);
+  uint64_t adopt(uint64_t parent, const std::string& name, const std::string& canonical,
+                 const SnapshotAttributes& attributes);
   bool hasXattrs(uint64_t id);
-  fuse_entry_out entry(uint64_t id, const Attributes& attributes, uint64_t nameSeconds) const;
+  fuse_entry_out entry(uint64_t id, const SnapshotAttributes& attributes, uint64_t nameSeconds) const;
   // `latest` and the days are asked for each time.
   static uint64_t nameSeconds(uint64_t parent) { return parent == rootNode ? 0 : longSeconds; }
 
@@ -211,11 +148,13 @@ class Snapshots::Tree : public std::enable_shared_from_this<Tree> {
 
   Bridge& bridge_;
   const Reply reply_;
-  Attributes root_{};
+  SnapshotAttributes root_{};
   std::mutex mutex_;  // guards all below
   std::unordered_map<uint64_t, Node> nodes_;
   std::unordered_map<std::string, uint64_t> byKey_;
   std::unordered_map<uint64_t, Directory> directories_;
+  // What listings told of entries of snapshots, by keyOf: programs list a whole directory first, then ask for each entry.
+  std::unordered_map<std::string, SnapshotAttributes> listed_;
   uint64_t lastNode_ = rootNode, lastHandle_ = 0;
 };
 
@@ -238,7 +177,7 @@ std::optional<FrameWriter> Snapshots::Tree::path(uint64_t id) {
 
 // The node of this name, looked up once more. Called with mutex_ held.
 uint64_t Snapshots::Tree::adopt(uint64_t parent, const std::string& name, const std::string& canonical,
-                                const Attributes& attributes) {
+                                const SnapshotAttributes& attributes) {
   auto [known, isNew] = byKey_.try_emplace(keyOf(parent, name, canonical), lastNode_ + 1);
   if (isNew) {
     ++lastNode_;
@@ -271,7 +210,7 @@ void Snapshots::Tree::forget(uint64_t id, uint64_t lookups) {
   }
 }
 
-fuse_entry_out Snapshots::Tree::entry(uint64_t id, const Attributes& attributes, uint64_t nameSeconds) const {
+fuse_entry_out Snapshots::Tree::entry(uint64_t id, const SnapshotAttributes& attributes, uint64_t nameSeconds) const {
   fuse_entry_out out{};
   out.nodeid = id;
   out.entry_valid = nameSeconds;
@@ -331,7 +270,7 @@ void Snapshots::Tree::handle(const fuse_in_header& header, const char* body, siz
     }
     case FUSE_STATFS: {
       fuse_statfs_out out{};
-      out.st.bsize = out.st.frsize = blockBytes;
+      out.st.bsize = out.st.frsize = snapshotBlockBytes;
       out.st.namelen = 255;
       return reply(unique, out);
     }
@@ -375,10 +314,20 @@ bool Snapshots::Tree::change(uint32_t opcode) {
 
 void Snapshots::Tree::lookup(uint64_t unique, uint64_t parent, std::string_view name) {
   if (!isName(name)) return fail(unique, name.size() > 255 ? ENAMETOOLONG : ENOENT);
+  {
+    std::unique_lock lock(mutex_);
+    auto known = listed_.find(keyOf(parent, name, name));
+    if (known != listed_.end()) {
+      const fuse_entry_out out =
+          entry(adopt(parent, std::string(name), std::string(name), known->second), known->second, longSeconds);
+      lock.unlock();
+      return reply(unique, out);
+    }
+  }
   ask(BridgeRequest::lookup, unique, parent, name,
       [unique, parent, name = std::string(name)](Tree& self, const uint8_t* payload, size_t length) {
         FrameReader from(payload, length);
-        const Attributes found = readAttributes(from);
+        const SnapshotAttributes found = readAttributes(from);
         std::string canonical = from.text();
         if (canonical.empty()) canonical = name;
         if (!from.atEnd() || !isName(canonical)) return self.fail(unique, EIO);
@@ -394,7 +343,7 @@ void Snapshots::Tree::lookup(uint64_t unique, uint64_t parent, std::string_view 
 void Snapshots::Tree::attributes(const fuse_in_header& header) {
   const uint64_t unique = header.unique;
   const bool statx = header.opcode == wire::opStatx;
-  auto answer = [unique, statx](Tree& self, const Attributes& found, uint64_t seconds) {
+  auto answer = [unique, statx](Tree& self, const SnapshotAttributes& found, uint64_t seconds) {
     if (statx) return self.reply(unique, kernelStatx(found, seconds));
     fuse_attr_out out{};
     out.attr_valid = seconds;
@@ -404,7 +353,7 @@ void Snapshots::Tree::attributes(const fuse_in_header& header) {
   if (header.nodeid == rootNode) return answer(*this, root_, shortSeconds);
   ask(BridgeRequest::getattr, unique, header.nodeid, {}, [=](Tree& self, const uint8_t* payload, size_t length) {
     FrameReader from(payload, length);
-    const Attributes found = readAttributes(from);
+    const SnapshotAttributes found = readAttributes(from);
     if (!from.atEnd()) return self.fail(unique, EIO);
     answer(self, found, longSeconds);
   });
@@ -539,6 +488,10 @@ int Snapshots::Tree::store(const Listing& listing, uint64_t first, const uint8_t
   std::lock_guard lock(mutex_);
   auto found = directories_.find(listing.handle);
   if (found == directories_.end()) return EBADF;
+  if (listed_.size() > maxListed) listed_.clear();
+  if (listing.node != rootNode)
+    for (const Listed& entry : batch)
+      listed_.insert_or_assign(keyOf(listing.node, entry.name, entry.name), entry.attributes);
   Directory& directory = found->second;
   directory.first = first;
   directory.batch = std::move(batch);
