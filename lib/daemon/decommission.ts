@@ -22,10 +22,11 @@ export async function decommissionPlan(
  */
 export async function decommission(
   services: Services,
-  { dir }: Params<'decommission'>,
+  params: Params<'decommission'>,
 ): Promise<Result<'decommission'>> {
   const { volumes, partners } = services
-  const volume = await volumes.find(dir)
+  const volume = await volumes.find(params.dir)
+  const { dir } = volume
   const held = new Map(partners.list().map(({ id, bytesHeld }) => [id, bytesHeld]))
   const stillOpen = volume.state === 'unmounted' ? [] : await volume.unmount()
   const last = volumes.list().length === 1
@@ -37,5 +38,5 @@ export async function decommission(
     results
       .filter((result) => result.released === released)
       .map(({ id, name }) => ({ id, name, bytes: held.get(id) ?? 0 }))
-  return { dir: volume.dir, stillOpen, released: rows(true), waiting: rows(false) }
+  return { dir, stillOpen, released: rows(true), waiting: rows(false) }
 }

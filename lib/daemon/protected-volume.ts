@@ -20,6 +20,8 @@ import type { TreeReader } from '../store/tree-reader.js'
 
 /** After a failed intake the next try waits so long. */
 const retryMs = 5000
+/** One that failed by itself or by command is tried again. */
+const retrySnapshotMs = 60_000
 /** The first snapshot by itself, after mounting. */
 const firstSnapshotMs = 60_000
 /** A burst of changes is taken together. */
@@ -43,7 +45,9 @@ export class ProtectedVolume {
   #lost = false
   #queue: Promise<unknown> = Promise.resolve()
   #intake: Timer | undefined
-  #problem: string | undefined
+  /** why the last intake, the last snapshot failed */
+  #problems: { intake?: string; snapshot?: string } = {}
+  #failedAt: number | undefined
   /** monotonic: when it was mounted, and when a snapshot was taken since */
   #mountedAt = 0
   #takenAt: number | undefined
@@ -78,7 +82,7 @@ export class ProtectedVolume {
   }
 
   get problems(): string[] {
-    const problems = this.#problem === undefined ? [] : [this.#problem]
+    const problems = [...new Set(Object.values(this.#problems))]
     if (this.#lost) {
       problems.push(`kith-fuse, which serves ${this.dir}, has died; mount again: kith mount ${this.dir}`)
     }
@@ -108,7 +112,7 @@ export class ProtectedVolume {
     const mount = this.#mounted()
     this.#leaving.abort()
     return this.#exclusive(async () => {
-      await this.#record(mount).catch((error: unknown) => this.#failed(error))
+      await this.#record(mount).catch((error: unknown) => this.#failed('intake', error))
       this.#release()
       return (await mount.stop()).stillOpen
     })
@@ -125,7 +129,8 @@ export class ProtectedVolume {
   /** Whether the schedule asks for a snapshot: soon after mounting, then every so often, when something changed. */
   isDue(everyMs: number): boolean {
     if (!this.#mount || !this.changed) return false
-    const due = this.#takenAt === undefined ? this.#mountedAt + firstSnapshotMs : this.#takenAt + everyMs
+    const next = this.#takenAt === undefined ? this.#mountedAt + firstSnapshotMs : this.#takenAt + everyMs
+    const due = this.#failedAt === undefined ? next : Math.min(next, this.#failedAt + retrySnapshotMs)
     return this.#options.clock.monotonic() >= due
   }
 
@@ -138,10 +143,11 @@ export class ProtectedVolume {
       await this.#record(mount)
       return this.stored.snapshot(mount.rootFd, { signal: ends, ...(progress && { progress }) })
     }).catch((error: unknown) => {
-      this.#failed(error)
+      this.#failed('snapshot', error)
       throw error
     })
-    this.#problem = undefined
+    this.#problems = {}
+    this.#failedAt = undefined
     this.#takenAt = this.#options.clock.monotonic()
     this.#options.onSnapshot()
     if (this.#mount === mount) await mount.snapshotsChanged()
@@ -200,9 +206,9 @@ export class ProtectedVolume {
     this.#intake = this.#options.clock.after(ms, () => {
       this.#intake = undefined
       this.#exclusive(() => this.#record(mount)).then(
-        () => (this.#problem = undefined),
+        () => delete this.#problems.intake,
         (error: unknown) => {
-          this.#failed(error)
+          this.#failed('intake', error)
           this.#schedule(retryMs)
         },
       )
@@ -223,13 +229,15 @@ export class ProtectedVolume {
     return result
   }
 
-  #failed(error: unknown): void {
+  #failed(what: 'intake' | 'snapshot', error: unknown): void {
+    const { clock, home, log } = this.#options
     const { code, message } = asKithError(error)
     if (code === 'cancelled') return
-    this.#options.log.warn({ volume: this.id, code, message }, 'intake or snapshot failed')
-    this.#problem =
+    log.warn({ volume: this.id, code, message }, `${what} failed`)
+    if (what === 'snapshot') this.#failedAt = clock.monotonic()
+    this.#problems[what] =
       code === 'noSpace'
-        ? `no space left in ${this.#options.home}: files are safe, backups wait until there is room`
-        : `the last snapshot or intake failed: ${message}`
+        ? `no space left in ${home}: files are safe, backups wait until there is room`
+        : `the last ${what} failed: ${message}`
   }
 }

@@ -4,8 +4,6 @@
  * announcement wants several keepers.
  */
 import HyperDHT from 'hyperdht'
-import { createSocket } from 'node:dgram'
-import { once } from 'node:events'
 import { isIPv4 } from 'node:net'
 import { KithError } from '../base/errors.js'
 import { randomBytes } from '../base/random.js'
@@ -56,27 +54,17 @@ export async function runDhtNode({ host, port }: { host: string; port: number })
 async function bootstrapNode(host: string, port: number): Promise<{ node: HyperDHT; port: number }> {
   for (let attempt = 1; ; attempt++) {
     const wanted = port === 0 ? freePort() : port
-    try {
-      await probe(host, wanted)
-    } catch (cause) {
-      if (port === 0 && attempt < attempts && String(cause).includes('EADDRINUSE')) continue
-      const problem = `UDP port ${wanted} on ${host} cannot be had; give another --port, or this machine's address`
-      throw new KithError('busy', problem, { cause })
-    }
     const node = HyperDHT.bootstrapper(wanted, host, { host })
-    await node.fullyBootstrapped()
-    return { node, port: wanted }
-  }
-}
-
-/** Tries the port by a socket of our own: a hyperdht instance whose bind failed cannot be taken down. */
-async function probe(host: string, port: number): Promise<void> {
-  const socket = createSocket('udp4')
-  try {
-    socket.bind({ port, address: host, exclusive: true })
-    await once(socket, 'listening')
-  } finally {
-    await new Promise<void>((resolve) => socket.close(resolve))
+    try {
+      await node.fullyBootstrapped()
+      return { node, port: wanted }
+    } catch (cause) {
+      await node.destroy({ force: true }).catch(() => undefined)
+      if (port === 0 && attempt < attempts) continue
+      throw new KithError('busy', `UDP port ${wanted} on ${host} cannot be had; give another with --port`, {
+        cause,
+      })
+    }
   }
 }
 

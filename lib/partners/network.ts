@@ -70,7 +70,6 @@ const firstDelay = 1000
 const longestDelay = 5 * 60_000
 /** A stream over which nothing came for so long is dead; keep-alives come every 5 s. */
 const silenceBound = 20_000
-const shortLifeMs = 10_000
 const probeStep = 50
 const probeBound = 1500
 const dialBound = 15_000
@@ -119,7 +118,7 @@ export class Network extends EventEmitter<NetworkEvents> {
     try {
       await dht.bind()
     } catch (cause) {
-      void dht.destroy({ force: true }).catch(ignore)
+      await dht.destroy({ force: true })
       throw new KithError('internal', `no UDP port can be had: ${String(cause)}`, { cause })
     }
     return new Network(dht, options)
@@ -269,6 +268,7 @@ export class Network extends EventEmitter<NetworkEvents> {
     bound.cancel()
     peer.stream = null
     if (opened) {
+      peer.failures = 0
       await this.onStream(stream)
     } else {
       peer.failures++
@@ -336,16 +336,11 @@ export class Network extends EventEmitter<NetworkEvents> {
       initiator: stream.isInitiator,
     }
     this.live.set(id, connection)
-    const since = this.options.clock.monotonic()
     stream.once('close', () => {
       if (this.live.get(id) !== connection) return
       this.live.delete(id)
       const peer = this.dialled.get(id)
-      if (!peer) return
-      // One that ends at once each time (two machines with one identity, say) is no better than one that fails.
-      if (this.options.clock.monotonic() - since < shortLifeMs) peer.failures++
-      else peer.failures = 0
-      this.dialAgain(peer)
+      if (peer) this.dialAgain(peer)
     })
     this.emit('connection', connection)
   }

@@ -241,7 +241,7 @@ export class Partners extends EventEmitter<Events> {
   async invite(circle?: string): Promise<Invite> {
     const found = this.parts.circles.find(circle)
     const { code, expires } = await this.parts.invites.create(found)
-    await this.parts.roster.announceInvites()
+    this.parts.roster.announceInvites()
     return { code, expires, circle: found.name }
   }
 

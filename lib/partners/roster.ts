@@ -15,7 +15,7 @@
  *
  * In table `network`, under `port`: our UDP port u16; under `nodes`: an address list.
  */
-import { sleep, type Clock, type Timer } from '../base/clock.js'
+import type { Clock, Timer } from '../base/clock.js'
 import { assert, KithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { encodings, type Database, type Table } from '../blocks/database.js'
@@ -87,7 +87,6 @@ const maxCandidates = 8
 /** Holders dialled in a recovery. */
 const maxHolders = 64
 const joinBoundMs = 30_000
-const announceBoundMs = 3000
 /** After a refusal, so long for the true inviter to answer, too: anyone may announce the topic. */
 const denialBoundMs = 1500
 const refusedForMs = 10 * 60_000
@@ -125,7 +124,7 @@ export class Roster implements Peers {
     })
     for (const { key, addresses } of this.partners.values()) network.connect(key, addresses)
     for (const circle of options.circles.list()) this.announceCircle(circle)
-    void this.announceInvites()
+    this.announceInvites()
     this.holdingsChanged()
     this.saveSoon()
   }
@@ -180,19 +179,13 @@ export class Roster implements Peers {
     this.network.hurry()
   }
 
-  /** An invite was made: announces where the friend will look. Resolves when the DHT has it, or after 3 s. */
-  async announceInvites(): Promise<void> {
+  /** An invite was made: announce where the friend will look. */
+  announceInvites(): void {
     const now = this.options.clock.now()
-    const settled: Promise<void>[] = []
     for (const { topic, until } of this.options.invites.topics()) {
-      const name = `invite ${topic.toString('hex')}`
-      if (until <= now) void this.unannounce(name)
-      else {
-        this.announce(name, topic)
-        settled.push(this.topics.get(name)?.settled ?? Promise.resolve())
-      }
+      if (until > now) this.announce(`invite ${topic.toString('hex')}`, topic)
+      else void this.unannounce(`invite ${topic.toString('hex')}`)
     }
-    await Promise.race([Promise.all(settled), sleep(this.options.clock, announceBoundMs)])
   }
 
   /** The vault's owners may have changed: announce for those whom we hold data for, and no longer for others. */
@@ -464,7 +457,7 @@ export class Roster implements Peers {
   private saveSoon(): void {
     const soon = this.state.has('nodes') ? saveEveryMs : 10_000
     this.saving = this.options.clock.after(soon, () => {
-      void this.announceInvites()
+      this.announceInvites()
       void this.save().finally(() => {
         if (!this.stopped) this.saveSoon()
       })
