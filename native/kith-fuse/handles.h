@@ -13,6 +13,7 @@ struct FileHandle {
   Fd fd;
   InodePtr inode;
   bool writes;  // opened for writing
+  FdPtr held;   // of the inode, where it could not always be opened again; else null
 };
 
 // A directory being read. `buffer` holds entries as getdents64 gave them; requests on one handle may come at once.

@@ -5,7 +5,8 @@
 //
 // At most maxCached descriptors are kept, least recently used first out. An inode without one is opened again
 //   1. by its file handle (privileged; taken when its descriptor was first closed), or
-//   2. by its name in its parent, opened the same way, checked to be the same inode.
+//   2. by its name in its parent, opened the same way, checked to be the same inode. As a plain user this fails below a
+//      directory that was made unsearchable, so open files then hold their inode's descriptor.
 // Names are kept true by the operations that change them: the mount is the only writer of the tree. An inode that lost
 // its last link is pinned: its descriptor stays until the kernel forgets it, and so its number cannot be used again by
 // the file system while the map has it. One that lost the name known here but has others answers ESTALE when it must
@@ -116,7 +117,7 @@ FdPtr Inodes::openChain(const InodePtr& inode) {
   {
     std::lock_guard lock(mutex_);
     while (true) {
-      fd = at->fd;
+      fd = at->fd ? at->fd : at->held.lock();
       handle = at->handle;
       if (fd || !handle.empty()) break;
       if (!at->parent) {
@@ -177,6 +178,7 @@ void Inodes::evictLocked(Closing& closing) {
   Inode& victim = *recent_.back();
   recent_.pop_back();
   if (handles_ && victim.handle.empty() && !victim.foreign) victim.handle = handleOf(victim.fd->get());
+  victim.held = victim.fd;
   closing.push_back(std::move(victim.fd));
   victim.fd = nullptr;
 }

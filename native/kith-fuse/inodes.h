@@ -42,6 +42,7 @@ class Inode {
   std::string name;
   bool pinned = false;    // no name leads here any more, so `fd` must stay
   FdPtr fd;
+  std::weak_ptr<const Fd> held;  // `fd` after it was evicted: an open file may still hold it
   std::vector<char> handle;  // a struct file_handle; empty when none was asked for
   std::list<Inode*>::iterator place;  // in Inodes::recent_, valid while `fd` is set
 };
@@ -55,6 +56,8 @@ class Inodes {
   static std::unique_ptr<Inodes> open(int root);
 
   const InodePtr& root() const { return root_; }
+  // Whether inodes can be opened again whatever the permissions above them are; if not, open files hold descriptors.
+  bool reopensByHandle() const { return handles_; }
   uint64_t rootDev() const { return dev_; }
 
   // Null when the kernel was never told this id.

@@ -38,7 +38,8 @@ int Server::open(Request& request) {
 }
 
 fuse_open_out Server::opened(const InodePtr& inode, Fd fd, uint32_t flags) {
-  auto* handle = new FileHandle{std::move(fd), inode, forWriting(flags)};
+  FdPtr held = inodes_->reopensByHandle() ? nullptr : inodes_->fd(inode);
+  auto* handle = new FileHandle{std::move(fd), inode, forWriting(flags), std::move(held)};
   open_.add(handle);
   if (handle->writes) log_.openedForWriting(inode->ino);
   fuse_open_out out{};

@@ -29,6 +29,8 @@ export interface MountOptions {
   uid?: number
   /** another build of it */
   program?: string
+  /** called with the directory before it is mounted over */
+  prepare?: (dir: string) => Promise<void>
 }
 
 export class TestMount {
@@ -41,6 +43,7 @@ export class TestMount {
   /** the same files as `dir`, not through the mount */
   readonly under: string
   readonly pid: number
+  #stopped = false
 
   private constructor(
     readonly base: string,
@@ -59,6 +62,7 @@ export class TestMount {
       mkdirSync(join(base, name), { mode: 0o755, recursive: true })
       chownSync(join(base, name), options.uid ?? 0, options.uid ?? 0)
     }
+    await options.prepare?.(join(base, 'dir'))
     const log = openSync(join(base, 'fuse.log'), 'a')
     const rootFd = openSync(join(base, 'dir'), 'r')
     const args = ['--dir-fd', '3', '--mountpoint', join(base, 'dir'), '--state', join(base, 'state')]
@@ -96,7 +100,10 @@ export class TestMount {
     await waitFor(() => this.ended, 'the end of kith-fuse')
   }
 
+  /** Ends it as it should end, or else by force. May be called again. */
   async stop(): Promise<void> {
+    if (this.#stopped) return
+    this.#stopped = true
     if (!this.ended) this.signal('SIGTERM')
     try {
       await this.end()
