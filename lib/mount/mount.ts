@@ -207,9 +207,11 @@ export class Mount extends EventEmitter<Events> implements LiveMount {
       if (this.#client.open) {
         const open = decodeStop(await this.#client.command('stop', stopMs))
         stillOpen = open.map((path) => path.toString())
+        // With nothing open kith-fuse ends with its mount, and frees the log for the next one.
+        await this.#until(
+          async () => !(await this.#mounted()) && (stillOpen.length > 0 || !this.#client.open),
+        )
       }
-      // With nothing open kith-fuse ends with its mount, and frees the log for the next one.
-      await this.#until(async () => !(await this.#mounted()) && (stillOpen.length > 0 || !this.#client.open))
     } catch (error) {
       this.#log.error({ error: String(error) }, 'kith-fuse did not stop in order')
     }

@@ -30,7 +30,10 @@ export async function place(t: Test): Promise<Place> {
   const volumeId = Buffer.alloc(16, 0xab)
   const options = { dir, home, volumeId, clock: systemClock, log: silentLog() }
   const stateDir = join(home, 'mounts', volumeId.toString('hex'))
+  // A daemon has its control socket to live for; the clock's timers keep no process alive.
+  const alive = setInterval(() => undefined, 1000)
   t.teardown(async () => {
+    clearInterval(alive)
     // A test that failed may leave more than one.
     for (
       let tries = 0;

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { seeded } from '../../lib/base/random.js'
 import { Mount } from '../../lib/mount/mount.js'
@@ -239,4 +241,37 @@ t.test('a daemon that goes and comes again', async (t) => {
   t.equal(await at.sh(`cat ${older}/dir/file && ls ${older}`), 'xbig\ndir\n')
   t.same(await again.stop(), { stillOpen: [] })
   await until('it is unmounted', async () => (await at.sh('ls')) === 'live\n')
+})
+
+t.test('a daemon that is stopped, one that takes over, one that is killed', async (t) => {
+  const at = await place(t)
+  ;(await at.mount()).detach()
+  const program = fileURLToPath(new URL('../helpers/snapshot-server.js', import.meta.url))
+  const daemon = async () => {
+    const { dir, home, volumeId } = at.options
+    const child = spawn(process.execPath, [program, dir, home, volumeId.toString('hex')], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    t.teardown(() => child.kill('SIGKILL'))
+    const ended = new Promise<number | null>((resolve) => child.on('exit', resolve))
+    await new Promise((resolve) => child.stdout?.once('data', resolve))
+    return { child, ended }
+  }
+  const first = await daemon()
+  t.equal(await at.sh(`cat ${older}/file`), 'served')
+  first.child.kill('SIGSTOP')
+  t.match(await at.sh(`timeout 20 ls ${older}/nothing 2>&1 || true`), /temporarily unavailable/, 'bounded')
+  t.equal(await at.sh('echo live > live; cat live'), 'live\n')
+  first.child.kill('SIGCONT')
+  t.match(await at.sh(`ls ${older}/nothing 2>&1 || true`), /No such file/)
+
+  const second = await daemon()
+  t.equal(await first.ended, 3, 'the first one was told that it is replaced')
+  t.match(await at.sh(`ls ${older}/nothing 2>&1 || true`), /No such file/)
+  second.child.kill('SIGKILL')
+  await second.ended
+  const asked = at.sh(`ls ${older}/still-nothing 2>&1 || true`)
+  await daemon()
+  t.match(await asked, /No such file|temporarily/)
+  t.match(await at.sh(`ls ${older}/nothing 2>&1 || true`), /No such file/)
 })
