@@ -113,8 +113,16 @@ export function extentBytes(extent: Extent): number {
   return extent.kind === 'chunk' ? extent.chunk.plainBytes : extent.bytes
 }
 
+/**
+ * The bytes that entries were read from. Entries are immutable, so that a directory in which one entry changed is
+ * written again mostly by copying.
+ */
+const encodings = new WeakMap<Entry, Buffer>()
+
 /** The length that writeEntry will give. */
 export function entryBytes(entry: Entry): number {
+  const known = encodings.get(entry)
+  if (known) return known.length
   let bytes = 52 + entry.name.length
   for (const [name, value] of entry.xattrs) bytes += 5 + name.length + value.length
   if (entry.type === 'file') return bytes + contentBytes(entry.content)
@@ -134,6 +142,11 @@ function contentBytes(content: FileContent): number {
  * real directory can reach: xattrs of more than 768 KiB together).
  */
 export function writeEntry(out: Writer, entry: Entry): void {
+  const known = encodings.get(entry)
+  if (known) {
+    out.raw(known)
+    return
+  }
   const size = entryBytes(entry)
   if (size > maxEntryBytes || entry.xattrs.length > maxXattrs)
     throw new KithError('unsupported', 'the extended attributes of one file exceed 768 KiB; remove some')
@@ -222,6 +235,7 @@ export function readEntry(from: Reader, root = false): Entry {
     busy,
   })
   if (from.at - start > maxEntryBytes) throw from.damaged('an entry exceeds its bounds')
+  encodings.set(entry, from.bytes.subarray(start, from.at))
   return entry
 }
 

@@ -174,7 +174,7 @@ export class DirectoryFiles {
     if (result.outcome !== 'entry') return result
     const { entry, spans } = result
     this.shared.count(entry)
-    if (entry.type !== 'file' || entry.content.kind === 'inline') return { outcome: 'entry', entry }
+    if (entry.type !== 'file' || spans.length === 0) return { outcome: 'entry', entry }
     const content = await this.content(before, spans, entry.size, item?.spans !== undefined)
     return content && { outcome: 'entry', entry: { ...entry, content } }
   }

@@ -13,6 +13,9 @@ import type { ChunkRow, VolumeState } from './state.js'
 /** Sealed bytes between two commits. */
 const commitBytes = 64 * 1024 * 1024
 
+/** Nodes are mostly hashes and keys, which no level makes smaller; they are sealed while a snapshot waits. */
+const nodeLevel = 1
+
 export class Intake {
   /** Chunks that came in and are not in the index yet, by chunk id. */
   private readonly fresh = new Map<string, { id: Buffer; row: ChunkRow }>()
@@ -53,7 +56,7 @@ export class Intake {
 
   /** Seals a node and takes it in. */
   async addNode(plain: Buffer): Promise<NodeRef> {
-    const { ref, bytes } = sealNode(this.nodeKey, plain)
+    const { ref, bytes } = sealNode(this.nodeKey, plain, nodeLevel)
     await this.add(ref.name, bytes)
     return ref
   }

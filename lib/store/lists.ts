@@ -92,11 +92,14 @@ class Groups<Key, Part> {
     return this.group.length === 0
   }
 
-  /** Whether a node was completed, which store() then takes. */
-  add(part: Part): boolean {
+  /**
+   * Whether a node was completed, which store() then takes.
+   * @param inner the part did not end its old node, so it ends none
+   */
+  add(part: Part, inner = false): boolean {
     if (this.cutter.before(this.kind.bytesOf(part))) this.cut()
     this.group.push(part)
-    if (this.cutter.after(this.kind.boundaryOf(part))) this.cut()
+    if (!inner && this.cutter.after(this.kind.boundaryOf(part))) this.cut()
     return this.complete.length > 0
   }
 
@@ -159,8 +162,10 @@ class LevelEdit<Key, Part> {
       if (last === undefined || !following) next = edits.length
       else while (next < edits.length && kind.compare((edits[next] as Edit<Key, Part>).key, last) <= 0) next++
       if (last !== undefined) this.gone.push(last)
-      for (const part of this.merged(node?.parts ?? [], edits.slice(from, next), replaced)) {
-        if (groups.add(part)) await groups.store()
+      const old = node?.parts ?? []
+      const inner = new Set(old.slice(0, -1))
+      for (const part of this.merged(old, edits.slice(from, next), replaced)) {
+        if (groups.add(part, inner.has(part))) await groups.store()
       }
       if (groups.atEnd) break
       if (!following) {

@@ -12,7 +12,7 @@ import { close, errnoCode, openAt, readlinkAt, seekData, seekHole, statAt, statF
 import { xattrsAt, xattrsFd, type FileStat } from '../base/posix.js'
 import { Writer } from '../format/bytes.js'
 import type { Chunker } from '../format/chunker.js'
-import { maxInlineBytes, type Entry, type Extent } from '../format/entry.js'
+import { maxDirectExtents, maxInlineBytes, type Entry, type Extent } from '../format/entry.js'
 import { chunkId, chunkKey, sealChunk } from '../format/seal.js'
 import { attributesOf, typeOf } from './entries.js'
 import {
@@ -64,6 +64,7 @@ export class SealJob {
       for (const item of this.request.items) results.push(await this.item(item))
       await this.flush()
       await this.sealing
+      for (const result of results) if (result.outcome === 'entry') settle(result)
       const encoded = encodeResults(results)
       this.post({ kind: 'done', job, results: encoded }, [encoded.buffer as ArrayBuffer])
     } catch (error) {
@@ -263,6 +264,16 @@ export class SealJob {
 const noName = Buffer.alloc(32)
 /** Stands where the content will be: the spans that go along say what it is. */
 const voidContent = { kind: 'list', node: { name: noName, sealedBytes: 1024 } } as const
+
+/** A file of few extents, read as a whole, has its content in its entry; now that the chunks' names are known. */
+function settle(result: Extract<SealResult, { outcome: 'entry' }>): void {
+  const { entry, spans } = result
+  const [whole] = spans
+  if (entry.type !== 'file' || !whole || spans.length > 1 || whole.from > 0 || whole.to !== entry.size) return
+  if (whole.extents.length === 0 || whole.extents.length > maxDirectExtents) return
+  entry.content = { kind: 'extents', extents: whole.extents }
+  result.spans = []
+}
 
 function atRest(before: FileStat, after: FileStat): boolean {
   return before.size === after.size && before.mtimeNs === after.mtimeNs && before.ctimeNs === after.ctimeNs

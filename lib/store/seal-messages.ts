@@ -20,7 +20,8 @@
  *     blocks    each: chunk id 32, block name 32, length u32, sealed bytes
  *     results   each: item u32, outcome u8 (0 entry, 1 changed while it was read, 2 gone, 3 unreadable), then
  *               entry       entry (format/entry.ts), number of spans u32, each span: from u64, to u64,
- *                           number of extents u32, extents. With spans the content in the entry is void
+ *                           number of extents u32, extents. With spans the content in the entry is void: they are
+ *                           of a file with many extents, or of one that was not read as a whole
  *               unreadable  length u8, error code
  */
 import { Reader, Writer } from '../format/bytes.js'
