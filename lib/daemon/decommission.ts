@@ -31,7 +31,7 @@ export async function decommission(
   const stillOpen = volume.state === 'unmounted' ? [] : await volume.unmount()
   const last = volumes.list().length === 1
   const { id } = volume.stored
-  const blocks = last ? [] : services.store.chunkNames(id)
+  const blocks = last ? [] : services.store.blockNames(id)
   await volumes.remove(volume)
   const results = await partners.release(last ? 'all' : { volume: id, blocks })
   const rows = (released: boolean) =>

@@ -16,9 +16,12 @@ const commitBytes = 64 * 1024 * 1024
 /** Nodes are mostly hashes and keys, which no level makes smaller; they are sealed while a snapshot waits. */
 const nodeLevel = 1
 
+const nothing = Buffer.alloc(0)
+
 export class Intake {
   /** Chunks that came in and are not in the index yet, by chunk id. */
   private readonly fresh = new Map<string, { id: Buffer; row: ChunkRow }>()
+  private readonly freshNodes = new Map<string, Buffer>()
   private sinceCommit = 0
   private committing: Promise<void> = Promise.resolve()
   private accountedBlocks = 0
@@ -57,17 +60,19 @@ export class Intake {
   /** Seals a node and takes it in. */
   async addNode(plain: Buffer): Promise<NodeRef> {
     const { ref, bytes } = sealNode(this.nodeKey, plain, nodeLevel)
-    await this.add(ref.name, bytes)
+    if (await this.add(ref.name, bytes)) this.freshNodes.set(ref.name.toString('latin1'), ref.name)
     return ref
   }
 
-  private async add(name: Buffer, sealed: Buffer): Promise<void> {
-    if (this.blocks.has(name)) return
+  /** Whether it was not here. */
+  private async add(name: Buffer, sealed: Buffer): Promise<boolean> {
+    if (this.blocks.has(name)) return false
     await this.blocks.put(name, sealed)
     this.newBlocks++
     this.newBytes += sealed.length
     this.sinceCommit += sealed.length
     if (this.sinceCommit >= commitBytes) await this.commit()
+    return true
   }
 
   /** All that came in before is durable when this resolves, together with the writes of `also`. */
@@ -80,15 +85,18 @@ export class Intake {
 
   private async commitNow(also?: () => void): Promise<void> {
     const taken = [...this.fresh.entries()]
+    const nodes = [...this.freshNodes]
     const blocks = this.newBlocks
     const bytes = this.newBytes
     await this.blocks.commit(() => {
       for (const [, { id, row }] of taken) this.state.chunks.put(id, row)
+      for (const [, name] of nodes) this.state.nodes.put(name, nothing)
       this.account(blocks - this.accountedBlocks, bytes - this.accountedBytes)
       also?.()
     })
     this.accountedBlocks = blocks
     this.accountedBytes = bytes
     for (const [key] of taken) this.fresh.delete(key)
+    for (const [key] of nodes) this.freshNodes.delete(key)
   }
 }

@@ -2,6 +2,10 @@
  * Where directories and files stand after a snapshot, gathered while it walks: what the tables `directories` and
  * `files` (state.ts) will have to say. What was removed from one place may have moved to another, so removals are
  * settled at the end, when all places are known.
+ *
+ * New places may be written before that (write()), together with the nodes they speak of: a large first backup needs
+ * not hold them all. After a crash they are ahead of the head, which does no harm: what led to them is still dirty, and
+ * is compared again, now with what is there already.
  */
 import type { Entry } from '../format/node.js'
 import type { NodeRef } from '../format/seal.js'
@@ -12,30 +16,54 @@ import { walkLeaves } from './tree-walk.js'
 
 /** What a snapshot changes in the tables, beside the head. */
 export interface StateChanges {
-  directories: Map<bigint, DirectoryRow>
   goneDirectories: bigint[]
-  /** All names of a file; none: it is gone. */
-  files: Map<bigint, Location[]>
+  /** Names that files no longer have. */
+  lost: Map<bigint, Location[]>
   /** What the next snapshot must look at again, since this one could not take it as it should be. */
   again: Map<bigint, Dirty>
 }
 
 export class Places {
-  private readonly directories = new Map<bigint, DirectoryRow>()
+  private directories = new Map<bigint, DirectoryRow>()
+  private added = new Map<bigint, Location[]>()
+  /** All directories that have a place; true where the inode number was another directory's before. */
+  private readonly placed = new Map<bigint, boolean>()
   private readonly goneDirectories = new Set<bigint>()
   private readonly removedDirectories: { ino: bigint; node: NodeRef }[] = []
-  private readonly added = new Map<bigint, Location[]>()
   private readonly lost = new Map<bigint, Location[]>()
   private readonly retries = new Map<bigint, Dirty>()
 
   constructor(private readonly state: VolumeState) {}
 
+  /** Places not written yet. */
+  get size(): number {
+    return this.directories.size + this.added.size
+  }
+
   addDirectory(ino: bigint, row: DirectoryRow): void {
+    const before = this.directories.get(ino) ?? this.state.directories.get(ino)
+    const another = before !== undefined && before.btimeNs !== row.btimeNs
+    this.placed.set(ino, another || this.placed.get(ino) === true)
     this.directories.set(ino, row)
   }
 
   addFile(ino: bigint, parent: bigint, name: Buffer): void {
     append(this.added, ino, { parent, name })
+  }
+
+  /** Takes the places gathered so far; what is returned writes them, inside a transaction. */
+  write(): () => void {
+    const { directories, added } = this
+    this.directories = new Map()
+    this.added = new Map()
+    return () => {
+      for (const [ino, row] of directories) this.state.directories.put(ino, row)
+      for (const [ino, places] of added) {
+        const now = this.state.files.get(ino) ?? []
+        for (const place of places) if (!includes(now, place)) now.push(place)
+        this.state.files.put(ino, now)
+      }
+    }
   }
 
   /** The entry no longer stands in `parent`. */
@@ -55,25 +83,26 @@ export class Places {
     for (let next = this.removedDirectories.pop(); next; next = this.removedDirectories.pop()) {
       const { ino, node } = next
       if (this.goneDirectories.has(ino)) continue
-      const now = this.directories.get(ino)
       // A new directory may have taken the inode number of the one that went.
-      if (now && now.btimeNs === this.state.directories.get(ino)?.btimeNs) continue
+      if (this.placed.get(ino) === false) continue
       this.goneDirectories.add(ino)
       for await (const leaf of walkLeaves(nodes, node)) for (const entry of leaf) this.removed(entry, ino)
     }
   }
 
   changes(): StateChanges {
-    const files = new Map<bigint, Location[]>()
-    for (const ino of new Set([...this.added.keys(), ...this.lost.keys()])) {
-      const lost = this.lost.get(ino) ?? []
-      const now = (this.state.files.get(ino) ?? []).filter((place) => !includes(lost, place))
-      for (const place of this.added.get(ino) ?? []) if (!includes(now, place)) now.push(place)
-      files.set(ino, now)
-    }
-    const { directories, retries: again } = this
-    const goneDirectories = [...this.goneDirectories].filter((ino) => !directories.has(ino))
-    return { directories, goneDirectories, files, again }
+    const goneDirectories = [...this.goneDirectories].filter((ino) => !this.placed.has(ino))
+    return { goneDirectories, lost: this.lost, again: this.retries }
+  }
+}
+
+/** Inside a transaction, before the places of the same snapshot that are still to be written. */
+export function forget(state: VolumeState, { goneDirectories, lost }: StateChanges): void {
+  for (const ino of goneDirectories) state.directories.remove(ino)
+  for (const [ino, places] of lost) {
+    const left = (state.files.get(ino) ?? []).filter((place) => !includes(places, place))
+    if (left.length > 0) state.files.put(ino, left)
+    else state.files.remove(ino)
   }
 }
 

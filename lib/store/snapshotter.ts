@@ -44,6 +44,8 @@ import type { SnapshotOptions, SnapshotProblem } from './types.js'
 /** Directories worked on at once: enough to keep the threads busy, few enough to bound descriptors and memory. */
 const directoriesAtOnce = 32
 const problemsTold = 20
+/** Places of directories and files held in memory before they are written. */
+const placesAtOnce = 20_000
 
 export interface SnapshotterOptions {
   clock: Clock
@@ -66,6 +68,8 @@ interface Work {
 
 export interface SnapshotOutcome {
   root: DirectoryEntry
+  /** Writes the places that are not written yet, inside a transaction. */
+  writePlaces: () => void
   changes: StateChanges
   problemCount: number
   problems: SnapshotProblem[]
@@ -105,7 +109,8 @@ export class Snapshotter {
     await this.places.forgetRemoved(this.options.access.nodes)
     this.stopIfCancelled()
     const { problemCount, problems } = this
-    return { root, changes: this.places.changes(), problemCount, problems }
+    const writePlaces = this.places.write()
+    return { root, writePlaces, changes: this.places.changes(), problemCount, problems }
   }
 
   // ---- 1. plan
@@ -238,6 +243,7 @@ export class Snapshotter {
         const now = statFd(fd)
         const below = await this.directory(fd, now, path)
         this.childDone(visit, old, name, now, below, known)
+        await this.writePlaces()
       } catch (error) {
         this.unreadable(visit, name, old, error)
       } finally {
@@ -358,6 +364,12 @@ export class Snapshotter {
       count(now, 1)
     })
     return { node, totals }
+  }
+
+  /** Writes what is gathered when it is much, so that memory stays bounded and an interrupted backup goes on. */
+  private async writePlaces(): Promise<void> {
+    if (this.places.size < placesAtOnce) return
+    await this.options.access.intake.commit(this.places.write())
   }
 
   private place(stat: FileStat, parent: bigint, name: Buffer, node: NodeRef, totals: Totals): void {

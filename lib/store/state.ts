@@ -10,6 +10,7 @@
  *     files        inode -> its names in the last snapshot, each: parent's inode u64, length u16, name
  *     dirty        inode -> dirty.ts
  *     chunks       chunk id -> block name 32, sealed length u32
+ *     nodes        block name of a node -> nothing
  *     snapshots    number, from 1 -> snapshot list node (format/snapshot-list.ts) with this one record
  */
 import { type Database, encodings, type Encoding, type Table } from '../blocks/database.js'
@@ -92,6 +93,7 @@ export class VolumeState {
   readonly files: Table<bigint, Location[]>
   readonly dirty: Table<bigint, Dirty>
   readonly chunks: Table<Buffer, ChunkRow>
+  readonly nodes: Table<Buffer, Buffer>
   readonly snapshots: Table<number, SnapshotRecord>
 
   constructor(db: Database, id: Buffer) {
@@ -100,6 +102,7 @@ export class VolumeState {
     this.files = db.table(name('files'), encodings.bigint, locationsEncoding)
     this.dirty = db.table(name('dirty'), encodings.bigint, dirtyEncoding)
     this.chunks = db.table(name('chunks'), encodings.bytes, chunkEncoding)
+    this.nodes = db.table(name('nodes'), encodings.bytes, encodings.bytes)
     this.snapshots = db.table(name('snapshots'), encodings.number, recordEncoding)
   }
 
@@ -109,6 +112,7 @@ export class VolumeState {
     this.files.clear()
     this.dirty.clear()
     this.chunks.clear()
+    this.nodes.clear()
     this.snapshots.clear()
   }
 }

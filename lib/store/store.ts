@@ -121,8 +121,8 @@ export class Store implements VolumeStore, VolumeHost {
   }
 
   /** Names of the blocks of all chunks that only this volume has: volumes share none, since each has keys of its own. */
-  chunkNames(id: Buffer): Buffer[] {
-    return [...(this.open.get(id.toString('hex'))?.chunkNames() ?? [])]
+  blockNames(id: Buffer): Buffer[] {
+    return [...(this.open.get(id.toString('hex'))?.blockNames() ?? [])]
   }
 
   async removeVolume(id: Buffer): Promise<void> {
@@ -131,7 +131,7 @@ export class Store implements VolumeStore, VolumeHost {
     await volume.close()
     this.open.delete(id.toString('hex'))
     // Volumes share no blocks, since each has keys of its own.
-    const names = this.open.size === 0 ? [...this.blocks.names()] : [...volume.chunkNames()]
+    const names = this.open.size === 0 ? [...this.blocks.names()] : [...volume.blockNames()]
     await this.db.transaction(() => {
       this.rows.remove(id)
       this.heads.remove(id)

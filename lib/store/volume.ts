@@ -31,7 +31,7 @@ import { Intake } from './intake.js'
 import { snapshotList, type NodeAccess } from './list-kinds.js'
 import { editList } from './lists.js'
 import { Nodes } from './nodes.js'
-import type { StateChanges } from './places.js'
+import { forget, type StateChanges } from './places.js'
 import type { SealPool } from './seal-pool.js'
 import { infoOf } from './snapshot-info.js'
 import { Snapshotter, type SnapshotOutcome } from './snapshotter.js'
@@ -189,9 +189,10 @@ export class Volume implements ProtectedVolume {
     this.state.clear()
   }
 
-  /** Names of the blocks of all chunks that the volume knows. */
-  *chunkNames(): Generator<Buffer> {
+  /** Names of the blocks that this volume brought in: chunks and nodes. */
+  *blockNames(): Generator<Buffer> {
     for (const { value } of this.state.chunks.range()) yield value.name
+    yield* this.state.nodes.keysOf()
   }
 
   /** Ends what runs, and waits for its end. */
@@ -228,7 +229,9 @@ export class Volume implements ProtectedVolume {
       bytes: row.bytes + intake.unaccounted.bytes,
     })
     await intake.commit(() => {
-      this.applyChanges(outcome.changes, taken)
+      forget(this.state, outcome.changes)
+      outcome.writePlaces()
+      this.settleDirty(outcome.changes, taken)
       this.state.snapshots.put(this.records.length + 1, record)
       this.host.putHead(this.id, head)
     })
@@ -284,15 +287,9 @@ export class Volume implements ProtectedVolume {
     return bytes && decodeHead(bytes)
   }
 
-  /** Inside a transaction. */
-  private applyChanges(changes: StateChanges, taken: Map<bigint, Dirty>): void {
-    const { directories, files, dirty } = this.state
-    for (const ino of changes.goneDirectories) directories.remove(ino)
-    for (const [ino, row] of changes.directories) directories.put(ino, row)
-    for (const [ino, places] of changes.files) {
-      if (places.length > 0) files.put(ino, places)
-      else files.remove(ino)
-    }
+  /** Inside a transaction: takes away what the snapshot took in. */
+  private settleDirty(changes: StateChanges, taken: Map<bigint, Dirty>): void {
+    const { files, dirty } = this.state
     for (const [ino, row] of taken) {
       if (dirty.get(ino)?.generation !== row.generation) continue
       const left = afterSnapshot(row)
