@@ -32,7 +32,7 @@ function current(file) {
 
 const files = list(join(root, 'dist/test'))
   .filter(current)
-  .filter((file) => parts.length === 0 || parts.some((part) => file.includes(part)))
+  .filter((file) => parts.length === 0 || parts.some((part) => relative(root, file).includes(part)))
   .sort()
 
 let passed = 0

@@ -4,6 +4,9 @@ import { Chunker, defaultSizes, type ChunkSizes } from '../../lib/format/chunker
 import { hash } from '../../lib/format/hash.js'
 import { seededBytes } from '../helpers/bytes.js'
 
+// Seconds of cutting; a busy machine takes its time.
+t.setTimeout(120_000)
+
 const secret = Buffer.alloc(32, 1)
 const small: ChunkSizes = { min: 1024, average: 4096, max: 16_384 }
 
