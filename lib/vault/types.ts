@@ -9,8 +9,6 @@ export interface VaultOptions {
   ownerQuotaBytes?: number
   /** This node's public key: releases are bound to it. */
   partnerKey: Buffer
-  /** Between two steps of the vault's own round, which re-reads what it holds; default: a minute. */
-  verifyEveryMs?: number
   clock: Clock
   log: Log
 }
@@ -28,7 +26,7 @@ export interface OwnerInfo extends Held {
   heads: number
 }
 
-/** What one step of the vault's own round found. */
+/** What one step of a round through the vault found. */
 export interface Scrubbed {
   checked: number
   /** names of blocks that were dropped because their bytes had changed */

@@ -10,9 +10,7 @@
  * never an interest in a block that is not there; `verify` frees those on its rounds.
  */
 import { join } from 'node:path'
-import type { Timer } from '../base/clock.js'
 import { KithError } from '../base/errors.js'
-import { randomBytes } from '../base/random.js'
 import { BlockStore, maxBlockBytes } from '../blocks/block-store.js'
 import { Database } from '../blocks/database.js'
 import { decodeHead } from '../format/head.js'
@@ -28,8 +26,6 @@ interface Gathered {
   bytes: number
 }
 
-const defaultVerifyMs = 60_000
-const verifiedAtOnce = 128
 const hex = (key: Buffer) => key.toString('hex')
 /** Blocks let go of in one transaction. */
 const releaseBatch = 10_000
@@ -38,8 +34,6 @@ export class Vault {
   private readonly gathered = new Map<string, Gathered>()
   private gatheredBytes = 0
   private closed = false
-  private timer: Timer | undefined
-  private round: Promise<void> = Promise.resolve()
   /** Commits, releases and drops run one at a time, so that sets and sums are changed by one at a time. */
   private exclusive: Promise<unknown> = Promise.resolve()
 
@@ -55,10 +49,7 @@ export class Vault {
     try {
       const tables = new VaultTables(db)
       const blocks = await BlockStore.open(dir, { db, clock: options.clock, log: options.log })
-      const vault = new Vault(db, tables, blocks, options)
-      // Anywhere to begin with: over many short runs every block gets its turn.
-      vault.goRound(randomBytes(32))
-      return vault
+      return new Vault(db, tables, blocks, options)
     } catch (error) {
       await db.close()
       throw error
@@ -68,8 +59,6 @@ export class Vault {
   /** Requests that still come are refused. */
   async close(): Promise<void> {
     this.closed = true
-    this.timer?.cancel()
-    await this.round
     await this.exclusive.catch(() => undefined)
     await this.blocks.close()
     await this.db.close()
@@ -267,7 +256,7 @@ export class Vault {
   }
 
   /**
-   * One step of the vault's own round: reads blocks, drops those that are damaged (so that their owners find them missing)
+   * One step of a round through the vault: reads blocks, drops those that are damaged (so that their owners find them missing)
    * and those that nobody wants.
    * @param after the cursor of the step before; from the start when absent
    */
@@ -289,23 +278,6 @@ export class Vault {
     const last = names.at(-1)
     const scrubbed = { checked: names.length, damaged }
     return last && names.length === limit ? { ...scrubbed, next: last } : scrubbed
-  }
-
-  /** Steps on through the vault for as long as it is open. */
-  private goRound(after?: Buffer): void {
-    const { clock, log, verifyEveryMs = defaultVerifyMs } = this.options
-    this.timer = clock.after(verifyEveryMs, () => {
-      this.round = this.verify(verifiedAtOnce, after).then(
-        ({ next }) => {
-          if (!this.closed) this.goRound(next)
-        },
-        (error: unknown) => {
-          if (this.closed) return
-          log.error({ err: error }, 'verifying the vault failed')
-          this.goRound(after)
-        },
-      )
-    })
   }
 
   private names(owner: Buffer): Buffer[] {

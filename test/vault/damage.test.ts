@@ -1,11 +1,10 @@
 import { spawnSync } from 'node:child_process'
-import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { seeded } from '../../lib/base/random.js'
 import type { Vault } from '../../lib/vault/vault.js'
-import { until } from '../helpers/dht.js'
-import { block, connect, folder, identity, openVault, TestClock } from '../helpers/backup.js'
+import { block, connect, folder, identity, openVault } from '../helpers/backup.js'
 
 const partner = identity(1)
 const ann = identity(2)
@@ -34,7 +33,7 @@ async function round(vault: Vault, limit = 16): Promise<number> {
 
 const segment = (dir: string) => join(dir, 'segments', readdirSync(join(dir, 'segments'))[0] ?? '')
 
-t.test('its own round drops what is damaged, and only that', async (t) => {
+t.test('a round drops what is damaged, and only that', async (t) => {
   const dir = folder(t)
   const { vault, blocks } = await filled(t, dir, 100)
   t.equal(await round(vault), 0)
@@ -54,20 +53,6 @@ t.test('its own round drops what is damaged, and only that', async (t) => {
   await again.commit(ann.id)
   for (const one of blocks) t.same(await again.get(ann.id, one.name), one.bytes)
   t.equal(await round(again), 0)
-})
-
-t.test('the round goes by itself', async (t) => {
-  const dir = folder(t)
-  const { vault } = await filled(t, dir, 10)
-  await vault.close()
-  truncateSync(segment(dir), 20_000)
-  const clock = new TestClock()
-  const again = await openVault(t, partner, { dir, clock, verifyEveryMs: 1000 })
-  await until(() => {
-    clock.pass(1000)
-    return again.held(ann.id).blocks === 3
-  })
-  t.match(again.held(ann.id), { bytes: 15_000 })
 })
 
 t.test('a read finds damage as well: the block is missing then, for all its owners', async (t) => {
