@@ -97,6 +97,8 @@ export class Auditor {
       note('unreachable')
     }
     if (audit.found.includes('unreachable') || this.stopped) return audit
+    // Where nothing was asked, nothing is proven.
+    if (audit.asked === 0 && audit.found.length === 0) return audit
     await book.audited(peer.key, { clean: audit.found.length === 0, whole: isWhole }, clock.now())
     if (audit.found.length > 0) {
       log.warn({ partner: peer.key.toString('hex'), ...audit }, 'the partner failed an audit')

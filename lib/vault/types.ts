@@ -3,7 +3,7 @@ import type { Clock } from '../base/clock.js'
 import type { Log } from '../base/log.js'
 
 export interface VaultOptions {
-  /** Of all owners together: bytes of sealed blocks. */
+  /** Of all owners together: bytes of sealed blocks, and 512 for each. */
   quotaBytes: number
   /** Of one owner; default: the whole. */
   ownerQuotaBytes?: number

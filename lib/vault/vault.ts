@@ -23,16 +23,21 @@ import type { Held, OwnerInfo, Scrubbed, VaultOptions } from './types.js'
 /** Interest that the owner's next commit makes durable: name as latin1 -> name and sealed bytes. */
 interface Gathered {
   blocks: Map<string, { name: Buffer; bytes: number }>
-  bytes: number
+  /** of the quota */
+  cost: number
 }
 
 const hex = (key: Buffer) => key.toString('hex')
+/** What a block costs of a quota beside its bytes: its rows in the index. Else a flood of tiny blocks would cost nothing. */
+export const blockOverhead = 512
+/** Of one owner, between two commits: they are kept in memory. */
+const maxGathered = 16_384
 /** Blocks let go of in one transaction. */
 const releaseBatch = 10_000
 
 export class Vault {
   private readonly gathered = new Map<string, Gathered>()
-  private gatheredBytes = 0
+  private gatheredCost = 0
   private closed = false
   /** Commits, releases and drops run one at a time, so that sets and sums are changed by one at a time. */
   private exclusive: Promise<unknown> = Promise.resolve()
@@ -101,7 +106,8 @@ export class Vault {
       const bytes = this.blocks.size(name)
       if (bytes === undefined) return true
       if (this.tables.size(owner, name) !== undefined) return false
-      if (this.room(owner) < bytes) return true
+      const isFull = (this.gathered.get(hex(owner))?.blocks.size ?? 0) >= maxGathered
+      if (isFull || this.room(owner) < bytes + blockOverhead) return true
       this.gather(owner, name, bytes)
       return false
     })
@@ -118,9 +124,13 @@ export class Vault {
     }
     const isHere = this.blocks.size(name) !== undefined
     if (isHere && this.tables.size(owner, name) !== undefined) return
-    const free = this.options.quotaBytes - this.blocks.bytes - this.gatheredBytes
-    if (this.room(owner) < bytes.length || (!isHere && free < bytes.length)) {
+    const used = this.blocks.bytes + this.blocks.count * blockOverhead + this.gatheredCost
+    const cost = bytes.length + blockOverhead
+    if (this.room(owner) < cost || (!isHere && this.options.quotaBytes - used < cost)) {
       throw new KithError('noSpace', 'the space set aside for partners is used up')
+    }
+    if ((this.gathered.get(hex(owner))?.blocks.size ?? 0) >= maxGathered) {
+      throw new KithError('busy', `commit first: ${maxGathered} blocks wait for it`)
     }
     this.gather(owner, name, bytes.length)
     try {
@@ -338,17 +348,18 @@ export class Vault {
 
   private room(owner: Buffer): number {
     const bound = this.options.ownerQuotaBytes ?? this.options.quotaBytes
-    return bound - this.held(owner).bytes - (this.gathered.get(hex(owner))?.bytes ?? 0)
+    const { bytes, blocks } = this.held(owner)
+    return bound - bytes - blocks * blockOverhead - (this.gathered.get(hex(owner))?.cost ?? 0)
   }
 
   private gather(owner: Buffer, name: Buffer, bytes: number): void {
-    const gathered = this.gathered.get(hex(owner)) ?? { blocks: new Map<string, never>(), bytes: 0 }
+    const gathered = this.gathered.get(hex(owner)) ?? { blocks: new Map<string, never>(), cost: 0 }
     this.gathered.set(hex(owner), gathered)
     const id = name.toString('latin1')
     if (gathered.blocks.has(id)) return
     gathered.blocks.set(id, { name: Buffer.from(name), bytes })
-    gathered.bytes += bytes
-    this.gatheredBytes += bytes
+    gathered.cost += bytes + blockOverhead
+    this.gatheredCost += bytes + blockOverhead
   }
 
   private forget(owner: Buffer, name: Buffer): void {
@@ -356,14 +367,14 @@ export class Vault {
     const block = gathered?.blocks.get(name.toString('latin1'))
     if (!gathered || !block) return
     gathered.blocks.delete(name.toString('latin1'))
-    gathered.bytes -= block.bytes
-    this.gatheredBytes -= block.bytes
+    gathered.cost -= block.bytes + blockOverhead
+    this.gatheredCost -= block.bytes + blockOverhead
   }
 
   private takeGathered(owner: Buffer): { name: Buffer; bytes: number }[] {
     const gathered = this.gathered.get(hex(owner))
     this.gathered.delete(hex(owner))
-    this.gatheredBytes -= gathered?.bytes ?? 0
+    this.gatheredCost -= gathered?.cost ?? 0
     return [...(gathered?.blocks.values() ?? [])]
   }
 

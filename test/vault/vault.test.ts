@@ -2,8 +2,10 @@ import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { seeded } from '../../lib/base/random.js'
+import { blockName } from '../../lib/format/seal.js'
 import { possessionProof } from '../../lib/format/wire.js'
 import { encodeRelease, type Release } from '../../lib/format/wire-release.js'
+import { blockOverhead } from '../../lib/vault/vault.js'
 import { mutate } from '../helpers/bytes.js'
 import { block, folder, head, identity, openVault } from '../helpers/backup.js'
 
@@ -100,7 +102,7 @@ t.test('a block that another owner has offered outlives its last release', async
 })
 
 t.test('quotas: of all, and of one owner', async (t) => {
-  const vault = await openVault(t, partner, { quotaBytes: 250_000, ownerQuotaBytes: 200_000 })
+  const vault = await openVault(t, partner, { quotaBytes: 251_500, ownerQuotaBytes: 201_500 })
   const [a, b, c, d] = [7, 8, 9, 10].map((seed) => block(seeded(seed), 100_000))
   if (!a || !b || !c || !d) throw new Error('four blocks')
   await vault.put(ann.id, a.name, a.bytes)
@@ -115,6 +117,31 @@ t.test('quotas: of all, and of one owner', async (t) => {
   await vault.release(bob.id, release(bob))
   await vault.put(ann.id, d.name, d.bytes)
   t.match(await vault.commit(ann.id), { blocks: 1 })
+})
+
+t.test('a flood of tiny blocks meets the bounds as well', async (t) => {
+  const vault = await openVault(t, partner, { quotaBytes: 100 * (blockOverhead + 2) })
+  const tiny = (i: number) => {
+    const bytes = Buffer.from([i, 1])
+    return { name: blockName(bytes), bytes }
+  }
+  for (let i = 0; i < 100; i++) await vault.put(ann.id, tiny(i).name, tiny(i).bytes)
+  await t.rejects(vault.put(ann.id, tiny(100).name, tiny(100).bytes), { code: 'noSpace' })
+  await vault.commit(ann.id)
+  await t.rejects(vault.put(ann.id, tiny(100).name, tiny(100).bytes), { code: 'noSpace' })
+  const roomy = await openVault(t, partner)
+  let kept = 0
+  const random = seeded(20)
+  const flood = async () => {
+    for (let i = 0; i < 20_000; i++) {
+      const one = block(random, 8)
+      await roomy.put(ann.id, one.name, one.bytes)
+      kept++
+    }
+  }
+  await t.rejects(flood(), { code: 'busy' })
+  t.equal(kept, 16_384)
+  t.match(await roomy.commit(ann.id), { blocks: 16_384 })
 })
 
 t.test('heads: the owner’s own, newer ones only', async (t) => {
