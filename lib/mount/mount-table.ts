@@ -69,7 +69,8 @@ export type MountState = 'none' | 'alive' | 'dead' | 'stuck'
 /** The state of the kith mount over this directory. */
 export async function kithMountState(dir: string): Promise<MountState> {
   if ((await mountOver(dir))?.type !== mountType) return 'none'
-  const { stderr, killed, failed } = await run('stat', ['-c', '%i', '--', dir])
+  // The file system's status, which the kernel never answers from a cache.
+  const { stderr, killed, failed } = await run('stat', ['-f', '-c', '%t', '--', dir])
   if (killed) return 'stuck'
   if (!failed) return 'alive'
   return /not connected/.test(stderr) ? 'dead' : 'alive'
