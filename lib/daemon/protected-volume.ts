@@ -189,7 +189,7 @@ export class ProtectedVolume {
       if (this.#mount !== mount) return
       log.error({ volume: this.id }, 'another daemon took the mount over')
       this.#release()
-      mount.detach()
+      void this.#exclusive(async () => mount.detach())
     })
     this.#schedule(0)
   }

@@ -71,13 +71,13 @@ export class Mount extends EventEmitter<Events> implements LiveMount {
     this.#clock = parts.clock
     this.#log = parts.log
     this.#client.on('wake', () => this.emit('wake'))
+    let replaced = false
     this.#client.on('replaced', () => {
-      if (this.#ended) return
-      this.detach()
-      this.emit('replaced')
+      replaced = true
+      if (!this.#ended) this.emit('replaced')
     })
     this.#client.on('closed', () => {
-      if (!this.#ended) this.emit('lost')
+      if (!this.#ended && !replaced) this.emit('lost')
     })
   }
 

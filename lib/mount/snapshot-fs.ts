@@ -24,7 +24,7 @@ import { Reader, Writer } from '../format/bytes.js'
 import type { Entry, EntryType, FileEntry } from '../format/entry.js'
 import { hash } from '../format/hash.js'
 import { WeightedCache } from '../store/lru.js'
-import { offeredNames } from './snapshot-names.js'
+import { offeredNames, type OfferedName } from './snapshot-names.js'
 import type { SnapshotCatalog, SnapshotListing } from './types.js'
 
 /** An answer to kith-fuse: an errno, 0 for none, and the body. */
@@ -84,6 +84,7 @@ export class SnapshotFs {
   readonly #catalog: SnapshotCatalog
   readonly #log: Log
   #caches = emptyCaches()
+  #offered: { state: string; names: OfferedName[] } | undefined
 
   constructor({ catalog, log }: { catalog: SnapshotCatalog; log: Log }) {
     this.#catalog = catalog
@@ -93,6 +94,7 @@ export class SnapshotFs {
   /** A snapshot came or went. A name that is used again means another one. */
   listChanged(): void {
     this.#caches = emptyCaches()
+    this.#offered = undefined
   }
 
   /** Never rejects. */
@@ -140,6 +142,14 @@ export class SnapshotFs {
 
   // ---- finding
 
+  /** Kept, since every path that leads through `.snapshots` asks. */
+  #offers(): OfferedName[] {
+    const snapshots = this.#catalog.list()
+    const state = `${snapshots.length} ${snapshots.at(0)?.id} ${snapshots.at(-1)?.id}`
+    if (this.#offered?.state !== state) this.#offered = { state, names: offeredNames(snapshots) }
+    return this.#offered.names
+  }
+
   #snapshot(name: Buffer): SnapshotListing {
     const found = this.#catalog.list().findLast((snapshot) => name.equals(Buffer.from(snapshot.name)))
     if (!found) throw new Errno(ENOENT)
@@ -178,7 +188,7 @@ export class SnapshotFs {
       return out.finish()
     }
     const wanted = name.toString('latin1')
-    const offered = offeredNames(this.#catalog.list()).find((offer) => offer.name === wanted)
+    const offered = this.#offers().find((offer) => offer.name === wanted)
     if (!offered) throw new Errno(ENOENT)
     const canonical = Buffer.from(offered.snapshot.name)
     writeAttributes(out, attributesOf(await this.#find([canonical])))
@@ -193,7 +203,7 @@ export class SnapshotFs {
   }
 
   async #readdir(path: Buffer[], after: Buffer): Promise<Buffer> {
-    const listed = path.length === 0 ? await this.#offered(after) : await this.#entriesOf(path, after)
+    const listed = path.length === 0 ? await this.#names(after) : await this.#entriesOf(path, after)
     const out = new Writer(64 * 1024)
     let count = 0
     for (const { name, found, canonical } of listed.entries) {
@@ -209,9 +219,9 @@ export class SnapshotFs {
     return Buffer.concat([head, out.finish()])
   }
 
-  async #offered(after: Buffer): Promise<Listed> {
+  async #names(after: Buffer): Promise<Listed> {
     const wanted = after.toString('latin1')
-    const offers = offeredNames(this.#catalog.list()).filter((offer) => wanted === '' || offer.name > wanted)
+    const offers = this.#offers().filter((offer) => wanted === '' || offer.name > wanted)
     const entries = []
     for (const { name, snapshot } of offers.slice(0, listBatch)) {
       const canonical = Buffer.from(snapshot.name)

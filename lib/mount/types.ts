@@ -48,7 +48,8 @@ export interface LiveMount {
   stop(): Promise<{ stillOpen: string[] }>
   /** lets go of the mount and leaves it running, for the next daemon to reattach */
   detach(): void
-  /** wake: the log has something new. lost: kith-fuse is gone. replaced: another daemon took the mount over */
+  /** wake: the log has something new. lost: kith-fuse is gone. replaced: another daemon took the mount over.
+   * After lost and replaced rootFd stays open until detach(). */
   on(event: 'wake' | 'lost' | 'replaced', listener: () => void): this
   off(event: 'wake' | 'lost' | 'replaced', listener: () => void): this
 }

@@ -2,9 +2,9 @@
 //   log-writer DIR                 carries out lines of standard input; answers each with `written lost`
 //     data INO OFFSET LENGTH | truncate INO SIZE | attributes INO | names PARENT INO | open INO | close INO
 //     repeat COUNT FIRST-INO       one data record for each of COUNT inodes
-//   log-writer DIR race THREADS ROUNDS FILES
-//     each thread counts up the numbers in the file DIR/truth, one 8-byte number an inode, and logs each after it was
-//     written. Prints `wake` for each wake-up.
+//   log-writer DIR race THREADS INODES
+//     each thread changes the 64 bytes of each of its inodes, one after the other, in the file DIR/truth (64 bytes an
+//     inode) from 0 to 1, and logs each byte after it was written. Prints `wake` for each wake-up, and `done`.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -21,6 +21,8 @@
 
 namespace {
 
+constexpr uint64_t slots = 64;
+
 void perform(ChangeLog& log, const std::string& line) {
   std::istringstream in(line);
   std::string what;
@@ -36,17 +38,14 @@ void perform(ChangeLog& log, const std::string& line) {
     for (uint64_t i = 0; i < a; ++i) log.data(b + i, 0, 1);
 }
 
-void count(ChangeLog& log, int truth, uint64_t seed, uint64_t rounds, uint64_t first, uint64_t files) {
-  std::vector<uint64_t> value(files);
-  for (uint64_t round = 1; round <= rounds; ++round) {
-    seed = seed * 6364136223846793005u + 1442695040888963407u;
-    // Mostly the same few inodes, so that records are widened just as they are taken.
-    const uint64_t at = (seed >> 33) % (round % 16 == 0 ? files : std::min<uint64_t>(files, 3));
-    ++value[at];
-    const uint64_t ino = first + at;
-    if (::pwrite(truth, &value[at], 8, off_t(ino * 8)) != 8) std::abort();
-    log.data(ino, value[at] % 1000, 1);
-  }
+// Fills the slots of one inode after the other, so that each record is widened until the daemon takes it.
+void fill(ChangeLog& log, int truth, uint64_t first, uint64_t inodes) {
+  for (uint64_t ino = first; ino < first + inodes; ++ino)
+    for (uint64_t slot = 0; slot < slots; ++slot) {
+      const uint8_t one = 1;
+      if (::pwrite(truth, &one, 1, off_t(ino * slots + slot)) != 1) std::abort();
+      log.data(ino, slot, 1);
+    }
 }
 
 }  // namespace
@@ -63,11 +62,9 @@ int main(int argc, char** argv) {
       if (::write(STDOUT_FILENO, "wake\n", 5) != 5) std::abort();
     });
     int truth = ::openat(dir, "truth", O_RDWR | O_CREAT, 0600);
-    const uint64_t threads = std::strtoull(argv[3], nullptr, 10), rounds = std::strtoull(argv[4], nullptr, 10),
-                   files = std::strtoull(argv[5], nullptr, 10);
+    const uint64_t threads = std::strtoull(argv[3], nullptr, 10), inodes = std::strtoull(argv[4], nullptr, 10);
     std::vector<std::thread> running;
-    for (uint64_t i = 0; i < threads; ++i)
-      running.emplace_back(count, std::ref(*log), truth, i + 1, rounds, 1 + i * files, files);
+    for (uint64_t i = 0; i < threads; ++i) running.emplace_back(fill, std::ref(*log), truth, 1 + i * inodes, inodes);
     for (auto& thread : running) thread.join();
     std::puts("done");
     return 0;
