@@ -54,7 +54,7 @@ export class Topic {
     if (this.query === null && !this.closed) void this.start()
   }
 
-  /** Stops, and takes the announcement back where the DHT answers within two seconds. */
+  /** Stops, and takes the announcement back where the DHT answers within a second. */
   async close(): Promise<void> {
     if (this.closed) return
     this.closed = true
@@ -65,7 +65,7 @@ export class Topic {
     const { dht, keyPair, clock, announce } = this.options
     if (!announce) return
     await new Promise<void>((resolve) => {
-      const bound = clock.after(2000, resolve)
+      const bound = clock.after(1000, resolve)
       const done = () => {
         bound.cancel()
         resolve()
