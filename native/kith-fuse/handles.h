@@ -13,6 +13,7 @@ struct FileHandle {
   Fd fd;
   InodePtr inode;
   bool writes;  // opened for writing
+  bool unseen;  // may write without WRITE requests
   FdPtr held;   // of the inode, where it could not always be opened again; else null
 };
 

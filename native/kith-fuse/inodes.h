@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -32,6 +33,9 @@ class Inode {
   const uint32_t type;  // S_IFMT bits
   // The root of another mount inside the tree. It is shown as an empty directory, and nothing crosses into it (EXDEV).
   const bool foreign;
+  // Was opened for reading and writing with passthrough: it may be mapped, and then change unseen, even after its close.
+  std::atomic<bool> mappable = false;
+  std::atomic<uint32_t> writers = 0;  // handles open for writing
 
  private:
   friend class Inodes;

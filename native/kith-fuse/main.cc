@@ -136,13 +136,13 @@ int serve(const Arguments& arguments, int signals) {
   if (fstat(arguments.dirFd, &root) != 0) return refuseErrno("cannot read the directory's status");
   const Bridge::Identity identity{root.st_dev, root.st_ino, static_cast<uint32_t>(getpid()), log->session(),
                                   arguments.dirFd};
-  caller::canSwitch();
+  const bool privileged = caller::canSwitch();
   Server server(std::move(inodes), *log);
   Mount mount;
   std::string error;
   if (!mount.start(arguments.dirFd, arguments.mountpoint, error)) return refuse(error);
   const int device = mount.device();
-  if ((errno = Channel::agree(device, server)) != 0) return refuseErrno("the kernel's FUSE is too old");
+  if ((errno = Channel::agree(device, server, privileged)) != 0) return refuseErrno("the kernel's FUSE is too old");
 
   std::unique_ptr<Snapshots> snapshots;
   std::unique_ptr<Bridge> bridge = Bridge::start(

@@ -34,7 +34,7 @@ int Request::send(int device, uint64_t unique, int error, const void* data, size
   return sent < 0 ? errno : 0;
 }
 
-int Server::init(Request& request) {
+int Server::init(Request& request, int device, bool passthrough) {
   const auto* major = request.take<uint32_t>();
   const auto* minor = request.take<uint32_t>();
   if (request.header().opcode != FUSE_INIT || !major || !minor) return EPROTO;
@@ -45,20 +45,24 @@ int Server::init(Request& request) {
   memcpy(reinterpret_cast<char*>(&in) + 8, request.bytes(rest), rest);
   uint64_t offered = in.flags;
   if (offered & FUSE_INIT_EXT) offered |= uint64_t{in.flags2} << 32;
-  const uint64_t agreed = offered & (wantedFlags | wire::initCreateSuppGroup);
+  uint64_t wanted = wantedFlags | wire::initCreateSuppGroup;
+  if (passthrough) wanted |= wire::initPassthrough;
+  const uint64_t agreed = offered & wanted;
   extendedSetxattr_ = (agreed & FUSE_SETXATTR_EXT) != 0;
+  if (agreed & wire::initPassthrough) backings_.enable(device);
 
-  fuse_init_out out{};
+  wire::InitOut out{};
   out.major = FUSE_KERNEL_VERSION;
   out.minor = 45;
-  out.max_readahead = std::max<uint32_t>(in.max_readahead, wire::maxTransfer);
+  out.maxReadahead = std::max<uint32_t>(in.max_readahead, wire::maxTransfer);
   out.flags = static_cast<uint32_t>(agreed);
   out.flags2 = static_cast<uint32_t>(agreed >> 32);
-  out.max_background = 64;
-  out.congestion_threshold = 48;
-  out.max_write = wire::maxTransfer;
-  out.time_gran = 1;
-  out.max_pages = wire::maxPages;
+  out.maxBackground = 64;
+  out.congestionThreshold = 48;
+  out.maxWrite = wire::maxTransfer;
+  out.timeGran = 1;
+  out.maxPages = wire::maxPages;
+  out.maxStackDepth = passthrough ? 1 : 0;
   return request.reply(out);
 }
 
@@ -175,9 +179,13 @@ void fillAttr(fuse_attr& out, const struct statx& facts) {
 void Server::fillEntry(fuse_entry_out& out, const InodePtr& inode, const struct statx& facts) const {
   out = {};
   out.nodeid = inode->node;
-  out.entry_valid = out.attr_valid = cacheSeconds;
+  out.entry_valid = cacheSeconds;
+  out.attr_valid = attrSeconds(inode);
   fillAttr(out.attr, facts);
 }
+
+// Through a mapping the kernel changes a file without telling us, or itself: its times must not be kept.
+uint64_t Server::attrSeconds(const InodePtr& inode) const { return inode->mappable ? 0 : cacheSeconds; }
 
 std::vector<std::string> Server::openFiles() {
   std::set<std::string> paths;

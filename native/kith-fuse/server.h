@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "backings.h"
 #include "changes.h"
 #include "handles.h"
 #include "inodes.h"
@@ -36,8 +37,9 @@ class Server {
   Server(std::unique_ptr<Inodes> inodes, ChangeLog& log);
   void serveSnapshots(Snapshots& snapshots) { snapshots_ = &snapshots; }
 
-  // The first request: agrees on the protocol. 0, or an errno.
-  int init(Request& request);
+  // The first request, read from `device`: agrees on the protocol. `passthrough`: the kernel may read and write files
+  // without us, where it can. 0, or an errno.
+  int init(Request& request, int device, bool passthrough);
   // Every other request. Returns false when the kernel ends the mount.
   bool dispatch(Request& request, int device);
 
@@ -75,6 +77,7 @@ class Server {
   int setattr(Request&);
   int statx(Request&);
   int statfs(Request&);
+  bool mayClearSetId(const Request&, const InodePtr& inode, int fd) const;
   int change(const Request&, const fuse_setattr_in& in, const InodePtr& inode, int fd);
 
   // server_open.cc
@@ -82,7 +85,8 @@ class Server {
   int create(Request&);
   int tmpfile(Request&);
   int release(Request&);
-  fuse_open_out opened(const InodePtr& inode, Fd fd, uint32_t flags);
+  wire::OpenOut opened(const Request&, const InodePtr& inode, Fd fd, uint32_t flags);
+  void forgetAttributes(const Request&, const InodePtr& inode);
   int replyCreated(Request&, const InodePtr& inode, const struct statx& facts, Fd fd, uint32_t flags);
   void close(uint64_t fh);
 
@@ -120,6 +124,7 @@ class Server {
   // The same for a directory whose entries are meant.
   int directory(uint64_t id, InodePtr& inode, FdPtr& fd);
   bool isSnapshotsName(const InodePtr& dir, const char* name) const;
+  uint64_t attrSeconds(const InodePtr& inode) const;
   void fillEntry(fuse_entry_out& out, const InodePtr& inode, const struct statx& facts) const;
 
   const std::unique_ptr<Inodes> inodes_;
@@ -127,6 +132,7 @@ class Server {
   Snapshots* snapshots_ = nullptr;
   Awaited awaited_;
   OpenFiles open_;
+  Backings backings_;
   bool extendedSetxattr_ = false;  // agreed at INIT
 };
 

@@ -27,7 +27,7 @@ int Server::getattr(Request& request) {
   if (const int error = node(request.header().nodeid, inode, fd)) return error;
   if (!statSelf(fd->get(), facts)) return errno;
   fuse_attr_out out{};
-  out.attr_valid = cacheSeconds;
+  out.attr_valid = attrSeconds(inode);
   fillAttr(out.attr, facts);
   request.reply(out);
   return 0;
@@ -44,21 +44,30 @@ int Server::setattr(Request& request) {
   struct statx facts;
   if (!statSelf(fd->get(), facts)) return errno;
   fuse_attr_out out{};
-  out.attr_valid = cacheSeconds;
+  out.attr_valid = attrSeconds(inode);
   fillAttr(out.attr, facts);
   request.reply(out);
   return 0;
 }
 
-// A request to set nothing is one to clear set-id bits: chown(2) to nobody, or a write to a file with capabilities.
+// A request to set nothing is one to clear set-id bits and capabilities: by a writer, whose right to write was checked at
+// open, or by chown(2) to nobody, whose right nobody has checked: only the owner and root may do that to set-id bits.
+bool Server::mayClearSetId(const Request& request, const InodePtr& inode, int fd) const {
+  struct statx facts;
+  const uint32_t uid = request.header().uid;
+  if (uid == 0 || inode->writers > 0) return true;
+  return statSelf(fd, facts) && (uid == facts.stx_uid || !(facts.stx_mode & (S_ISUID | S_ISGID)));
+}
+
 // The owner first, as a change of it clears set-id bits that the new mode may have; the times last.
 int Server::change(const Request& request, const fuse_setattr_in& in, const InodePtr& inode, int fd) {
-  const caller::ProcName path(fd);
   constexpr uint32_t something = FATTR_MODE | FATTR_SIZE | FATTR_ATIME | FATTR_MTIME | FATTR_ATIME_NOW | FATTR_MTIME_NOW;
+  const caller::ProcName path(fd);
   if (in.valid & (FATTR_UID | FATTR_GID) || !(in.valid & something)) {
-    request.header().uid == 0 ? caller::keepSetId() : caller::clearSetId(request);
+    if (!(in.valid & (FATTR_UID | FATTR_GID)) && !mayClearSetId(request, inode, fd)) return EPERM;
     const uid_t uid = in.valid & FATTR_UID ? in.uid : static_cast<uid_t>(-1);
     const gid_t gid = in.valid & FATTR_GID ? in.gid : static_cast<gid_t>(-1);
+    request.header().uid == 0 ? caller::keepSetId() : caller::clearSetId(request);
     if (fchownat(fd, "", uid, gid, AT_EMPTY_PATH) != 0) return errno;
     log_.attributes(inode->ino);
   }
@@ -92,7 +101,7 @@ int Server::statx(Request& request) {
   if (const int error = node(request.header().nodeid, inode, fd)) return error;
   if (!statSelf(fd->get(), facts)) return errno;
   wire::StatxOut out{};
-  out.attrValid = cacheSeconds;
+  out.attrValid = attrSeconds(inode);
   out.mask = facts.stx_mask & (STATX_BASIC_STATS | STATX_BTIME);
   out.blksize = facts.stx_blksize;
   out.attributes = facts.stx_attributes;

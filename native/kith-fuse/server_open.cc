@@ -32,20 +32,38 @@ int Server::open(Request& request) {
   if (!fd && errno == EPERM && in->flags & O_APPEND) fd = Fd(openat(AT_FDCWD, name.get(), flags | O_APPEND));
   if (!fd) return errno;
   if (in->flags & O_TRUNC) log_.truncate(inode->ino, 0);
-  const fuse_open_out out = opened(inode, std::move(fd), in->flags);
+  const wire::OpenOut out = opened(request, inode, std::move(fd), in->flags);
   if (request.reply(out) != 0) close(out.fh);
   return 0;
 }
 
-fuse_open_out Server::opened(const InodePtr& inode, Fd fd, uint32_t flags) {
+// Readers are left to the kernel. So are those who read and write: until their close the whole file counts as changing.
+// Of writers each WRITE is seen, past the kernel's cache, which would not know what others change in the backing.
+wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd fd, uint32_t flags) {
   FdPtr held = inodes_->reopensByHandle() ? nullptr : inodes_->fd(inode);
-  auto* handle = new FileHandle{std::move(fd), inode, forWriting(flags), std::move(held)};
-  open_.add(handle);
-  if (handle->writes) log_.openedForWriting(inode->ino);
-  fuse_open_out out{};
+  auto* handle = new FileHandle{std::move(fd), inode, forWriting(flags), false, std::move(held)};
+  wire::OpenOut out{};
   out.fh = reinterpret_cast<uint64_t>(handle);
-  out.open_flags = wire::openKeepCache;
+  caller::keepSetId();  // the kernel writes with the rights of this moment
+  out.backingId = backings_.open(inode->node, handle->fd.get());
+  out.flags = out.backingId == 0 ? wire::openKeepCache : wire::openPassthrough;
+  if (out.backingId != 0 && (flags & O_ACCMODE) == O_WRONLY)
+    out.flags |= wire::openDirectIo | wire::openParallelDirectWrites;
+  handle->unseen = out.backingId != 0 && (flags & O_ACCMODE) == O_RDWR;
+  open_.add(handle);
+  if (handle->writes) inode->writers++;
+  if (handle->unseen) {
+    log_.openedForWriting(inode->ino);
+    forgetAttributes(request, inode);
+  }
   return out;
+}
+
+// From now on the kernel changes the file's times without telling itself.
+void Server::forgetAttributes(const Request& request, const InodePtr& inode) {
+  if (inode->mappable.exchange(true)) return;
+  const fuse_notify_inval_inode_out out{inode->node, -1, 0};
+  request.notify(FUSE_NOTIFY_INVAL_INODE, out);
 }
 
 int Server::create(Request& request) {
@@ -92,10 +110,10 @@ int Server::tmpfile(Request& request) {
 int Server::replyCreated(Request& request, const InodePtr& inode, const struct statx& facts, Fd fd, uint32_t flags) {
   struct {
     fuse_entry_out entry;
-    fuse_open_out open;
+    wire::OpenOut open;
   } out;
+  out.open = opened(request, inode, std::move(fd), flags);
   fillEntry(out.entry, inode, facts);
-  out.open = opened(inode, std::move(fd), flags);
   if (request.reply(out) != 0) close(out.open.fh);
   return 0;
 }
@@ -111,8 +129,10 @@ int Server::release(Request& request) {
 void Server::close(uint64_t fh) {
   auto* handle = reinterpret_cast<FileHandle*>(fh);
   open_.remove(handle);
-  const bool writes = handle->writes;
-  const uint64_t ino = handle->inode->ino;
+  const InodePtr inode = handle->inode;
+  const bool unseen = handle->unseen;
+  if (handle->writes) inode->writers--;
+  backings_.release(inode->node);
   delete handle;
-  if (writes) log_.closedAfterWriting(ino);
+  if (unseen) log_.closedAfterWriting(inode->ino);
 }

@@ -33,6 +33,24 @@ constexpr uint32_t openPassthrough = 1u << 7;
 // An extension after a creating request's names: the caller's supplementary group that owns the parent, if any.
 constexpr uint32_t extGroups = 32;
 
+// The reply to INIT, and the part of a reply that says how a file was opened, with the fields of 7.40.
+struct InitOut {
+  uint32_t major, minor, maxReadahead, flags;
+  uint16_t maxBackground, congestionThreshold;
+  uint32_t maxWrite, timeGran;
+  uint16_t maxPages, mapAlignment;
+  uint32_t flags2;
+  uint32_t maxStackDepth;  // of file systems below and with ours; passthrough needs 1 at least
+  uint32_t unused[6];
+};
+static_assert(sizeof(InitOut) == 64);
+struct OpenOut {
+  uint64_t fh;
+  uint32_t flags;
+  int32_t backingId;
+};
+static_assert(sizeof(OpenOut) == 16);
+
 struct BackingMap {
   int32_t fd;
   uint32_t flags;

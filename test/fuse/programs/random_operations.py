@@ -153,7 +153,9 @@ class Exerciser:
         os.fchmod(self.fd(), self.random.choice([0o600, 0o4777, 0o2755]) & BITS)
 
     def op_chown(self):
-        os.chown(self.path(), self.random.choice([-1, 0, 1000]), self.random.choice([-1, 0, 1000, 55]), follow_symlinks=False)
+        # Not to nobody: who may clear set-id bits that way is known to the kernel only.
+        owner = self.random.choice([(-1, 0), (-1, 1000), (-1, 55), (0, -1), (0, 55), (1000, -1), (1000, 1000)])
+        os.chown(self.path(), *owner, follow_symlinks=False)
 
     def op_utime(self):
         ns = (self.random.randrange(LONG_AGO), self.random.randrange(LONG_AGO))
