@@ -16,6 +16,7 @@ import {
   member,
   open,
   openVault,
+  quickStreams,
   streams,
   TestClock,
 } from '../helpers/backup.js'
@@ -37,7 +38,7 @@ interface Attack {
 
 /** A session of ours, and a peer that writes frames by hand. */
 async function attack(t: Test, vault: Vault, greets = true): Promise<Attack> {
-  const [left, right] = await streams(t, eve, holder)
+  const [left, right] = await quickStreams(t, eve, holder)
   const received: Buffer[] = []
   const channel = muxOf(left).createChannel({
     protocol: 'kith/partner/1',
@@ -159,7 +160,7 @@ t.test('2,000 mutations of the framing around messages', async (t) => {
   for (let i = 0; i < 2000; i++) {
     if (!stream || !session || session.closed) {
       ended++
-      const [left, right] = await streams(t, eve, holder)
+      const [left, right] = await quickStreams(t, eve, holder)
       left.resume()
       stream = left
       session = openSession(right, vault)
