@@ -242,3 +242,28 @@ t.test('connections that never greet are bounded, and do not keep a daemon out',
   client.close()
   for (const socket of sockets) socket.destroy()
 })
+
+t.test('a kith-fuse that does not answer is given up on, by the clock', async (t) => {
+  const server = await Server.start(t)
+  const due: (() => void)[] = []
+  const clock = {
+    ...systemClock,
+    after: (_ms: number, run: () => void) => (due.push(run), { cancel: () => undefined }),
+  }
+  const { client } = await BridgeClient.connect(server.dir, { ...options, clock })
+  server.child.kill('SIGSTOP')
+  const asked = client.command('status')
+  for (const run of due) run()
+  await t.rejects(asked, { code: 'timeout' })
+  await t.rejects(
+    Promise.all([
+      BridgeClient.connect(server.dir, { ...options, clock }),
+      until('it waits', () => due.length > 2).then(() => due.at(-1)?.()),
+    ]),
+    {
+      code: 'timeout',
+    },
+  )
+  server.child.kill('SIGCONT')
+  client.close()
+})
