@@ -77,7 +77,7 @@ Ctrl-C ends it; your files stay in ${dir}. What happens:
 `)
   const unwatch = watchEverything(dir, owner, (line) => say(`  ${new Date().toLocaleTimeString()}  ${line}`))
   await left
-  unwatch()
+  await unwatch()
   process.stdout.write('\nEnding: unmounting, stopping the partners...\n')
 }
 

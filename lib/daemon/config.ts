@@ -28,8 +28,6 @@ const schema = z
     snapshotHours: hours.default(1),
     /** each partner is audited at least this often */
     auditHours: hours.default(24),
-    /** the whole vault is read and checked at least this often */
-    scrubHours: hours.default(168),
   })
   .strict()
 

@@ -8,7 +8,7 @@
  * the other.
  */
 import { spawn } from 'node:child_process'
-import { chmodSync, closeSync, mkdirSync, openSync, statSync } from 'node:fs'
+import { closeSync, fchmodSync, mkdirSync, openSync, renameSync, statSync } from 'node:fs'
 import { connect as connectSocket, type Socket } from 'node:net'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
@@ -23,6 +23,7 @@ const maxLineBytes = 1024 * 1024
 /** Replies come from our own daemon; a long list of snapshots is long. */
 const maxReplyBytes = 64 * 1024 * 1024
 const startBoundMs = 60_000
+const maxLogBytes = 8 * 1024 * 1024
 
 export interface CallOptions {
   onProgress?: (note: ProgressNote) => void
@@ -216,8 +217,7 @@ async function startDaemon(home: string, bootstrap: string[] | undefined): Promi
   let log
   try {
     mkdirSync(home, { recursive: true, mode: 0o700 })
-    log = openSync(join(home, 'kithd.log'), 'a', 0o600)
-    chmodSync(join(home, 'kithd.log'), 0o600)
+    log = openLogFile(join(home, 'kithd.log'))
   } catch (error) {
     const code = errnoOf(error) === 'ENOSPC' ? 'noSpace' : 'denied'
     return new KithError(code, `cannot prepare ${home} for the daemon: ${messageOf(error)}`)
@@ -238,6 +238,14 @@ async function startDaemon(home: string, bootstrap: string[] | undefined): Promi
     ready.destroy()
     child.unref()
   }
+}
+
+/** Appends; a log that has grown long becomes kithd.log.1 first. */
+function openLogFile(file: string): number {
+  if ((statSync(file, { throwIfNoEntry: false })?.size ?? 0) > maxLogBytes) renameSync(file, `${file}.1`)
+  const log = openSync(file, 'a', 0o600)
+  fchmodSync(log, 0o600)
+  return log
 }
 
 function readiness(ready: Readable, home: string): Promise<KithError | undefined> {

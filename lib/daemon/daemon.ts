@@ -19,6 +19,8 @@ import { Home } from './home.js'
 import { HomeLock } from './lock.js'
 import { Services } from './services.js'
 
+const homeCheckMs = 5000
+
 export interface DaemonDependencies {
   clock: Clock
   log: Log
@@ -72,6 +74,7 @@ export class Daemon {
       const identity = home.identity()
       if (identity) daemon.#services = await daemon.#open(identity)
       await daemon.#server.listen()
+      daemon.#watchHome()
       dependencies.log.info({ pid: process.pid, initialised: identity !== undefined }, 'daemon started')
       return daemon
     } catch (error) {
@@ -134,6 +137,16 @@ export class Daemon {
 
   #open(identity: Identity): Promise<Services> {
     return Services.open(this.home, this.config, identity, { clock: this.clock, log: this.log })
+  }
+
+  /** A daemon whose home was removed can do nothing for anybody, and ends. */
+  #watchHome(): void {
+    this.clock.after(homeCheckMs, () => {
+      if (this.#stopping) return
+      if (this.#lock.holds()) return this.#watchHome()
+      this.log.error('the home is gone')
+      this.stop()
+    })
   }
 
   async #end(): Promise<void> {

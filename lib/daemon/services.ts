@@ -18,8 +18,6 @@ import { Upkeep } from './upkeep.js'
 import { Volumes } from './volumes.js'
 
 const hourMs = 3_600_000
-/** blocks read at a time */
-const scrubStep = 64
 
 export class Services {
   readonly id: string
@@ -35,8 +33,6 @@ export class Services {
   readonly upkeep: Upkeep
   /** settings in use, which a change takes effect on only at the next start */
   readonly bootstrap: readonly string[]
-
-  #stopping = false
 
   private constructor(
     { home, config, identity, clock, log }: Context,
@@ -112,7 +108,6 @@ export class Services {
 
   /** Ends everything in order; mounts stay. */
   async stop(): Promise<void> {
-    this.#stopping = true
     const upkeep = this.upkeep.stop()
     await this.volumes.detach() // ends a snapshot that is being taken
     await upkeep
@@ -122,7 +117,7 @@ export class Services {
   }
 
   #schedule(): void {
-    const { snapshotHours, scrubHours } = this.config.settings
+    const { snapshotHours } = this.config.settings
     const due = () => this.volumes.list().filter((volume) => volume.isDue(snapshotHours * hourMs))
     this.upkeep.add({
       name: 'snapshots',
@@ -133,24 +128,6 @@ export class Services {
         for (const volume of due()) await volume.snapshot()
       },
     })
-    this.upkeep.add({
-      name: 'scrub',
-      firstMs: hourMs,
-      everyMs: scrubHours * hourMs,
-      wanted: () => true,
-      run: () => this.#scrub(),
-    })
-  }
-
-  /** One round through everything held for others; what has changed on disk is dropped, and its owners send it again. */
-  async #scrub(): Promise<void> {
-    let after: Buffer | undefined
-    do {
-      const { damaged, next } = await this.vault.verify(scrubStep, after)
-      if (damaged.length > 0)
-        this.log.error({ blocks: damaged.length }, 'damaged blocks dropped from the vault')
-      after = next
-    } while (after && !this.#stopping)
   }
 }
 

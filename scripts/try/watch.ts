@@ -2,14 +2,14 @@
 import { watch } from 'node:fs'
 import { join } from 'node:path'
 import type { Status } from '../../lib/daemon/api.js'
-import { size } from '../../lib/cli/output.js'
+import { plural, size } from '../../lib/cli/output.js'
 import { kith } from './processes.js'
 
 const pollMs = 1500
 const quietMs = 300
 
-/** @param say prints a line. Returns what ends the watching. */
-export function watchEverything(dir: string, home: string, say: (line: string) => void): () => void {
+/** @param say prints a line. Returns what ends the watching; it resolves when no question to the daemon is under way. */
+export function watchEverything(dir: string, home: string, say: (line: string) => void): () => Promise<void> {
   let stopped = false
   const recent = new Map<string, NodeJS.Timeout>()
   const watcher = watch(dir, { recursive: true }, (_event, name) => {
@@ -33,7 +33,9 @@ export function watchEverything(dir: string, home: string, say: (line: string) =
     if (volume && !stopped) {
       const last = volume.lastSnapshot
       if (last && last.name !== snapshot) {
-        say(`snapshot ${last.name}: ${last.files} files, ${size(last.bytes)}, ${size(last.bytesNew)} new`)
+        say(
+          `snapshot ${last.name}: ${plural(last.files, 'file')}, ${size(last.bytes)}, ${size(last.bytesNew)} new`,
+        )
         snapshot = last.name
       }
       for (const partner of volume.partners) {
@@ -44,12 +46,15 @@ export function watchEverything(dir: string, home: string, say: (line: string) =
         for (const fault of partner.faults) held.set(fault, '')
       }
     }
-    if (!stopped) setTimeout(() => void poll(), pollMs)
+    if (!stopped) next = setTimeout(() => (polling = poll()), pollMs)
   }
-  void poll()
-  return () => {
+  let next: NodeJS.Timeout | undefined
+  let polling = poll()
+  return async () => {
     stopped = true
+    clearTimeout(next)
     watcher.close()
+    await polling
     for (const timer of recent.values()) clearTimeout(timer)
   }
 }

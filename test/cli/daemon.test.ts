@@ -1,5 +1,5 @@
 import t from 'tap'
-import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { spawn } from 'node:child_process'
 import { connect } from 'node:net'
 import { join } from 'node:path'
@@ -45,6 +45,15 @@ t.test('one daemon per home; a killed one leaves nothing in the way', async (t) 
   t.ok(existsSync(join(home.home, 'kithd.sock')), 'a dead socket is left')
   const next = await home.ask<{ pid: number }>(['status'])
   t.not(next.pid, pid)
+})
+
+t.test('a daemon whose home was removed ends by itself', async (t) => {
+  const home = new TestHome(t)
+  await home.ask(['init'])
+  const pid = home.daemonPid() as number
+  rmSync(home.home, { recursive: true })
+  await until(() => !existsSync(`/proc/${pid}`), 60)
+  t.pass('ended')
 })
 
 t.test('in the foreground, until a signal', async (t) => {
