@@ -44,7 +44,10 @@ export class Context {
     const client = await this.#client()
     const progress = new Progress(!this.json && process.stderr.isTTY === true)
     const cancelled = new Promise<never>((_, reject) => {
-      process.once('SIGINT', () => reject(new KithError('cancelled', 'cancelled')))
+      process.on('SIGINT', () => {
+        // The phrase is told once: whoever asked for it must hear it.
+        if (method !== 'init') reject(new KithError('cancelled', 'cancelled'))
+      })
     })
     try {
       const result = client.call(method, params, { onProgress: (note) => progress.show(note) })

@@ -1,8 +1,11 @@
 /** `kith init`: identity and volume keys; the phrase is shown once, or written to a new file. */
-import { closeSync, fsyncSync, openSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, ftruncateSync, openSync, rmSync, writeSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { KithError } from '../base/errors.js'
 import type { Context } from './context.js'
+
+/** More than 24 words of at most 8 letters need. */
+const reservedBytes = 512
 
 export async function run(context: Context, _args: string[], options: { phraseOut?: string; name?: string }) {
   const params = options.name === undefined ? {} : { name: options.name }
@@ -16,7 +19,7 @@ export async function run(context: Context, _args: string[], options: { phraseOu
   let kept = false
   try {
     const { phrase, ...result } = await context.call('init', params)
-    writeSync(fd, `${phrase}\n`)
+    ftruncateSync(fd, writeSync(fd, `${phrase}\n`, 0))
     fsyncSync(fd)
     kept = true
     context.print({ ...result, phraseFile: file }, () => written(file, result.id))
@@ -28,9 +31,18 @@ export async function run(context: Context, _args: string[], options: { phraseOu
 
 /** The file is there before the identity is made: a phrase that cannot be kept must not come to be. */
 function create(file: string): number {
+  let fd
   try {
-    return openSync(file, 'wx', 0o600)
+    fd = openSync(file, 'wx', 0o600)
+    // Takes the room now, so that a full disk is noticed before there is a phrase.
+    writeSync(fd, Buffer.alloc(reservedBytes, ' '))
+    fsyncSync(fd)
+    return fd
   } catch (error) {
+    if (fd !== undefined) {
+      closeSync(fd)
+      rmSync(file, { force: true })
+    }
     if (error instanceof Error && 'code' in error && error.code === 'EEXIST') {
       throw new KithError('exists', `${file} exists already; give --phrase-out a new file`)
     }

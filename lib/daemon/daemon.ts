@@ -36,12 +36,15 @@ export class Daemon {
   readonly config: Config
   readonly clock: Clock
   readonly log: Log
+  /** Resolves when the daemon begins to end. */
+  readonly stopping: Promise<void>
   /** Resolves when the daemon has ended. */
   readonly ended: Promise<void>
   #services: Services | undefined
   #lock: HomeLock
   #server: ControlServer
   #stopping = false
+  #isStopping!: () => void
   #hasEnded!: () => void
   /** init and recover, which give the home its identity, one at a time */
   #becoming: Promise<unknown> = Promise.resolve()
@@ -53,6 +56,7 @@ export class Daemon {
     this.log = log
     this.#lock = lock
     this.#server = new ControlServer(home.dir, handlers(this), { clock, log })
+    this.stopping = new Promise((resolve) => (this.#isStopping = resolve))
     this.ended = new Promise((resolve) => (this.#hasEnded = resolve))
   }
 
@@ -132,6 +136,7 @@ export class Daemon {
   stop(): void {
     if (this.#stopping) return
     this.#stopping = true
+    this.#isStopping()
     void this.#end()
   }
 

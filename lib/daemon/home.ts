@@ -22,6 +22,7 @@
 import {
   chmodSync,
   closeSync,
+  fstatSync,
   fsyncSync,
   mkdirSync,
   openSync,
@@ -85,7 +86,7 @@ export class Home {
       throw error
     }
     try {
-      if ((statSync(file).mode & 0o077) !== 0) {
+      if ((fstatSync(fd).mode & 0o077) !== 0) {
         throw new KithError('denied', `${file} can be read by other users; run: chmod 600 ${file}`)
       }
       return decodeKeys(readFileSync(fd), file)

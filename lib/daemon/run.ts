@@ -3,6 +3,9 @@ import { systemClock } from '../base/clock.js'
 import { openLog } from '../base/log.js'
 import { Daemon } from './daemon.js'
 
+/** Nothing is lost by a hard end; a daemon that hangs would be in the way of the next one. */
+const stopBoundMs = 30_000
+
 export interface DaemonOptions {
   home: string
   /** kept in the settings when given */
@@ -20,6 +23,12 @@ export async function runDaemon({ home, bootstrap, onReady }: DaemonOptions): Pr
   })
   const daemon = await Daemon.start(home, bootstrap, { clock: systemClock, log })
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => daemon.stop())
+  void daemon.stopping.then(() => {
+    systemClock.after(stopBoundMs, () => {
+      log.error('the daemon does not end in order; it ends now')
+      process.exit(1)
+    })
+  })
   // Timers of the clock and closing sockets do not keep a process alive; an orderly end is to be waited for.
   const alive = setInterval(() => undefined, 2 ** 30)
   onReady({ pid: process.pid, home: daemon.home.dir })

@@ -10,6 +10,7 @@ import type { Clock } from '../base/clock.js'
 import type { Log } from '../base/log.js'
 import type { Identity } from '../format/keys.js'
 import { Partners } from '../partners/partners.js'
+import type { OwnedBlocks } from '../partners/types.js'
 import { Store } from '../store/store.js'
 import { Vault } from '../vault/vault.js'
 import type { Config } from './config.js'
@@ -64,40 +65,45 @@ export class Services {
     identity: Identity,
     { clock, log }: { clock: Clock; log: Log },
   ): Promise<Services> {
-    const vault = await Vault.open(home.folder('vault'), {
-      quotaBytes: config.settings.vaultQuotaBytes,
-      partnerKey: identity.id,
-      clock,
-      log: log.child({ part: 'vault' }),
-    })
-    // The two ask each other: the heads name the circles, and the partners are offered the blocks and the heads.
-    const joined: { partners?: Partners } = {}
-    const store = await Store.open(home.folder('store'), {
-      clock,
-      log: log.child({ part: 'store' }),
-      identity,
-      circles: () => joined.partners?.circleSecrets() ?? [],
-    })
-    const partners = await Partners.start({
-      dir: home.folder('partners'),
-      identity,
-      name: config.name,
-      bootstrap: config.settings.bootstrap,
-      auditEveryMs: config.settings.auditHours * hourMs,
-      vault,
-      owned: {
-        since: (sequence, limit) => store.blocks.since(sequence, limit),
-        get: (name) => store.blocks.get(name),
-        heads: () => store.volumes().flatMap((volume) => volume.head() ?? []),
-      },
-      clock,
-      log: log.child({ part: 'partners' }),
-    })
-    joined.partners = partners
-    const services = new Services({ home, config, identity, clock, log }, { store, vault, partners })
-    await services.volumes.reattach()
-    services.#schedule()
-    return services
+    const opened: { close(): Promise<void> }[] = []
+    try {
+      const vault = await Vault.open(home.folder('vault'), {
+        quotaBytes: config.settings.vaultQuotaBytes,
+        partnerKey: identity.id,
+        clock,
+        log: log.child({ part: 'vault' }),
+      })
+      opened.push(vault)
+      // The two ask each other: the heads name the circles, and the partners are offered the blocks and the heads.
+      const joined: { partners?: Partners } = {}
+      const store = await Store.open(home.folder('store'), {
+        clock,
+        log: log.child({ part: 'store' }),
+        identity,
+        circles: () => joined.partners?.circleSecrets() ?? [],
+      })
+      opened.push(store)
+      const partners = await Partners.start({
+        dir: home.folder('partners'),
+        identity,
+        name: config.name,
+        bootstrap: config.settings.bootstrap,
+        auditEveryMs: config.settings.auditHours * hourMs,
+        vault,
+        owned: ownedBlocks(store),
+        clock,
+        log: log.child({ part: 'partners' }),
+      })
+      joined.partners = partners
+      opened.push({ close: () => partners.stop() })
+      const services = new Services({ home, config, identity, clock, log }, { store, vault, partners })
+      await services.volumes.reattach()
+      services.#schedule()
+      return services
+    } catch (error) {
+      for (const part of opened.reverse()) await part.close()
+      throw error
+    }
   }
 
   /** After the circles changed: the heads must name them, for a recovery to be a member again. */
@@ -125,9 +131,19 @@ export class Services {
       everyMs: 0,
       wanted: () => due().length > 0,
       run: async () => {
-        for (const volume of due()) await volume.snapshot()
+        // What fails is kept by the volume, which is due again after a while.
+        for (const volume of due()) await volume.snapshot().catch(() => undefined)
       },
     })
+  }
+}
+
+/** The store as the partners see it. */
+function ownedBlocks(store: Store): OwnedBlocks {
+  return {
+    since: (sequence, limit) => store.blocks.since(sequence, limit),
+    get: (name) => store.blocks.get(name),
+    heads: () => store.volumes().flatMap((volume) => volume.head() ?? []),
   }
 }
 

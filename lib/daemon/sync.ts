@@ -3,7 +3,6 @@ import { sleep } from '../base/clock.js'
 import { KithError } from '../base/errors.js'
 import type { Params, Result } from './api.js'
 import type { Job } from './control-server.js'
-import type { ProtectedVolume } from './protected-volume.js'
 import type { Services } from './services.js'
 import { partnersOf } from './status.js'
 
@@ -15,6 +14,9 @@ export async function sync(services: Services, params: Params<'sync'>, job: Job)
   const wanted =
     params.dir === undefined ? services.volumes.list() : [await services.volumes.find(params.dir)]
   const volumes = wanted.filter((volume) => volume.stored.head() !== undefined)
+  // What is written and taken from here on is for the next sync.
+  const wantedHeads = volumes.flatMap((volume) => volume.stored.head() ?? [])
+  const names = volumes.map((volume) => volume.stored.snapshots().at(-1)?.name ?? '')
   if (volumes.length === 0) {
     throw new KithError('notFound', 'there is no snapshot yet; take one by: kith snapshot')
   }
@@ -23,7 +25,9 @@ export async function sync(services: Services, params: Params<'sync'>, job: Job)
   }
   const deadline = params.timeoutMs === undefined ? Infinity : clock.monotonic() + params.timeoutMs
   const total = pending(services)
-  while (!volumes.every((volume) => isHeld(services, volume))) {
+  const sequence = services.store.blocks.lastSequence
+  partners.hurry()
+  while (!wantedHeads.every((head) => partners.synced(sequence, head))) {
     if (job.signal.aborted) throw new KithError('cancelled', 'cancelled')
     if (clock.monotonic() >= deadline) throw late(services)
     const left = pending(services)
@@ -31,17 +35,12 @@ export async function sync(services: Services, params: Params<'sync'>, job: Job)
     await sleep(clock, Math.min(pollMs, Math.max(1, deadline - clock.monotonic())))
   }
   return {
-    volumes: volumes.map((volume) => ({
+    volumes: volumes.map((volume, i) => ({
       dir: volume.dir,
-      snapshot: volume.stored.snapshots().at(-1)?.name ?? '',
+      snapshot: names[i] ?? '',
       partners: partnersOf(services),
     })),
   }
-}
-
-function isHeld({ partners, store }: Services, volume: ProtectedVolume): boolean {
-  const head = volume.stored.head()
-  return head !== undefined && partners.synced(store.blocks.lastSequence, head)
 }
 
 function pending({ partners }: Services): number {
