@@ -21,7 +21,7 @@ function help(...args: string[]): string {
 }
 
 t.test('files that documents and comments name exist', (t) => {
-  const named = /(?<![\w/.-])(?:lib|native|scripts|test|docs|bench|man|types)\/[\w./-]*[\w*]/g
+  const named = /(?<![\w@/.-])(?:lib|native|scripts|test|docs|bench|man|types)\/[\w./-]*[\w*]/g
   const missing: string[] = []
   for (const file of [
     ...documents,
