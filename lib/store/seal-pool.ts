@@ -24,6 +24,9 @@ const bytesPerThread = 8 * 1024 * 1024
 /** What a job holds at most, however large its file. */
 const jobBytes = 8 * 1024 * 1024
 
+/** What a thread holds is short-lived and small: without a bound its heap would grow with its garbage. */
+const resourceLimits = { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 256 }
+
 interface Job {
   id: number
   dirFd: number
@@ -119,7 +122,7 @@ export class SealPool {
   }
 
   private start(): Thread {
-    const worker = new Worker(new URL('./seal-worker.js', import.meta.url))
+    const worker = new Worker(new URL('./seal-worker.js', import.meta.url), { resourceLimits })
     const thread: Thread = { worker, jobs: new Map(), bytes: 0 }
     this.threads.push(thread)
     worker.on('message', (message: FromWorker) => this.receive(thread, message))
