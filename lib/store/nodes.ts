@@ -63,7 +63,10 @@ export async function fetchBlock(blocks: BlockReader, name: Buffer): Promise<Buf
   const bytes = await blocks.get(name)
   if (bytes) return bytes
   const short = name.toString('hex', 0, 6)
-  throw new KithError('damaged', `block ${short} is missing here: bring a partner on line that holds it`)
+  throw new KithError(
+    'damaged',
+    `block ${short} is neither here nor, whole, at a partner on line: bring another partner on line`,
+  )
 }
 
 export async function fetchChunk(blocks: BlockReader, ref: ChunkRef): Promise<Buffer> {
