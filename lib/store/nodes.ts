@@ -65,7 +65,7 @@ export async function fetchBlock(blocks: BlockReader, name: Buffer): Promise<Buf
   const short = name.toString('hex', 0, 6)
   throw new KithError(
     'damaged',
-    `block ${short} is neither here nor, whole, at a partner on line: bring another partner on line`,
+    `block ${short} is missing here, and missing or damaged at every partner on line: bring another one on line`,
   )
 }
 
