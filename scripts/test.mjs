@@ -1,7 +1,7 @@
 // Runs the compiled tests, each file in a process of its own, and ends with the line `N passed, N failed`.
 //   node scripts/test.mjs [--soak] [--jobs N] [PART ...]     PART: part of a file's path, e.g. store/ or e2e/crash
 // Files ending in .alone.test.js run one at a time, after the others: they measure, or need the machine.
-// Each file has a bound of its own (5 minutes; 20 in the soak); one that passes it is killed and counted as failed.
+// Each file has a bound of its own (10 minutes; 20 in the soak); one that passes it is killed and counted as failed.
 import { spawn } from 'node:child_process'
 import { readdirSync, rmSync, existsSync } from 'node:fs'
 import { join, relative } from 'node:path'
@@ -13,7 +13,7 @@ const soak = args.includes('--soak')
 const jobsAt = args.indexOf('--jobs')
 const jobs = jobsAt >= 0 ? Number(args[jobsAt + 1]) : 2
 const parts = args.filter((arg, i) => !arg.startsWith('--') && i !== jobsAt + 1 - (jobsAt < 0 ? 1e9 : 0))
-const bound = (soak ? 20 : 5) * 60_000
+const bound = (soak ? 20 : 10) * 60_000
 const ending = soak ? '.soak.js' : '.test.js'
 
 function list(dir) {

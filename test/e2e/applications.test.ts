@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { mountForTest, ran, type TestMount } from '../helpers/fuse-mount.js'
 
-t.setTimeout(290_000)
+t.setTimeout(580_000)
 
 let mount: TestMount
 t.before(async () => {

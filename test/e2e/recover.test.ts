@@ -28,7 +28,7 @@ t.test('a real tree, lost and recovered', async (t) => {
   makeTree(join(dir, 'made'), { seed: 2 })
   execFileSync('cp', ['-a', '/usr/include', realpathSync(join(project, 'node_modules')), dir])
   const first = await owner.snapshot(dir)
-  await owner.sync(dir, 240)
+  await owner.sync(dir, 480)
   const afterFirst = await held(owner, dir)
   t.equal(afterFirst.length, 3)
   t.ok(
@@ -43,7 +43,7 @@ t.test('a real tree, lost and recovered', async (t) => {
     const second = await owner.snapshot(dir)
     t.equal(second.files, first.files)
     t.ok(second.bytesNew > 0 && second.bytesNew < 4 * maxSealedBytes, `${second.bytesNew} new bytes`)
-    await owner.sync(dir, 60)
+    await owner.sync(dir, 240)
     const sent = (await held(owner, dir)).map((bytes, i) => bytes - (afterFirst[i] ?? 0))
     t.ok(
       sent.every((bytes) => bytes >= second.bytesNew && bytes < second.bytesNew + 64 * 1024),
@@ -51,7 +51,7 @@ t.test('a real tree, lost and recovered', async (t) => {
     )
     const third = await owner.snapshot(dir)
     t.ok(third.bytesNew < 16 * 1024, `no change: ${third.bytesNew} new bytes`)
-    await owner.sync(dir, 60)
+    await owner.sync(dir, 240)
   })
 
   const before = await describeTree(dir)

@@ -18,7 +18,7 @@ import { seeded } from '../../lib/base/random.js'
 import { seededBytes } from '../helpers/bytes.js'
 import { KithNode, KithWorld, until } from '../helpers/kith.js'
 
-t.setTimeout(280_000)
+t.setTimeout(580_000)
 
 const vaultOf = (node: KithNode) => join(node.home, 'vault')
 
