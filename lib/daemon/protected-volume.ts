@@ -51,6 +51,8 @@ export class ProtectedVolume {
   /** monotonic: when it was mounted, and when a snapshot was taken since */
   #mountedAt = 0
   #takenAt: number | undefined
+  /** snapshots asked for and not yet done: while there are any, the schedule asks for no more */
+  #taking = 0
   /** ends a running snapshot when the mount goes */
   #leaving = new AbortController()
   #reader: TreeReader | undefined
@@ -128,7 +130,7 @@ export class ProtectedVolume {
 
   /** Whether the schedule asks for a snapshot: soon after mounting, then every so often, when something changed. */
   isDue(everyMs: number): boolean {
-    if (!this.#mount || !this.changed) return false
+    if (!this.#mount || !this.changed || this.#taking > 0) return false
     const next = this.#takenAt === undefined ? this.#mountedAt + firstSnapshotMs : this.#takenAt + everyMs
     const due = this.#failedAt === undefined ? next : Math.min(next, this.#failedAt + retrySnapshotMs)
     return this.#options.clock.monotonic() >= due
@@ -138,14 +140,17 @@ export class ProtectedVolume {
   async snapshot({ signal, progress }: SnapshotOptions = {}): Promise<SnapshotResult> {
     const mount = this.#mounted()
     const ends = signal ? AbortSignal.any([signal, this.#leaving.signal]) : this.#leaving.signal
+    this.#taking++
     const info = await this.#exclusive(async () => {
       await mount.sync()
       await this.#record(mount)
       return this.stored.snapshot(mount.rootFd, { signal: ends, ...(progress && { progress }) })
-    }).catch((error: unknown) => {
-      this.#failed('snapshot', error)
-      throw error
     })
+      .catch((error: unknown) => {
+        this.#failed('snapshot', error)
+        throw error
+      })
+      .finally(() => this.#taking--)
     this.#problems = {}
     this.#failedAt = undefined
     this.#takenAt = this.#options.clock.monotonic()
