@@ -17,6 +17,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <optional>
+
 namespace caller {
 
 namespace {
@@ -45,17 +48,19 @@ void setGroups(size_t count, const uint32_t* groups) { syscall(SYS_setgroups, co
 
 // The group in the extension of type extGroups, if there is one. Layout: {u32 size, u32 type}, then for this type
 // {u32 count, u32 groups[count]}; sizes are multiples of 8 and include the header.
-const uint32_t* supplementaryGroup(Request& request) {
+// They follow names, so they are not aligned.
+std::optional<uint32_t> supplementaryGroup(Request& request) {
   const size_t extensions = size_t{request.header().total_extlen} * 8;
-  if (extensions == 0 || request.left() < extensions) return nullptr;
+  if (extensions == 0 || request.left() < extensions) return {};
   request.bytes(request.left() - extensions);
-  while (request.left() >= 2 * sizeof(uint32_t)) {
-    const auto* head = reinterpret_cast<const uint32_t*>(request.body());
-    const size_t size = head[0];
-    if (size < 8 || !request.bytes(size)) return nullptr;
-    if (head[1] == wire::extGroups && size >= 16 && head[2] >= 1) return &head[3];
+  uint32_t words[4];  // size, type, count, first group
+  while (request.left() >= 8) {
+    memcpy(words, request.body(), std::min(request.left(), sizeof(words)));
+    if (words[0] < 8 || words[0] > request.left()) return {};
+    if (words[1] == wire::extGroups && words[0] >= sizeof(words) && words[2] >= 1) return words[3];
+    request.bytes(words[0]);
   }
-  return nullptr;
+  return {};
 }
 
 }  // namespace
@@ -97,7 +102,7 @@ Creating::Creating(Request& request, uint32_t mask) {
   keepSetId();
   if (!switching || (uid == 0 && gid == 0)) return;
   switched_ = true;
-  if (const uint32_t* group = supplementaryGroup(request)) setGroups(1, group);
+  if (const std::optional<uint32_t> group = supplementaryGroup(request)) setGroups(1, &*group);
   setfsgid(gid);
   setfsuid(uid);
   if (uid != 0) without(CAP_FSETID);
