@@ -108,6 +108,7 @@ class Server {
   int releasedir(Request&);
   int fsyncdir(Request&);
   int list(Request&, bool plus);
+  int fill(DirHandle& dir, uint64_t offset, char* reply, size_t room, size_t& used, bool plus);
   bool putEntry(const DirHandle& dir, const struct DirEntry& entry, char* reply, size_t room, size_t& used, bool plus);
 
   // server_xattrs.cc

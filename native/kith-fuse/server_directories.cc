@@ -50,17 +50,24 @@ int Server::readdir(Request& request) { return list(request, false); }
 
 int Server::readdirplus(Request& request) { return list(request, true); }
 
+// Once the reply is sent the handle may be gone: another worker may be serving its RELEASEDIR already.
 int Server::list(Request& request, bool plus) {
   const auto* in = request.take<fuse_read_in>();
   if (!in) return EINVAL;
   DirHandle& dir = *reinterpret_cast<DirHandle*>(in->fh);
   const size_t room = std::min<size_t>(in->size, wire::maxTransfer);
   size_t used = 0;
+  if (const int error = fill(dir, in->offset, request.scratch, room, used, plus)) return error;
+  request.reply(request.scratch, used);
+  return 0;
+}
+
+int Server::fill(DirHandle& dir, uint64_t offset, char* reply, size_t room, size_t& used, bool plus) {
   std::lock_guard lock(dir.mutex);
-  if (dir.fd && in->offset != dir.position) {
-    if (::lseek(dir.fd.get(), static_cast<off_t>(in->offset), SEEK_SET) < 0) return errno;
+  if (dir.fd && offset != dir.position) {
+    if (::lseek(dir.fd.get(), static_cast<off_t>(offset), SEEK_SET) < 0) return errno;
     dir.begin = dir.end = 0;
-    dir.position = in->offset;
+    dir.position = offset;
   }
   while (dir.fd) {
     if (dir.begin == dir.end) {
@@ -72,11 +79,10 @@ int Server::list(Request& request, bool plus) {
       dir.end = static_cast<size_t>(got);
     }
     const auto& entry = *reinterpret_cast<const DirEntry*>(dir.buffer.data() + dir.begin);
-    if (!isSnapshotsName(dir.inode, entry.name) && !putEntry(dir, entry, request.scratch, room, used, plus)) break;
+    if (!isSnapshotsName(dir.inode, entry.name) && !putEntry(dir, entry, reply, room, used, plus)) break;
     dir.begin += entry.length;
     dir.position = static_cast<uint64_t>(entry.next);
   }
-  request.reply(request.scratch, used);
   return 0;
 }
 
