@@ -205,17 +205,19 @@ export class BlockStore implements BlockReader {
   /**
    * Takes a block in; the caller vouches that `name` is the hash of `bytes`, which must not change afterwards. A name
    * that is already here costs nothing; a damaged one is replaced. Durable after the next commit.
+   * @returns whether it was not here: of two puts of one block at a time, one is told so
    * @throws KithError noSpace, and then the block is not taken
    */
-  async put(name: Buffer, bytes: Buffer): Promise<void> {
+  async put(name: Buffer, bytes: Buffer): Promise<boolean> {
     assert(bytes.length > 0 && bytes.length <= maxBlockBytes, 'blocks have 1 byte to 1 MiB + 64')
-    if (this.has(name)) return
+    if (this.has(name)) return false
     while (this.gathered >= flushBytes) {
       await this.flush()
-      if (this.has(name)) return
+      if (this.has(name)) return false
     }
     if (this.broken) throw this.broken
     this.append(name, bytes)
+    return true
   }
 
   /**

@@ -66,8 +66,7 @@ export class Intake {
 
   /** Whether it was not here. */
   private async add(name: Buffer, sealed: Buffer): Promise<boolean> {
-    if (this.blocks.has(name)) return false
-    await this.blocks.put(name, sealed)
+    if (!(await this.blocks.put(name, sealed))) return false
     this.newBlocks++
     this.newBytes += sealed.length
     this.sinceCommit += sealed.length

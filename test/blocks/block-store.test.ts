@@ -323,3 +323,16 @@ t.test('killed at any point: what was committed is there, and nothing else', asy
     from += 1000
   }
 })
+
+t.test('one block put by several at once counts once, also while puts wait for room', async (t) => {
+  const store = await open(t.testdir())
+  const filling = Array.from({ length: 12 }, (_, i) => made(1000 + i, 1024 * 1024))
+  const { name, bytes } = made(2000, 5000)
+  const puts = filling.map((block) => store.blocks.put(block.name, block.bytes))
+  const answers = await Promise.all([1, 2, 3].map(() => store.blocks.put(name, bytes)))
+  t.same(answers.filter(Boolean).length, 1)
+  t.ok((await Promise.all(puts)).every(Boolean))
+  await store.blocks.commit()
+  t.equal(store.blocks.count, filling.length + 1)
+  await store.close()
+})
