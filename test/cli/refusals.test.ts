@@ -218,7 +218,7 @@ t.test('a full disk under the home: files go on, backups wait, and catch up', { 
   t.match(status.volumes[0]?.problems[0], /no space left/)
   t.equal((await home.ask<unknown[]>(['snapshots'])).length, 1, 'the snapshot before is intact')
   rmSync(ballast)
-  await until(async () => (await home.kith(['snapshot'])).code === 0, 30)
+  await until(async () => (await home.kith(['snapshot'])).code === 0, 60)
   const out = join(home.base, 'out')
   await home.ask(['restore', 'latest', '--to', out])
   t.ok(readFileSync(join(out, 'big')).equals(big))

@@ -96,7 +96,7 @@ function parsed(text: string): unknown {
 }
 
 /** Waits until `what` holds; fails after `seconds`. */
-export async function until(what: () => boolean | Promise<boolean>, seconds = 20): Promise<void> {
+export async function until(what: () => boolean | Promise<boolean>, seconds = 60): Promise<void> {
   const end = performance.now() + seconds * 1000
   while (!(await what())) {
     if (performance.now() > end) throw new Error(`waited ${seconds} s in vain: ${what.toString()}`)

@@ -31,7 +31,7 @@ export async function openNetwork(
 }
 
 /** Waits until `what` holds; fails after `seconds`. */
-export async function until(what: () => boolean, seconds = 20): Promise<void> {
+export async function until(what: () => boolean, seconds = 60): Promise<void> {
   const end = performance.now() + seconds * 1000
   while (!what()) {
     if (performance.now() > end) throw new Error(`waited ${seconds} s in vain: ${what.toString()}`)

@@ -22,7 +22,7 @@ import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { nativeFile } from '../../lib/base/native-files.js'
 
-const patience = 10_000
+const patience = 60_000
 
 export interface MountOptions {
   /** run kith-fuse as this user, who mounts by fusermount3 */

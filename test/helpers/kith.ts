@@ -233,11 +233,11 @@ export class KithWorld {
     this.unmountAll()
     for (const { pid } of this.processes()) signal(pid, 'SIGTERM')
     for (const child of this.#children) child.kill('SIGTERM')
-    await until('all processes have ended', 10, () => Promise.resolve(this.#allEnded())).catch(() => {
+    await until('all processes have ended', 60, () => Promise.resolve(this.#allEnded())).catch(() => {
       for (const { pid } of this.processes()) signal(pid, 'SIGKILL')
       for (const child of this.#children) child.kill('SIGKILL')
     })
-    await until('all processes are gone', 10, () => Promise.resolve(this.#allEnded()))
+    await until('all processes are gone', 60, () => Promise.resolve(this.#allEnded()))
     this.unmountAll()
     execFileSync('rm', ['-rf', '--one-file-system', this.root])
   }
@@ -281,7 +281,7 @@ function signal(pid: number, name: NodeJS.Signals): void {
 async function killAndWait(pid: number | undefined, what: string): Promise<void> {
   if (pid === undefined) throw new Error(`${what} does not run`)
   process.kill(pid, 'SIGKILL')
-  await until(`${what} is gone`, 10, () => Promise.resolve(isGone(pid)))
+  await until(`${what} is gone`, 60, () => Promise.resolve(isGone(pid)))
 }
 
 /** A zombie has no arguments left. */

@@ -50,7 +50,7 @@ export async function place(t: Test): Promise<Place> {
 function shell(cwd: string, script: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const command = `cd '${cwd}' && { ${script}\n}`
-    execFile('bash', ['-c', command], { maxBuffer: 1 << 28, timeout: 60_000 }, (error, stdout, stderr) => {
+    execFile('bash', ['-c', command], { maxBuffer: 1 << 28, timeout: 180_000 }, (error, stdout, stderr) => {
       if (error) reject(new Error(`${script}: ${stderr || error.message}`))
       else resolve(stdout)
     })
@@ -65,9 +65,9 @@ export async function serversOf(stateDir: string): Promise<number[]> {
   return listed.split('\n').filter(Boolean).map(Number)
 }
 
-/** Waits until the condition holds; fails the test after ten seconds. */
+/** Waits until the condition holds; fails the test after a minute. */
 export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = systemClock.monotonic() + 10_000
+  const deadline = systemClock.monotonic() + 60_000
   while (!(await condition())) {
     if (systemClock.monotonic() > deadline) throw new Error(`waited in vain until ${what}`)
     await new Promise((resolve) => setTimeout(resolve, 10))

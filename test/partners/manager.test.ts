@@ -55,7 +55,7 @@ t.test('sync waits for a partner that is off line, and catches up with it', asyn
   await owner.write(20)
   t.notOk(owner.synced())
   const again = await openNode(t, dht.address, { identity: a.identity, dir: a.dir })
-  await until(() => owner.synced(), 30)
+  await until(() => owner.synced(), 60)
   t.equal(again.vault.held(owner.identity.id).blocks, 40)
 })
 
@@ -111,7 +111,7 @@ t.test('a release reaches partners on line now, and the others when they are bac
   t.match(owner.partners.list().find(({ id }) => id === b.id)?.trouble, [/must still be told/])
   const again = await openNode(t, dht.address, { identity: b.identity, dir: b.dir })
   t.ok(again.vault.held(owner.identity.id).bytes > 0)
-  await until(() => again.vault.held(owner.identity.id).bytes === 0, 30)
+  await until(() => again.vault.held(owner.identity.id).bytes === 0, 60)
   await until(() => owner.partners.list().find(({ id }) => id === b.id)?.trouble.length === 0)
   // What is written afterwards is held again.
   await owner.write(5)

@@ -110,7 +110,7 @@ t.test('a peer that was killed and started again is there again', async (t) => {
   await once(first, 'exit')
   const before = seen.length
   startEcho(t, seed, dht.address, topic, port)
-  await until(() => seen.length > before && a.connection(key) === seen.at(-1), 30)
+  await until(() => seen.length > before && a.connection(key) === seen.at(-1), 60)
   const stream = a.connection(key)?.stream
   stream?.write(Buffer.from('still there?'))
   const [bytes] = stream ? ((await once(stream, 'data')) as [Buffer]) : [undefined]
