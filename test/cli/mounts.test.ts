@@ -5,6 +5,7 @@ import { exitCodes } from '../../lib/base/errors.js'
 import type { Result, SnapshotRow, Status } from '../../lib/daemon/api.js'
 import { TestHome, until } from '../helpers/cli.js'
 import { privateDht } from '../helpers/dht.js'
+import { freeze } from '../helpers/freeze.js'
 
 t.setTimeout(280_000)
 
@@ -38,7 +39,7 @@ t.test('a mount outlives its daemon, stopped in order, frozen or killed', { skip
   t.equal((await volume(home))?.state, 'mounted', 'the next one takes it over')
 
   const frozen = home.daemonPid() as number
-  process.kill(frozen, 'SIGSTOP')
+  await freeze(frozen)
   writeFileSync(join(dir, 'c'), 'written while the daemon is frozen')
   t.equal(readFileSync(join(dir, 'c'), 'utf8'), 'written while the daemon is frozen')
   process.kill(frozen, 'SIGCONT')

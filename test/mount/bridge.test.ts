@@ -12,6 +12,7 @@ import { seeded } from '../../lib/base/random.js'
 import { decodeStop, encodeDaemonHello, encodeFrame, frameHeaderBytes } from '../../lib/format/bridge.js'
 import { BridgeClient } from '../../lib/mount/bridge-client.js'
 import { until } from '../helpers/mounted.js'
+import { freeze } from '../helpers/freeze.js'
 
 t.setTimeout(180_000)
 
@@ -251,7 +252,7 @@ t.test('a kith-fuse that does not answer is given up on, by the clock', async (t
     after: (_ms: number, run: () => void) => (due.push(run), { cancel: () => undefined }),
   }
   const { client } = await BridgeClient.connect(server.dir, { ...options, clock })
-  server.child.kill('SIGSTOP')
+  await freeze(server.child.pid ?? 0)
   const asked = client.command('status')
   for (const run of due) run()
   await t.rejects(asked, { code: 'timeout' })

@@ -5,6 +5,7 @@ import t from 'tap'
 import { openAt, statFd, statIfAny, close } from '../../lib/base/posix.js'
 import { clearAway, Mount, mountState } from '../../lib/mount/mount.js'
 import type { Change } from '../../lib/format/changes.js'
+import { freeze } from '../helpers/freeze.js'
 import { place, serversOf, until } from '../helpers/mounted.js'
 
 t.setTimeout(120_000)
@@ -156,7 +157,7 @@ t.test('stop() of a mount whose kith-fuse is gone, or stuck', async (t) => {
 
   const second = await at.mount()
   const [pid = 0] = await serversOf(at.stateDir)
-  process.kill(pid, 'SIGSTOP')
+  await freeze(pid)
   t.equal(await mountState(at.dir), 'stuck')
   second.detach()
   await t.rejects(Mount.start(at.options), { code: 'busy' }, 'in bounded time')

@@ -6,6 +6,7 @@ import { Mount } from '../../lib/mount/mount.js'
 import { localDay } from '../../lib/store/snapshot-info.js'
 import { MemoryVolume, type Tree } from '../helpers/memory-volume.js'
 import { place, until, type Place } from '../helpers/mounted.js'
+import { freeze } from '../helpers/freeze.js'
 
 t.setTimeout(120_000)
 
@@ -259,7 +260,7 @@ t.test('a daemon that is stopped, one that takes over, one that is killed', asyn
   }
   const first = await daemon()
   t.equal(await at.sh(`cat ${older}/file`), 'served')
-  first.child.kill('SIGSTOP')
+  await freeze(first.child.pid ?? 0)
   t.match(await at.sh(`timeout 20 ls ${older}/nothing 2>&1 || true`), /temporarily unavailable/, 'bounded')
   t.equal(await at.sh('echo live > live; cat live'), 'live\n')
   first.child.kill('SIGCONT')
