@@ -41,7 +41,7 @@ export interface Audit {
 }
 
 const tickMs = 15_000
-/** Not to repeat full audits back to back while a partner keeps losing blocks. */
+/** From the last audit or finding to the full audit that may clear it: a partner that keeps losing blocks is not asked back to back. */
 const againMs = 60_000
 /** Tries to hit a sequence number that is in use; blocks that were removed leave gaps. */
 const drawTries = 64
@@ -244,9 +244,10 @@ export class Auditor {
     if (cursor === 0) return undefined
     const now = clock.now()
     // A clock that was set back makes the audit due.
-    const past = now < lastAudit ? Infinity : now - lastAudit
-    if (verdict.state === 'damaged' && past >= againMs && book.holds(partner, cursor)) return 'full'
-    return past >= intervalMs ? 'sample' : undefined
+    const past = (then: number) => (now < then ? Infinity : now - then)
+    const quiet = Math.min(past(lastAudit), past(verdict.at))
+    if (verdict.state === 'damaged' && quiet >= againMs && book.holds(partner, cursor)) return 'full'
+    return past(lastAudit) >= intervalMs ? 'sample' : undefined
   }
 }
 

@@ -143,6 +143,8 @@ t.test('tampered vaults', async (t) => {
   for (const [path, bytes] of write(dir, 'two', random, 15)) files.set(path, bytes)
   await owner.snapshot(dir)
   await owner.sync(dir)
+  // So that no audit of the daemon's own is due that could find and mend the faults before the test looks.
+  await owner.run('audit')
   t.same(await faultsOf(owner, dir), new Map(partners.map(({ name }) => [name, ''])), 'all is well')
 
   await t.test('are found out by an audit and named in status; a clean audit clears them', async (t) => {
