@@ -116,7 +116,12 @@ export function writeDurably(file: string, bytes: Buffer): void {
     closeSync(fd)
   }
   renameSync(beside, file)
-  const dir = openSync(join(file, '..'), 'r')
+  syncDirectory(join(file, '..'))
+}
+
+/** Makes durable which names the directory holds. */
+export function syncDirectory(path: string): void {
+  const dir = openSync(path, 'r')
   try {
     fsyncSync(dir)
   } finally {

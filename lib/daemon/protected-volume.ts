@@ -8,15 +8,21 @@
  * half of a taken batch. A step that fails (a full disk, say) leaves the log as it was: the same changes are taken again
  * later. The live tree never waits for any of this.
  *
- * States: unmounted; mounted; lost, when kith-fuse died under us: files are then out of reach until `kith mount`.
+ * States: unmounted; mounted; lost, when kith-fuse died under us: mount-keeper.ts mounts again. A mark in the volume's
+ * folder says that it is to be mounted, from `kith mount` to `kith unmount`: a daemon that starts, after a crash or the
+ * machine's own start, mounts what has the mark. A mount that somebody took off otherwise (umount, a signal to kith-fuse)
+ * stays off while this daemon runs; status says so.
  */
 import type { Clock, Timer } from '../base/clock.js'
 import { asKithError, KithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import { statFd } from '../base/posix.js'
 import type { BlockReader } from '../blocks/block-store.js'
-import { Mount } from '../mount/mount.js'
+import { clearAway, isMountedAt, Mount, mountState } from '../mount/mount.js'
 import type { ProtectedVolume as StoredVolume, SnapshotOptions, SnapshotResult } from '../store/types.js'
 import type { TreeReader } from '../store/tree-reader.js'
+import { MountKeeper } from './mount-keeper.js'
+import { MountMark } from './mount-mark.js'
 
 /** After a failed intake the next try waits so long. */
 const retryMs = 5000
@@ -42,7 +48,14 @@ export class ProtectedVolume {
   readonly id: string
   #options: ProtectedVolumeOptions
   #mount: Mount | undefined
-  #lost = false
+  readonly #keeper: MountKeeper
+  readonly #mark: MountMark
+  /** from mounting until it is unmounted by command */
+  #wanted = false
+  /** taken off by another than kith */
+  #takenOff = false
+  /** mounted again by itself, and nobody has been told yet */
+  #healed = false
   #queue: Promise<unknown> = Promise.resolve()
   #intake: Timer | undefined
   /** why the last intake, the last snapshot failed */
@@ -61,6 +74,16 @@ export class ProtectedVolume {
     this.stored = stored
     this.id = stored.id.toString('hex')
     this.#options = options
+    const { home, clock, log } = options
+    this.#mark = new MountMark(home, stored.id)
+    this.#keeper = new MountKeeper({
+      dir: () => this.dir,
+      clock,
+      log: log.child({ volume: this.id }),
+      again: () => this.#again(),
+      // Fails where one is there that lives.
+      clear: async () => void (await clearAway(this.dir).catch(() => false)),
+    })
   }
 
   get dir(): string {
@@ -69,7 +92,7 @@ export class ProtectedVolume {
 
   get state(): 'mounted' | 'lost' | 'unmounted' {
     if (this.#mount) return 'mounted'
-    return this.#lost ? 'lost' : 'unmounted'
+    return this.#keeper.busy ? 'lost' : 'unmounted'
   }
 
   /** Whether anything changed since the last snapshot, as far as is known. */
@@ -84,34 +107,74 @@ export class ProtectedVolume {
   }
 
   get problems(): string[] {
-    const problems = [...new Set(Object.values(this.#problems))]
-    if (this.#lost) {
-      problems.push(`kith-fuse, which serves ${this.dir}, has died; mount again: kith mount ${this.dir}`)
+    const problems = [...new Set(Object.values(this.#problems)), ...this.#keeper.problems]
+    if (this.#takenOff) {
+      problems.push(
+        `${this.dir} was unmounted by another than kith: what changes there is not seen; mount it: kith mount ${this.dir}`,
+      )
     }
     return problems
   }
 
   /** Mounts. A new log says that changes may have been missed, and so everything is looked at once. */
   async mount(): Promise<void> {
-    this.#attach(await Mount.start(this.#mountOptions()))
+    await this.#keeper.cancel()
+    this.#keeper.forget()
+    if (this.#mount) return // the try that was at work has done it
+    const living = await Mount.reattach(this.#mountOptions())
+    this.#attach(living ?? (await Mount.start(this.#mountOptions())))
+    this.#healed = false
   }
 
-  /** Takes over the mount that an earlier daemon left running; false when there is none. */
-  async reattach(): Promise<boolean> {
-    const mount = await Mount.reattach(this.#mountOptions())
-    if (mount) this.#attach(mount)
-    return mount !== undefined
+  /** True once after it was mounted again by itself. */
+  takeHealed(): boolean {
+    const healed = this.#healed
+    this.#healed = false
+    return healed
   }
 
-  /** kith-fuse died while no daemon ran. */
-  markLost(): void {
-    this.#lost = true
+  /**
+   * At the daemon's start: takes over the mount that an earlier daemon left running, or mounts again what was mounted when
+   * that one ended. Resolves when it is mounted, or was tried once.
+   */
+  async resume(): Promise<void> {
+    const { log } = this.#options
+    const found = await Mount.reattach(this.#mountOptions()).catch((error: unknown) => {
+      log.error({ volume: this.id, error: String(error) }, 'taking a mount over failed')
+      return undefined
+    })
+    if (found) return this.#attach(found)
+    // A dead mount without a mark was left by a kith that knew no marks.
+    const dead = (await mountState(this.dir).catch(() => 'none')) === 'dead'
+    if (this.#mark.get() === undefined && !dead) return
+    this.#wanted = true
+    this.#keeper.lost()
+    await this.#keeper.settled()
+  }
+
+  /** Sees whether the mount is still there: one that was taken off while files are open in it tells nobody. */
+  check(): void {
+    if (!this.#mount || !this.#wanted) return
+    if (isMountedAt(this.dir)) this.#note(this.#mount)
+    else this.#whenLost(this.#mount)
   }
 
   /** Unmounts after the last changes are recorded. Returns the files that programs still hold open. */
   async unmount(): Promise<string[]> {
-    if (this.#lost) await this.mount() // clears the dead mount away
-    const mount = this.#mounted()
+    const wanted = this.#wanted || this.#mark.get() !== undefined
+    this.#wanted = false
+    this.#mark.clear()
+    await this.#keeper.cancel()
+    const mount = this.#mount ?? (await Mount.reattach(this.#mountOptions()))
+    if (!mount) {
+      const cleared = await clearAway(this.dir).catch((error: unknown) => {
+        if (asKithError(error).code !== 'notFound') throw error
+        return false
+      })
+      if (!wanted && !cleared) this.#mounted()
+      this.#takenOff = false
+      return []
+    }
     this.#leaving.abort()
     return this.#exclusive(async () => {
       await this.#record(mount).catch((error: unknown) => this.#failed('intake', error))
@@ -122,6 +185,7 @@ export class ProtectedVolume {
 
   /** Lets go of the mount, which stays and is served by kith-fuse. */
   async detach(): Promise<void> {
+    await this.#keeper.cancel()
     const mount = this.#mount
     this.#leaving.abort()
     this.#release()
@@ -166,15 +230,30 @@ export class ProtectedVolume {
 
   #mounted(): Mount {
     if (this.#mount) return this.#mount
-    const why = this.#lost ? 'is not served any more (kith-fuse died)' : 'is not mounted'
+    const why = this.#keeper.busy ? 'is not served just now (kith-fuse died)' : 'is not mounted'
     throw new KithError('notFound', `${this.dir} ${why}; mount it by: kith mount ${this.dir}`)
   }
 
+  /** Joins a kith-fuse to which only the connection broke, or mounts anew. */
+  async #again(): Promise<void> {
+    const { clock, log } = this.#options
+    const begun = clock.monotonic()
+    const living = await Mount.reattach(this.#mountOptions())
+    const mount = living ?? (await Mount.start(this.#mountOptions(), this.#mark.get()))
+    this.#attach(mount)
+    this.#healed = living === undefined
+    const took = Math.round(clock.monotonic() - begun)
+    log.warn({ volume: this.id, ms: took }, living ? 'joined kith-fuse again' : 'mounted again')
+  }
+
   #attach(mount: Mount): void {
-    const { log } = this.#options
+    const { clock } = this.#options
     this.#mount = mount
-    this.#lost = false
-    this.#mountedAt = this.#options.clock.monotonic()
+    this.#wanted = true
+    this.#takenOff = false
+    this.#keeper.mounted()
+    this.#note(mount)
+    this.#mountedAt = clock.monotonic()
     this.#takenAt = undefined
     this.#leaving = new AbortController()
     mount.serve({
@@ -182,21 +261,45 @@ export class ProtectedVolume {
       reader: () => this.reader,
     })
     mount.on('wake', () => this.#schedule(gatherMs))
-    mount.on('lost', () => {
-      if (this.#mount !== mount) return
-      log.error({ volume: this.id }, 'kith-fuse died')
-      this.#release()
-      this.#lost = true
-      // A snapshot that is being taken reads on through the directory's own descriptor.
-      void this.#exclusive(async () => mount.detach())
-    })
-    mount.on('replaced', () => {
-      if (this.#mount !== mount) return
-      log.error({ volume: this.id }, 'another daemon took the mount over')
-      this.#release()
-      void this.#exclusive(async () => mount.detach())
-    })
+    mount.on('lost', () => this.#whenLost(mount))
+    // This home's lock says that there is no other daemon: it is joined again.
+    mount.on('replaced', () => this.#whenLost(mount))
     this.#schedule(0)
+  }
+
+  /**
+   * The bridge is gone. A kith-fuse that died leaves a dead mount; one to which only the connection broke, a living one; one
+   * that ended in order, none.
+   */
+  #whenLost(mount: Mount): void {
+    if (this.#mount !== mount) return
+    this.#letGo(mount)
+    if (!this.#wanted) return // it is being unmounted
+    const there = isMountedAt(this.dir)
+    this.#options.log.error(
+      { volume: this.id },
+      there ? 'the connection to kith-fuse is gone' : 'unmounted by another than this daemon',
+    )
+    if (there) this.#keeper.lost()
+    else this.#takenOff = true
+  }
+
+  /** A snapshot that is being taken reads on through the directory's own descriptor. */
+  #letGo(mount: Mount): void {
+    this.#release()
+    void this.#exclusive(async () => mount.detach())
+  }
+
+  /** Sets the mark, if it is not there. A full disk must not keep anybody from mounting: check() tries again. */
+  #note(mount: Mount): void {
+    try {
+      this.#mark.set(statFd(mount.rootFd).ino)
+    } catch (error) {
+      this.#options.log.warn(
+        { volume: this.id, code: asKithError(error).code },
+        'cannot note that it is mounted',
+      )
+    }
   }
 
   #release(): void {

@@ -83,7 +83,8 @@ function targets({ identity }: Services, heads: Recovered['heads'], to: string):
 async function adopt(services: Services, head: Head, bytes: Buffer, to: string): Promise<ProtectedVolume> {
   const { volumes, store, partners, identity } = services
   const known = volumes.list().find(({ stored }) => stored.id.equals(head.volumeId))
-  if (known?.state === 'mounted') throw new KithError('busy', `${known.dir} is mounted; unmount it first`)
+  if (known && known.state !== 'unmounted')
+    throw new KithError('busy', `${known.dir} is mounted; unmount it first`)
   const { circles } = openOwnerState(identity.kek, head.owner, head.volumeId, head.sealedState)
   await partners.restoreCircles(circles)
   mkdirSync(to, { recursive: true })

@@ -97,7 +97,7 @@ export class Services {
       joined.partners = partners
       opened.push({ close: () => partners.stop() })
       const services = new Services({ home, config, identity, clock, log }, { store, vault, partners })
-      await services.volumes.reattach()
+      await services.volumes.resume()
       services.#schedule()
       return services
     } catch (error) {
@@ -125,6 +125,13 @@ export class Services {
   #schedule(): void {
     const { snapshotHours } = this.config.settings
     const due = () => this.volumes.list().filter((volume) => volume.isDue(snapshotHours * hourMs))
+    this.upkeep.add({
+      name: 'mounts',
+      firstMs: 0,
+      everyMs: 0,
+      wanted: () => true,
+      run: async () => this.volumes.check(),
+    })
     this.upkeep.add({
       name: 'snapshots',
       firstMs: 0,

@@ -1,9 +1,13 @@
 /** The protected directories of this home: which there are, how a path finds one, and what may not be mounted. */
+import { sleep } from '../base/clock.js'
 import { KithError } from '../base/errors.js'
 import { mountState } from '../mount/mount.js'
 import { canonicalDir, mounts, mountType } from '../mount/mount-table.js'
 import type { ProtectedVolume as StoredVolume, VolumeStore } from '../store/types.js'
 import { ProtectedVolume, type ProtectedVolumeOptions } from './protected-volume.js'
+
+/** So long a start of the daemon waits for its mounts. */
+const resumeMs = 10_000
 
 export class Volumes {
   #store: VolumeStore
@@ -22,16 +26,18 @@ export class Volumes {
     return this.#volumes
   }
 
-  /** Takes over the mounts that an earlier daemon left running, and finds those whose kith-fuse has died since. */
-  async reattach(): Promise<void> {
-    const { log } = this.#options
-    for (const volume of this.#volumes) {
-      const found = await volume.reattach().catch((error: unknown) => {
-        log.error({ volume: volume.id, error: String(error) }, 'taking a mount over failed')
-        return false
-      })
-      if (!found && (await isDead(volume.dir))) volume.markLost()
-    }
+  /**
+   * At the start: takes over the mounts that an earlier daemon left running, and mounts again what was mounted when it ended.
+   * What takes long, or cannot be mounted now, goes on by itself.
+   */
+  async resume(): Promise<void> {
+    const { clock } = this.#options
+    await Promise.race([Promise.all(this.#volumes.map((volume) => volume.resume())), sleep(clock, resumeMs)])
+  }
+
+  /** Whether every mount is still there. */
+  check(): void {
+    for (const volume of this.#volumes) volume.check()
   }
 
   /** Of this directory; without one, of the only volume there is. */
@@ -55,8 +61,11 @@ export class Volumes {
     return this.#exclusive(async () => {
       const dir = await canonicalDir(given)
       const known = this.#byDir(dir)
+      // Whoever comes to mount it again finds that the daemon has done so.
+      if (known?.state === 'mounted' && known.takeHealed())
+        return { dir, volume: known.id, continued: true, recovered: true }
       await this.#refuse(dir, known)
-      const recovered = (await mountState(dir)) === 'dead'
+      const recovered = known?.state === 'lost' || (await mountState(dir)) === 'dead'
       const volume = known ?? (await this.#create(dir))
       try {
         await volume.mount()
@@ -117,9 +126,4 @@ export class Volumes {
 
 function isInside(path: string, dir: string): boolean {
   return path.startsWith(dir === '/' ? dir : `${dir}/`) && path !== dir
-}
-
-/** A volume's directory may be gone. */
-async function isDead(dir: string): Promise<boolean> {
-  return (await mountState(dir).catch(() => 'none')) === 'dead'
 }

@@ -5,6 +5,7 @@
  * server is stuck answers never, and would take a thread with it. A child process asks, and is killed after a while.
  */
 import { execFile } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { readFile, realpath } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { KithError } from '../base/errors.js'
@@ -41,6 +42,13 @@ function unescape(field: string): string {
 /** In the order in which they were mounted: the last one over a directory is the one that is seen. */
 export async function mounts(): Promise<MountEntry[]> {
   return parseMountinfo(await readFile('/proc/self/mountinfo', 'utf8'))
+}
+
+/** Whether a kith mount lies over exactly this canonical path, seen or hidden by another. Never waits. */
+export function isMountedAt(dir: string): boolean {
+  return parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8')).some(
+    ({ mountpoint, type }) => mountpoint === dir && type === mountType,
+  )
 }
 
 /** The topmost mount over exactly this directory, if any. */

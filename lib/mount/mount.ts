@@ -85,14 +85,20 @@ export class Mount extends EventEmitter<Events> implements LiveMount {
    * Mounts the directory over itself.
    * @throws KithError notFound, usage (no directory; inside the home or around it), exists (mounted already; a
    *   `.snapshots` in the way), busy, unsupported (no /dev/fuse), denied
+   * @param expected inode number; a directory with another is not mounted: notFound
    */
-  static async start(options: MountOptions): Promise<Mount> {
+  static async start(options: MountOptions, expected?: bigint): Promise<Mount> {
     const dir = await canonicalDir(options.dir)
     await refuseHome(dir, options.home)
     await clearDeadMounts(dir)
     await refuseWithoutFuse()
     const rootFd = openPlainDirectory(dir)
     try {
+      if (expected !== undefined && statFd(rootFd).ino !== expected)
+        throw new KithError(
+          'notFound',
+          `${dir} is another directory than the one that was protected (is its disk mounted?)`,
+        )
       if (statIfAny(rootFd, Buffer.from(snapshotsName)))
         throw new KithError(
           'exists',
@@ -244,6 +250,8 @@ export class Mount extends EventEmitter<Events> implements LiveMount {
     void this.#changes.close()
   }
 }
+
+export { isMountedAt } from './mount-table.js'
 
 export function stateDirOf({ home, volumeId }: Pick<MountOptions, 'home' | 'volumeId'>): string {
   return join(home, 'mounts', volumeId.toString('hex'))
