@@ -5,14 +5,21 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "helper.h"
+
 class Backings {
  public:
-  // Called once, when the kernel has agreed, with the descriptor the mount was made with.
-  void enable(int device) { device_ = device; }
+  // Called once, when the kernel has agreed, with the descriptor the mount was made with. `privileged`: we may register
+  // files ourselves.
+  void enable(int device, bool privileged) {
+    device_ = device;
+    privileged_ = privileged;
+  }
 
-  // A file handle on the inode is being opened; `fd` is a descriptor of the file. The backing id that its reply must
-  // carry, or 0: this inode's bytes go through the kernel's cache and us. To be followed by one release().
-  int32_t open(uint64_t node, int fd);
+  // A file handle on the inode is being opened in this mode (O_ACCMODE); `fd` is a descriptor of the file in the same. The
+  // backing id that its reply must carry, or 0: this inode's bytes go through the kernel's cache and us. To be followed
+  // by one release().
+  int32_t open(uint64_t node, int fd, int mode);
   void release(uint64_t node);
 
  private:
@@ -21,7 +28,11 @@ class Backings {
     uint32_t handles = 0;
   };
 
+  int32_t registered(int fd, int mode);
+
   int device_ = -1;
+  bool privileged_ = false;
   std::mutex mutex_;  // guards what follows
   std::unordered_map<uint64_t, Use> uses_;
+  PassthroughHelper helper_;
 };

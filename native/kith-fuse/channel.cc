@@ -38,12 +38,12 @@ struct Buffers {
 
 }  // namespace
 
-int Channel::agree(int device, Server& server, bool passthrough) {
+int Channel::agree(int device, Server& server, bool privileged) {
   Buffers buffers;
   const ssize_t length = next(device, buffers.request.get());
   if (length <= 0) return length == 0 ? ENODEV : static_cast<int>(-length);
   Request request(device, buffers.request.get(), static_cast<size_t>(length), buffers.reply.get());
-  const int error = server.init(request, device, passthrough);
+  const int error = server.init(request, device, privileged);
   if (error != 0) request.fail(error);
   return error;
 }

@@ -14,7 +14,7 @@ class Channel {
   static constexpr int workers = 4;
 
   // Answers INIT on `device`, which must be the first request. 0, or an errno.
-  static int agree(int device, Server& server, bool passthrough);
+  static int agree(int device, Server& server, bool privileged);
 
   // Starts the workers. `ended` is called by the last one to end: when the file system was unmounted.
   // `procFds` is a descriptor of /proc/self/fd.

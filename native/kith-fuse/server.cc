@@ -34,7 +34,7 @@ int Request::send(int device, uint64_t unique, int error, const void* data, size
   return sent < 0 ? errno : 0;
 }
 
-int Server::init(Request& request, int device, bool passthrough) {
+int Server::init(Request& request, int device, bool privileged) {
   const auto* major = request.take<uint32_t>();
   const auto* minor = request.take<uint32_t>();
   if (request.header().opcode != FUSE_INIT || !major || !minor) return EPROTO;
@@ -45,11 +45,10 @@ int Server::init(Request& request, int device, bool passthrough) {
   memcpy(reinterpret_cast<char*>(&in) + 8, request.bytes(rest), rest);
   uint64_t offered = in.flags;
   if (offered & FUSE_INIT_EXT) offered |= uint64_t{in.flags2} << 32;
-  uint64_t wanted = wantedFlags | wire::initCreateSuppGroup;
-  if (passthrough) wanted |= wire::initPassthrough;
+  constexpr uint64_t wanted = wantedFlags | wire::initCreateSuppGroup | wire::initPassthrough;
   const uint64_t agreed = offered & wanted;
   extendedSetxattr_ = (agreed & FUSE_SETXATTR_EXT) != 0;
-  if (agreed & wire::initPassthrough) backings_.enable(device);
+  if (agreed & wire::initPassthrough) backings_.enable(device, privileged);
 
   wire::InitOut out{};
   out.major = FUSE_KERNEL_VERSION;
@@ -62,7 +61,7 @@ int Server::init(Request& request, int device, bool passthrough) {
   out.maxWrite = wire::maxTransfer;
   out.timeGran = 1;
   out.maxPages = wire::maxPages;
-  out.maxStackDepth = passthrough ? 1 : 0;
+  out.maxStackDepth = 1;
   return request.reply(out);
 }
 

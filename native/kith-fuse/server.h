@@ -37,9 +37,9 @@ class Server {
   Server(std::unique_ptr<Inodes> inodes, ChangeLog& log);
   void serveSnapshots(Snapshots& snapshots) { snapshots_ = &snapshots; }
 
-  // The first request, read from `device`: agrees on the protocol. `passthrough`: the kernel may read and write files
-  // without us, where it can. 0, or an errno.
-  int init(Request& request, int device, bool passthrough);
+  // The first request, read from `device`: agrees on the protocol. `privileged`: we may ask the kernel to read and write
+  // files without us. 0, or an errno.
+  int init(Request& request, int device, bool privileged);
   // Every other request. Returns false when the kernel ends the mount.
   bool dispatch(Request& request, int device);
 

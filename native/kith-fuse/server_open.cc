@@ -45,7 +45,7 @@ wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd f
   wire::OpenOut out{};
   out.fh = reinterpret_cast<uint64_t>(handle);
   caller::keepSetId();  // the kernel writes with the rights of this moment
-  out.backingId = backings_.open(inode->node, handle->fd.get());
+  out.backingId = backings_.open(inode->node, handle->fd.get(), static_cast<int>(flags) & O_ACCMODE);
   out.flags = out.backingId == 0 ? wire::openKeepCache : wire::openPassthrough;
   if (out.backingId != 0 && (flags & O_ACCMODE) == O_WRONLY)
     out.flags |= wire::openDirectIo | wire::openParallelDirectWrites;

@@ -29,6 +29,10 @@ export interface MountOptions {
   uid?: number
   /** another build of it */
   program?: string
+  /** where its folders are made; default: the temporary directory */
+  place?: string
+  /** added to the environment of kith-fuse */
+  environment?: Record<string, string>
   /** called with the directory before it is mounted over */
   prepare?: (dir: string) => Promise<void>
 }
@@ -68,6 +72,7 @@ export class TestMount {
     const args = ['--dir-fd', '3', '--mountpoint', join(base, 'dir'), '--state', join(base, 'state')]
     const child = spawn(options.program ?? nativeFile('kith-fuse'), args, {
       ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
+      env: { ...process.env, ...options.environment },
       detached: true,
       stdio: ['ignore', 'pipe', log, rootFd],
     })
@@ -133,7 +138,7 @@ export function isMounted(dir: string): boolean {
 }
 
 export async function mountForTest(t: Test, options: MountOptions = {}): Promise<TestMount> {
-  const base = mkdtempSync(join(tmpdir(), 'kith-fuse-'))
+  const base = mkdtempSync(join(options.place ?? tmpdir(), 'kith-fuse-'))
   chmodSync(base, 0o755)
   const mounts: TestMount[] = []
   t.setTimeout(240_000)
