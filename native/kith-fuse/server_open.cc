@@ -77,9 +77,12 @@ int Server::create(Request& request) {
   Fd fd;
   {
     caller::Creating as(request, in->umask);
-    const int flags = (static_cast<int>(in->flags) & (keptFlags | O_EXCL)) | O_CREAT | O_NOFOLLOW | O_CLOEXEC;
+    // Always a new file: one that appeared beneath the mount, unseen by the kernel, must pass its checks first.
+    const int flags = (static_cast<int>(in->flags) & keptFlags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     fd = Fd(openat(dirFd->get(), name, flags, in->mode & 07777));
   }
+  // It then looks the name up again, and opens what it finds.
+  if (!fd && errno == EEXIST && !(in->flags & O_EXCL)) return ESTALE;
   struct statx facts;
   if (!fd || !statSelf(fd.get(), facts)) return errno;
   log_.names(dir->ino, facts.stx_ino);

@@ -26,6 +26,12 @@ size_t withoutTrusted(char* names, size_t length) {
   return kept;
 }
 
+// Names under system the kernel leaves to file systems to guard: on NFS an ACL, say. Only those that it guards itself
+// pass for others than root.
+bool guarded(const Request& request, const char* name) {
+  return request.header().uid == 0 || strncmp(name, "system.", 7) != 0 || strncmp(name, "system.posix_acl_", 17) == 0;
+}
+
 }  // namespace
 
 int Server::setxattr(Request& request) {
@@ -37,6 +43,7 @@ int Server::setxattr(Request& request) {
   memcpy(&in, head, fixed);
   const char* value = request.bytes(in.size);
   if (!value) return EINVAL;
+  if (!guarded(request, name)) return EOPNOTSUPP;
   InodePtr inode;
   FdPtr fd;
   if (const int error = node(request.header().nodeid, inode, fd)) return error;
@@ -95,6 +102,7 @@ int Server::listxattr(Request& request) {
 int Server::removexattr(Request& request) {
   const char* name = request.string();
   if (!name) return EINVAL;
+  if (!guarded(request, name)) return EOPNOTSUPP;
   InodePtr inode;
   FdPtr fd;
   if (const int error = node(request.header().nodeid, inode, fd)) return error;

@@ -66,6 +66,8 @@ export class TestMount {
       mkdirSync(join(base, name), { mode: 0o755, recursive: true })
       chownSync(join(base, name), options.uid ?? 0, options.uid ?? 0)
     }
+    // Some machines close the device to users. It stays open: other tests that need it may be running.
+    if (options.uid !== undefined) chmodSync('/dev/fuse', 0o666)
     await options.prepare?.(join(base, 'dir'))
     const log = openSync(join(base, 'fuse.log'), 'a')
     const rootFd = openSync(join(base, 'dir'), 'r')
