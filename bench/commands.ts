@@ -17,17 +17,27 @@ export interface Outcome {
 /** Aborted by Ctrl-C: what runs ends, and what was mounted is unmounted on the way out. */
 export const interrupted = new AbortController()
 
+/** Who runs a program, when not we. */
+export interface User {
+  uid: number
+  gid: number
+}
+
 /** Runs a program to its end. Throws, with what it said, unless it exits with 0. */
-export function run(program: string, args: string[]): Promise<Outcome> {
-  return start(program, args, { signal: interrupted.signal })
+export function run(program: string, args: string[], user?: User): Promise<Outcome> {
+  return start(program, args, { signal: interrupted.signal, ...user })
 }
 
 /** The same for what puts things in order again: it runs after Ctrl-C, too. */
-export function clean(program: string, args: string[]): Promise<Outcome> {
-  return start(program, args, {})
+export function clean(program: string, args: string[], user?: User): Promise<Outcome> {
+  return start(program, args, { ...user })
 }
 
-function start(program: string, args: string[], options: { signal?: AbortSignal }): Promise<Outcome> {
+function start(
+  program: string,
+  args: string[],
+  options: Partial<User> & { signal?: AbortSignal },
+): Promise<Outcome> {
   const started = performance.now()
   return new Promise((resolve, reject) => {
     const settings = { ...options, timeout: boundMs, maxBuffer: 64 * 1024 * 1024 }

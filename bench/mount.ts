@@ -1,13 +1,14 @@
 /**
  * `npm run bench -- mount`: what a program pays for working on the mount instead of the bare directory, beside bindfs and
- * gocryptfs, on tmpfs (no disk hides the cost) and on the file system of the temporary directory.
+ * gocryptfs, on tmpfs (no disk hides the cost) and on the file system of the temporary directory. As root all is done
+ * twice: by root, and by an ordinary user, whose mounts go through fusermount3, without and with kith-passthrough.
  */
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, chownSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { root, run } from './commands.js'
+import { root, run, type User } from './commands.js'
 import { compare, heading, row } from './measure.js'
-import { memoryPlace, mountAll, type Contender } from './mounts.js'
+import { memoryPlace, mountAll, type Contender, type Place } from './mounts.js'
 
 export interface Scale {
   /** MiB of the big file */
@@ -25,6 +26,7 @@ const workloads = [
   ['read, warm', 'read'],
   ['random read, 4 KiB', 'random-read'],
   ['random write, 4 KiB', 'random-write'],
+  ['random read and write', 'random-both'],
   ['create', 'create'],
   ['stat', 'stat'],
   ['rename', 'rename'],
@@ -34,44 +36,65 @@ const workloads = [
 const storms = new Set<string>(['create', 'stat', 'rename', 'unlink'])
 
 export async function benchMount(scale: Scale, say: (line: string) => void): Promise<void> {
-  const exerciser = join(root, 'dist/bench/exerciser')
+  const built = join(root, 'dist/bench/exerciser')
   mkdirSync(join(root, 'dist/bench'), { recursive: true })
-  await run('g++', [
-    '-std=c++20',
-    '-O2',
-    '-Wall',
-    '-Wextra',
-    '-Werror',
-    '-o',
-    exerciser,
-    join(root, 'bench/exerciser.cc'),
-  ])
+  const flags = ['-std=c++20', '-O2', '-Wall', '-Wextra', '-Werror']
+  await run('g++', [...flags, '-o', built, join(root, 'bench/exerciser.cc')])
+  const asRoot = process.getuid?.() === 0
   const place = mkdtempSync(join(tmpdir(), 'kith-bench-'))
+  chmodSync(place, 0o755)
+  const exerciser = join(place, 'exerciser')
+  copyFileSync(built, exerciser)
   try {
     const memory = join(place, 'memory')
-    try {
-      const release = await memoryPlace(memory, scale.megabytes * 6 + 256)
+    if (asRoot) {
+      const release = await memoryPlace(memory, scale.megabytes * 7 + 256)
       try {
-        await benchPlace('tmpfs', memory, exerciser, scale, say)
+        await benchPlace('tmpfs', { dir: memory }, exerciser, scale, say)
+        await asOrdinaryUser('tmpfs', memory, exerciser, scale, say)
       } finally {
         await release()
       }
-    } catch (error) {
-      if (process.getuid?.() === 0) throw error
+    } else {
       say('tmpfs: only root can mount one; left out')
     }
     const disk = join(place, 'disk')
     mkdirSync(disk)
     const type = (await run('df', ['--output=fstype', disk])).stdout.split('\n')[1] ?? 'disk'
-    await benchPlace(type, disk, exerciser, scale, say)
+    await benchPlace(type, { dir: disk }, exerciser, scale, say)
+    if (asRoot) await asOrdinaryUser(type, disk, exerciser, scale, say)
   } finally {
     rmSync(place, { recursive: true, force: true })
   }
 }
 
+/** The user behind sudo, else the first one of a usual system. The device is opened to users for this time. */
+async function asOrdinaryUser(
+  what: string,
+  within: string,
+  exerciser: string,
+  scale: Scale,
+  say: (line: string) => void,
+): Promise<void> {
+  const user: User = {
+    uid: Number(process.env.SUDO_UID ?? 1000),
+    gid: Number(process.env.SUDO_GID ?? 1000),
+  }
+  const dir = join(within, 'user')
+  mkdirSync(dir)
+  chownSync(dir, user.uid, user.gid)
+  const { mode } = statSync('/dev/fuse')
+  chmodSync('/dev/fuse', 0o666)
+  try {
+    await benchPlace(`${what} as an ordinary user`, { dir, user }, exerciser, scale, say)
+  } finally {
+    chmodSync('/dev/fuse', mode & 0o7777)
+  }
+}
+
 async function benchPlace(
   what: string,
-  place: string,
+  place: Place,
   exerciser: string,
   scale: Scale,
   say: (line: string) => void,
@@ -85,13 +108,18 @@ async function benchPlace(
   try {
     for (const [label, workload] of workloads) {
       const turns = new Map(
-        contenders.map((contender) => [contender.name, turn(contender, workload, exerciser, scale)]),
+        contenders.map((contender) => [
+          contender.name,
+          turn(contender, workload, exerciser, scale, place.user),
+        ]),
       )
       say(row(label, columns, await compare(turns, scale.rounds)))
     }
   } finally {
     for (const contender of contenders) await contender.stop()
   }
+  // Room for the next set.
+  for (const { dir } of contenders) rmSync(dir, { recursive: true, force: true })
   say('')
 }
 
@@ -101,14 +129,15 @@ function turn(
   workload: string,
   exerciser: string,
   scale: Scale,
+  user: User | undefined,
 ): () => Promise<number> {
   let round = 0
   return async () => {
     const storm = storms.has(workload)
     const dir = storm ? join(contender.dir, `round${round++}`) : contender.dir
-    if (workload === 'create') mkdirSync(dir)
+    if (workload === 'create') await run('mkdir', [dir], user)
     const amount = storm ? scale.files : scale.megabytes
-    const { stdout } = await run(exerciser, [workload, dir, String(amount)])
+    const { stdout } = await run(exerciser, [workload, dir, String(amount)], user)
     return Number(stdout) / 1e9
   }
 }
