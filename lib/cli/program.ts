@@ -141,6 +141,16 @@ function running(program: Command): void {
     .option('--host <ADDRESS>', 'address that others reach this node at', '127.0.0.1')
   action(dht, async (...given) => (await import('./dht.js')).run(...given))
 
+  const passthrough = program
+    .command('passthrough')
+    .description("kernel passthrough for ordinary users' mounts: a service of root's")
+  for (const what of ['install', 'uninstall'] as const) {
+    const command = passthrough
+      .command(what)
+      .description(what === 'install' ? 'install it and start it; by root' : 'end it and remove it; by root')
+    action(command, async (context) => (await import('./passthrough.js')).run(context, what))
+  }
+
   const stop = program.command('stop').description('end the daemon; mounted directories stay mounted')
   action(stop, async (context) => (await import('./stop.js')).run(context))
 }
