@@ -97,8 +97,8 @@ export class ProtectedVolume {
 
   /** Whether anything changed since the last snapshot, as far as is known. */
   get changed(): boolean {
-    const { inodes, everything } = this.stored.pending()
-    return everything || inodes > 0
+    const { inodes, open, everything } = this.stored.pending()
+    return everything || inodes > 0 || open > 0
   }
 
   /** Reads the snapshots, with blocks from here and from partners. */
@@ -327,7 +327,7 @@ export class ProtectedVolume {
   async #record(mount: Mount): Promise<void> {
     const { changes, lost } = await mount.take()
     if (lost) await this.stored.recordEverything()
-    else if (changes.length > 0) await this.stored.recordChanges(changes)
+    if (changes.length > 0) await this.stored.recordChanges(changes)
     await mount.done()
   }
 

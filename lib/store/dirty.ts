@@ -2,12 +2,12 @@
  * What is known to have changed since the last snapshot, by inode. Row, little endian:
  *
  *     [0..8)    generation, u64: grows with every record, so that a snapshot takes away only what it started from
- *     [8]       flags: 1 attributes, 2 names (of a directory), 4 whole (all data), 8 open, 16 closed
+ *     [8]       flags: 1 attributes, 2 names (of a directory), 4 whole (all data), 8 open
  *     [9]       number of ranges, at most 64
  *     [10..)    each range: start u64, end u64; ascending, apart from each other
  *
- * `open` means that the inode may change without further records until a `closed` comes. Inode 0 stands for the whole
- * tree: everything must be compared.
+ * `open` means that the inode may change without further records, until one says that it is closed. Inode 0 stands for
+ * the whole tree: everything must be compared.
  */
 import type { Change } from '../format/changes.js'
 import { Reader, Writer } from '../format/bytes.js'
@@ -25,7 +25,6 @@ export interface Dirty {
   names: boolean
   whole: boolean
   open: boolean
-  closed: boolean
   ranges: DirtyRange[]
 }
 
@@ -34,7 +33,7 @@ export const everythingIno = 0n
 const maxRanges = 64
 const toEnd = Number.MAX_SAFE_INTEGER
 
-const flagBits = { attributes: 1, names: 2, whole: 4, open: 8, closed: 16 } as const
+const flagBits = { attributes: 1, names: 2, whole: 4, open: 8 } as const
 type Flag = keyof typeof flagBits
 const flagNames = Object.keys(flagBits) as Flag[]
 
@@ -45,7 +44,6 @@ export function clean(): Dirty {
     names: false,
     whole: false,
     open: false,
-    closed: false,
     ranges: [],
   }
 }
@@ -61,12 +59,10 @@ export function dirtyBytes(dirty: Dirty): number {
 }
 
 /**
- * What is left to know of an inode after a snapshot took it in; undefined: nothing. One that is open stays watched, and
- * once more after its close, since another handle may still be open.
+ * What is left to know of an inode after a snapshot took it in; undefined: nothing. One that is open stays watched.
  */
 export function afterSnapshot(taken: Dirty): Dirty | undefined {
-  if (!taken.open || (taken.closed && !dataChanged(taken))) return undefined
-  return { ...clean(), generation: taken.generation, open: true, closed: taken.closed }
+  return taken.open ? { ...clean(), generation: taken.generation, open: true } : undefined
 }
 
 /** Whether there is more to it than being open. */
@@ -97,7 +93,7 @@ export function mergeChange(change: Change, rowOf: (ino: bigint) => Dirty): void
       break
     case 'close':
       row.whole = true
-      row.closed = true
+      row.open = false
       break
   }
 }

@@ -12,8 +12,10 @@
  * itself changes nothing but the block store, where blocks without a head do no harm.
  *
  * Trust: while the change log is whole, a file that it does not name has its old content, even though a rename or a
- * link gave it a new ctime. When everything must be compared, size, mtime and ctime decide.
+ * link gave it a new ctime. When everything must be compared, size, mtime and ctime decide. So they do for a file that is
+ * open for writing unseen; where writes to mapped pages do not show in its times, it is read each time.
  */
+import { statfsSync } from 'node:fs'
 import { KithError } from '../base/errors.js'
 import type { Clock } from '../base/clock.js'
 import {
@@ -44,6 +46,7 @@ import type { SnapshotOptions, SnapshotProblem } from './types.js'
 /** Directories worked on at once: enough to keep the threads busy, few enough to bound descriptors and memory. */
 const directoriesAtOnce = 32
 const problemsTold = 20
+const tmpfsMagic = 0x01021994
 /** Places of directories and files held in memory before they are written. */
 const placesAtOnce = 20_000
 
@@ -92,6 +95,8 @@ export class Snapshotter {
   private problemCount = 0
   private running = 0
   private root!: FileStat
+  /** Writes through a mapping change a file's times: not where pages are never written out. */
+  private timesTell = true
 
   constructor(private readonly options: SnapshotterOptions) {
     this.places = new Places(options.state)
@@ -100,6 +105,7 @@ export class Snapshotter {
 
   async run(rootFd: number): Promise<SnapshotOutcome> {
     this.root = statFd(rootFd)
+    this.timesTell = statfsSync(`/proc/self/fd/${rootFd}`).type !== tmpfsMagic
     if (!this.options.everything) this.plan()
     const { node, totals } = await this.directory(rootFd, this.root, '')
     const xattrs = xattrsFd(rootFd)
@@ -312,8 +318,10 @@ export class Snapshotter {
   /** Whether the content is what it was. */
   private unchanged(before: Entry, stat: FileStat, dirty: Dirty | undefined): boolean {
     if (before.busy || dataChanged(dirty) || before.type !== typeOf(stat)) return false
+    if (dirty?.open && !this.timesTell) return false
     if (before.size !== stat.size || before.mtimeNs !== stat.mtimeNs) return false
-    const trusted = !this.options.everything && !dirty?.open
+    // Another file of the same number: a symbolic link's bytes, a device's number are in no record of the log.
+    const trusted = before.type === 'file' && !this.options.everything && !dirty?.open
     return trusted || before.ctimeNs === stat.ctimeNs
   }
 

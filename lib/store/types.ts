@@ -63,6 +63,8 @@ export interface PendingChanges {
   inodes: number
   /** Bytes written to them, as far as the change log tells. */
   bytes: number
+  /** Files that may change unseen, as programs have them open or mapped. */
+  open: number
   /** Whether everything must be looked at. */
   everything: boolean
 }

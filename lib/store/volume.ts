@@ -116,14 +116,18 @@ export class Volume implements ProtectedVolume {
     const generation = ++this.generation
     await this.host.db.transaction(() => {
       this.state.dirty.put(everythingIno, { ...clean(), names: true, generation })
+      // Who may still change unseen is told anew before each snapshot; this may be the log of another server.
+      for (const { key, value } of [...this.state.dirty.range()])
+        if (value.open) this.state.dirty.put(key, { ...value, open: false, whole: true, generation })
     })
   }
 
   pending(): PendingChanges {
-    const pending = { inodes: 0, bytes: 0, everything: this.records.length === 0 }
+    const pending = { inodes: 0, bytes: 0, open: 0, everything: this.records.length === 0 }
     for (const { key, value } of this.state.dirty.range()) {
       if (key === everythingIno) pending.everything = true
-      else if (isPending(value)) {
+      if (value.open) pending.open++
+      if (key !== everythingIno && isPending(value)) {
         pending.inodes++
         pending.bytes += dirtyBytes(value)
       }

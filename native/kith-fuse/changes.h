@@ -28,9 +28,9 @@ class ChangeLog {
   void attributes(uint64_t ino);
   // An entry of the directory `parentIno` that names `childIno` came, went or was renamed.
   void names(uint64_t parentIno, uint64_t childIno);
-  // From now until closedAfterWriting the file may change without further records.
+  // From now until closedAfterWriting the file may change without further records. May be told again and again.
   void openedForWriting(uint64_t ino);
-  // A writing handle was closed: the whole file counts as changed. Mapped pages may still change it.
+  // Nobody can change the file unseen any more: the whole of it counts as changed.
   void closedAfterWriting(uint64_t ino);
 
   // Called at most once per sleep of the daemon, from the thread that logs, after a record was published. Must not block.

@@ -70,6 +70,7 @@ int refuseErrno(const char* what) { return refuse(std::string(what) + ": " + str
 void liftLimits() {
   signal(SIGPIPE, SIG_IGN);
   signal(SIGXFSZ, SIG_IGN);
+  signal(SIGIO, SIG_IGN);  // of a lease that someone waits for: unseen.cc
   rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
     limit.rlim_cur = limit.rlim_max;
@@ -147,7 +148,11 @@ int serve(const Arguments& arguments, int signals) {
   std::unique_ptr<Snapshots> snapshots;
   std::unique_ptr<Bridge> bridge = Bridge::start(
       state.get(), identity, *log,
-      {[&] { wake(stopEvent.get()); }, [&] { return mount.syncPages(); }, [&] { notifySnapshotsChanged(device); },
+      {[&] { wake(stopEvent.get()); }, [&] {
+         const int failure = mount.syncPages();
+         server.settleUnseen();
+         return failure;
+       }, [&] { notifySnapshotsChanged(device); },
        [&] { return server.openFiles(); }});
   if (!bridge) {
     const int reason = errno;

@@ -20,7 +20,7 @@ constexpr uint32_t wantedFlags =
 
 }  // namespace
 
-Server::Server(std::unique_ptr<Inodes> inodes, ChangeLog& log) : inodes_(std::move(inodes)), log_(log) {}
+Server::Server(std::unique_ptr<Inodes> inodes, ChangeLog& log) : inodes_(std::move(inodes)), log_(log), unseen_(*inodes_, log) {}
 
 int Request::send(int device, uint64_t unique, int error, const void* data, size_t length) {
   fuse_out_header head{};

@@ -11,6 +11,7 @@
 #include "inodes.h"
 #include "request.h"
 #include "snapshots.h"
+#include "unseen.h"
 
 // Which device descriptor each request that was handed on came from.
 class Awaited {
@@ -46,6 +47,8 @@ class Server {
   // A reply to a request that was handed on.
   void replyLater(uint64_t unique, int error, const void* data, size_t length);
   std::vector<std::string> openFiles();
+  // Before a snapshot: tells the log which files may change unseen.
+  void settleUnseen() { unseen_.settle(); }
 
  private:
   using Operation = int (Server::*)(Request&);  // 0 when it replied, else the errno to reply with
@@ -134,6 +137,7 @@ class Server {
   Awaited awaited_;
   OpenFiles open_;
   Backings backings_;
+  Unseen unseen_;
   bool extendedSetxattr_ = false;  // agreed at INIT
 };
 

@@ -63,7 +63,11 @@ int Server::write(Request& request) {
   while (done < in->size) {
     const ssize_t put = pwrite(handle.fd.get(), bytes + done, in->size - done, static_cast<off_t>(in->offset + done));
     if (put < 0 && errno == EINTR) continue;
-    if (put < 0 && done == 0) return errno;
+    if (put < 0 && done == 0) {
+      const int error = errno;
+      log_.attributes(handle.inode->ino);  // it may have cleared set-id bits all the same
+      return error;
+    }
     if (put <= 0) break;
     done += static_cast<size_t>(put);
   }
@@ -89,12 +93,16 @@ int Server::fallocate(Request& request) {
   const FileHandle& handle = file(in->fh);
   const auto mode = static_cast<int>(in->mode);
   const SetIdClearing setId(request, handle.fd.get());
-  if (::fallocate(handle.fd.get(), mode, static_cast<off_t>(in->offset), static_cast<off_t>(in->length)) != 0) return errno;
+  const int failed =
+      ::fallocate(handle.fd.get(), mode, static_cast<off_t>(in->offset), static_cast<off_t>(in->length)) == 0 ? 0 : errno;
+  if (failed == EOPNOTSUPP) return failed;
   setId.done(request.header().nodeid);
+  // One that failed may have done a part.
   if (mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE))
     log_.truncate(handle.inode->ino, in->offset);
   else
     log_.data(handle.inode->ino, in->offset, in->length);
+  if (failed) return failed;
   request.ok();
   return 0;
 }

@@ -79,6 +79,7 @@ int Server::replyNew(Request& request, const InodePtr& parent, int parentFd, con
   struct statx facts;
   if (!statChild(parentFd, name, facts)) return errno;
   log_.names(parent->ino, facts.stx_ino);
+  if (S_ISREG(facts.stx_mode) && facts.stx_size == 0) log_.truncate(facts.stx_ino, 0);
   fuse_entry_out out;
   fillEntry(out, inodes_->remember(parent, name, facts), facts);
   request.reply(out);

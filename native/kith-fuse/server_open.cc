@@ -37,7 +37,7 @@ int Server::open(Request& request) {
   return 0;
 }
 
-// Readers are left to the kernel. So are those who read and write: until their close the whole file counts as changing.
+// Readers are left to the kernel. So are those who read and write: the whole file counts as changing (unseen.h).
 // Of writers each WRITE is seen, past the kernel's cache, which would not know what others change in the backing.
 wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd fd, uint32_t flags) {
   FdPtr held = inodes_->reopensByHandle() ? nullptr : inodes_->fd(inode);
@@ -53,7 +53,7 @@ wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd f
   open_.add(handle);
   if (handle->writes) inode->writers++;
   if (handle->unseen) {
-    log_.openedForWriting(inode->ino);
+    unseen_.opened(inode);
     forgetAttributes(request, inode);
   }
   return out;
@@ -86,7 +86,8 @@ int Server::create(Request& request) {
   struct statx facts;
   if (!fd || !statSelf(fd.get(), facts)) return errno;
   log_.names(dir->ino, facts.stx_ino);
-  if (in->flags & O_TRUNC) log_.truncate(facts.stx_ino, 0);
+  // Also of a new file: its number may have been another's, of which nothing holds any more.
+  if (facts.stx_size == 0) log_.truncate(facts.stx_ino, 0);
   return replyCreated(request, inodes_->remember(dir, name, facts), facts, std::move(fd), in->flags);
 }
 
@@ -106,6 +107,7 @@ int Server::tmpfile(Request& request) {
   if (!fd || !statSelf(fd.get(), facts)) return errno;
   Fd path(openat(AT_FDCWD, caller::ProcName(fd.get()).get(), O_PATH | O_CLOEXEC));
   if (!path) return errno;
+  log_.truncate(facts.stx_ino, 0);
   InodePtr inode = inodes_->remember(nullptr, "", facts, std::make_shared<const Fd>(std::move(path)));
   return replyCreated(request, inode, facts, std::move(fd), in->flags);
 }
@@ -137,5 +139,5 @@ void Server::close(uint64_t fh) {
   if (handle->writes) inode->writers--;
   backings_.release(inode->node);
   delete handle;
-  if (unseen) log_.closedAfterWriting(inode->ino);
+  if (unseen) unseen_.closed(inode);
 }

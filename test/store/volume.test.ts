@@ -347,7 +347,7 @@ t.test('what is recorded during a snapshot stays for the next', async (t) => {
   await sameAsDirectory(t, fixture)
 })
 
-t.test('an open file is looked at until it was quiet after its close', async (t) => {
+t.test('an open file is looked at until it is closed, and when it is opened again', async (t) => {
   const fixture = await protect(t)
   const { dir, volume, rootFd } = fixture
   const path = join(dir, 'database')
@@ -361,8 +361,15 @@ t.test('an open file is looked at until it was quiet after its close', async (t)
     await sameAsDirectory(t, fixture)
   }
   await volume.recordChanges([change('close', inoOf(rootFd, 'database'))])
-  await volume.snapshot(rootFd)
-  writeFileSync(path, 'by another handle')
-  await volume.snapshot(rootFd)
-  await sameAsDirectory(t, fixture)
+  t.equal(volume.pending().open, 0)
+  await volume.recordChanges([change('open', inoOf(rootFd, 'database'))])
+  for (const text of ['after the next', 'and once more']) {
+    await volume.snapshot(rootFd)
+    writeFileSync(path, text)
+    await volume.snapshot(rootFd)
+    await sameAsDirectory(t, fixture)
+    t.equal(volume.pending().open, 1)
+  }
+  await volume.recordEverything()
+  t.equal(volume.pending().open, 0, 'who has it open still is told anew')
 })
