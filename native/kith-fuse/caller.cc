@@ -12,13 +12,20 @@
 #include <linux/capability.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "fd.h"
 
 namespace caller {
 
@@ -63,6 +70,34 @@ std::optional<uint32_t> supplementaryGroup(Request& request) {
   return {};
 }
 
+void beRoot() {
+  setfsuid(0);
+  setfsgid(0);
+  setGroups(0, nullptr);
+  capabilities(SYS_capset, full);
+}
+
+// A file of /proc about a thread; "" when there is none.
+std::string ofProcess(uint32_t pid, const char* name) {
+  const std::string path = "/proc/" + std::to_string(pid) + "/" + name;
+  Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::string text;
+  char piece[4096];
+  ssize_t got;
+  while (fd && (got = read(fd.get(), piece, sizeof(piece))) > 0) text.append(piece, static_cast<size_t>(got));
+  return text;
+}
+
+// The supplementary groups of a thread.
+std::vector<uint32_t> groupsOf(uint32_t pid) {
+  std::istringstream lines(ofProcess(pid, "status"));
+  std::string line;
+  while (std::getline(lines, line) && !line.starts_with("Groups:")) {
+  }
+  std::istringstream numbers(line.empty() ? line : line.substr(std::min<size_t>(line.size(), strlen("Groups:"))));
+  return {std::istream_iterator<uint32_t>(numbers), {}};
+}
+
 }  // namespace
 
 bool canSwitch() {
@@ -80,6 +115,8 @@ bool enterThread(int procFds) {
   setGroups(0, nullptr);
   return capabilities(SYS_capget, full);
 }
+
+bool switches() { return switching; }
 
 void keepSetId() {
   if (!switching || setIdKept) return;
@@ -110,11 +147,33 @@ Creating::Creating(Request& request, uint32_t mask) {
 
 Creating::~Creating() {
   umask(0);
-  if (!switched_) return;
-  setfsuid(0);
-  setfsgid(0);
-  setGroups(0, nullptr);
-  capabilities(SYS_capset, full);
+  if (switched_) beRoot();
+}
+
+Being::Being(const Request& request) {
+  keepSetId();
+  if (!switching) return;
+  const std::vector<uint32_t> groups = groupsOf(request.header().pid);
+  setGroups(groups.size(), groups.data());
+  setfsgid(request.header().gid);
+  setfsuid(request.header().uid);
+}
+
+Being::~Being() {
+  if (switching) beRoot();
+}
+
+// Between its request and its sleep the caller counts as running.
+bool isChanging(const Request& request) {
+  std::string call = "running";
+  for (int i = 0; i < 1000 && call.starts_with("running"); i++) {
+    if (i > 0) sched_yield();
+    call = ofProcess(request.header().pid, "syscall");
+  }
+  const long number = call.empty() ? -1 : strtol(call.c_str(), nullptr, 10);
+  for (const long change : {SYS_chown, SYS_lchown, SYS_fchown, SYS_fchownat})
+    if (number == change && call[0] != 'r') return true;
+  return false;
 }
 
 ProcName::ProcName(int fd) { snprintf(text_, sizeof(text_), "%d", fd); }

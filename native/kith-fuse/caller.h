@@ -16,6 +16,8 @@ bool enterThread(int procFds);
 
 // Whether the process may act for other users at all. Asked once, before threads start.
 bool canSwitch();
+// What it said.
+bool switches();
 
 // This thread's next writes and mode changes leave set-id bits alone, as root's do.
 void keepSetId();
@@ -35,6 +37,18 @@ class Creating {
  private:
   bool switched_ = false;
 };
+
+// From construction to destruction the thread has the rights of the request's caller and no others.
+class Being {
+ public:
+  explicit Being(const Request& request);
+  ~Being();
+  Being(const Being&) = delete;
+  Being& operator=(const Being&) = delete;
+};
+
+// Whether the caller, who waits for the reply, is in one of the chown(2) calls. False when that cannot be found out.
+bool isChanging(const Request& request);
 
 // The relative path of a descriptor, for calls that take no O_PATH descriptor. See enterThread().
 class ProcName {

@@ -10,6 +10,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -67,6 +68,15 @@ Fd receiveFd(int socket) {
   return Fd(fd);
 }
 
+// How the directory's own mount keeps access times, as flags for mount(2). It is what keeps them here, too.
+unsigned long accessTimes(int dir) {
+  struct statvfs of;
+  if (fstatvfs(dir, &of) != 0) return 0;
+  const unsigned long directories = of.f_flag & ST_NODIRATIME ? MS_NODIRATIME : 0;
+  if (of.f_flag & ST_NOATIME) return MS_NOATIME | directories;
+  return (of.f_flag & ST_RELATIME ? MS_RELATIME : MS_STRICTATIME) | directories;
+}
+
 uint64_t mountIdOf(const std::string& path) {
   struct statx facts;
   // Without asking the file system, which may be one whose server is gone.
@@ -93,7 +103,8 @@ bool Mount::startAsRoot(int dir, std::string& error) {
   snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=%u,group_id=%u,%s,allow_other", device_.get(), getuid(),
            getgid(), commonOptions);
   const std::string target = "/proc/self/fd/" + std::to_string(dir);
-  if (mount("kith", target.c_str(), "fuse.kith", MS_NOSUID | MS_NODEV, options) == 0) return true;
+  const unsigned long flags = MS_NOSUID | MS_NODEV | accessTimes(dir);
+  if (mount("kith", target.c_str(), "fuse.kith", flags, options) == 0) return true;
   error = std::string("cannot mount over the directory: ") + strerror(errno);
   return false;
 }

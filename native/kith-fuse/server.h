@@ -80,7 +80,7 @@ class Server {
   int setattr(Request&);
   int statx(Request&);
   int statfs(Request&);
-  bool mayClearSetId(const Request&, const InodePtr& inode, int fd) const;
+  int clearOrChownToNobody(const Request&, const InodePtr& inode, int fd);
   int change(const Request&, const fuse_setattr_in& in, const InodePtr& inode, int fd);
 
   // server_open.cc
@@ -96,6 +96,7 @@ class Server {
   // server_data.cc
   int read(Request&);
   int write(Request&);
+  ssize_t writeMapped(int fd, const char* bytes, size_t size, off_t offset);
   int fsync(Request&);
   int fallocate(Request&);
   int lseek(Request&);
@@ -139,6 +140,7 @@ class Server {
   Backings backings_;
   Unseen unseen_;
   bool extendedSetxattr_ = false;  // agreed at INIT
+  std::mutex modes_;               // held while a mode changes; see writeMapped()
 };
 
 // How long the kernel may keep names and attributes: the mount is the only writer of the tree.

@@ -50,21 +50,34 @@ int Server::setattr(Request& request) {
   return 0;
 }
 
-// A request to set nothing is one to clear set-id bits and capabilities: by a writer, whose right to write was checked at
-// open, or by chown(2) to nobody, whose right nobody has checked: only the owner and root may do that to set-id bits.
-bool Server::mayClearSetId(const Request& request, const InodePtr& inode, int fd) const {
-  struct statx facts;
+// A request to set nothing comes from a writer, for whom set-id bits and capabilities are to go; his right to write was
+// checked at open. Or it is chown(2) to nobody, whose right to do the same nobody has checked yet. Which of the two it is
+// matters only where the bits are there and the caller is not their owner.
+int Server::clearOrChownToNobody(const Request& request, const InodePtr& inode, int fd) {
   const uint32_t uid = request.header().uid;
-  if (uid == 0 || inode->writers > 0) return true;
-  return statSelf(fd, facts) && (uid == facts.stx_uid || !(facts.stx_mode & (S_ISUID | S_ISGID)));
+  struct statx facts;
+  if (!statSelf(fd, facts)) return errno;
+  const bool bits = (facts.stx_mode & (S_ISUID | S_ISGID)) != 0;
+  if (uid != 0 && (uid == facts.stx_uid || inode->writers == 0 || (bits && caller::isChanging(request)))) {
+    const caller::Being as(request);
+    return fchownat(fd, "", -1, -1, AT_EMPTY_PATH) == 0 ? 0 : errno;
+  }
+  uid == 0 ? caller::keepSetId() : caller::clearSetId(request);
+  if (fchownat(fd, "", -1, -1, AT_EMPTY_PATH) == 0) return 0;
+  // A plain user's server cannot clear them on another's file here; the write that follows will.
+  return errno == EPERM && inode->writers > 0 && !caller::switches() ? 0 : errno;
 }
 
 // The owner first, as a change of it clears set-id bits that the new mode may have; the times last.
 int Server::change(const Request& request, const fuse_setattr_in& in, const InodePtr& inode, int fd) {
-  constexpr uint32_t something = FATTR_MODE | FATTR_SIZE | FATTR_ATIME | FATTR_MTIME | FATTR_ATIME_NOW | FATTR_MTIME_NOW;
+  constexpr uint32_t something = FATTR_UID | FATTR_GID | FATTR_MODE | FATTR_SIZE | FATTR_ATIME | FATTR_MTIME |
+                                 FATTR_ATIME_NOW | FATTR_MTIME_NOW;
   const caller::ProcName path(fd);
-  if (in.valid & (FATTR_UID | FATTR_GID) || !(in.valid & something)) {
-    if (!(in.valid & (FATTR_UID | FATTR_GID)) && !mayClearSetId(request, inode, fd)) return EPERM;
+  if (!(in.valid & something)) {
+    if (const int error = clearOrChownToNobody(request, inode, fd)) return error;
+    log_.attributes(inode->ino);
+  }
+  if (in.valid & (FATTR_UID | FATTR_GID)) {
     const uid_t uid = in.valid & FATTR_UID ? in.uid : static_cast<uid_t>(-1);
     const gid_t gid = in.valid & FATTR_GID ? in.gid : static_cast<gid_t>(-1);
     request.header().uid == 0 ? caller::keepSetId() : caller::clearSetId(request);
@@ -73,6 +86,7 @@ int Server::change(const Request& request, const fuse_setattr_in& in, const Inod
   }
   if (in.valid & FATTR_MODE) {
     caller::keepSetId();
+    std::lock_guard lock(modes_);
     if (fchmodat(AT_FDCWD, path.get(), in.mode & 07777, 0) != 0) return errno;
     log_.attributes(inode->ino);
   }

@@ -53,15 +53,31 @@ int Server::read(Request& request) {
   return 0;
 }
 
+// Pages of a mapping, written back. That leaves set-id bits alone, which a write of a plain user's server does not.
+ssize_t Server::writeMapped(int fd, const char* bytes, size_t size, off_t offset) {
+  if (caller::switches()) return pwrite(fd, bytes, size, offset);
+  std::lock_guard lock(modes_);
+  struct statx before, after;
+  const bool known = statSelf(fd, before) && (before.stx_mode & (S_ISUID | S_ISGID)) != 0;
+  const ssize_t put = pwrite(fd, bytes, size, offset);
+  const int error = errno;
+  if (known && statSelf(fd, after) && after.stx_mode != before.stx_mode) fchmod(fd, before.stx_mode & 07777);
+  errno = error;
+  return put;
+}
+
 int Server::write(Request& request) {
   const auto* in = request.take<fuse_write_in>();
   const char* bytes = in ? request.bytes(in->size) : nullptr;
   if (!bytes) return EINVAL;
   const FileHandle& handle = file(in->fh);
+  const bool mapped = (in->write_flags & FUSE_WRITE_CACHE) != 0;
   in->write_flags & FUSE_WRITE_KILL_SUIDGID ? caller::clearSetId(request) : caller::keepSetId();
   size_t done = 0;
   while (done < in->size) {
-    const ssize_t put = pwrite(handle.fd.get(), bytes + done, in->size - done, static_cast<off_t>(in->offset + done));
+    const auto offset = static_cast<off_t>(in->offset + done);
+    const ssize_t put = mapped ? writeMapped(handle.fd.get(), bytes + done, in->size - done, offset)
+                               : pwrite(handle.fd.get(), bytes + done, in->size - done, offset);
     if (put < 0 && errno == EINTR) continue;
     if (put < 0 && done == 0) {
       const int error = errno;

@@ -8,6 +8,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <optional>
+
 #include "caller.h"
 #include "server.h"
 
@@ -208,7 +210,17 @@ int Server::move(Request& request, uint64_t newDirId, unsigned flags) {
   Doomed moved, replaced;
   if (!examine(oldFd->get(), oldName, moved)) return errno;
   const bool replaces = examine(newFd->get(), newName, replaced);
-  if (renameat2(oldFd->get(), oldName, newFd->get(), newName, flags) != 0) return errno;
+  {
+    std::optional<caller::Creating> as;
+    if (flags & RENAME_WHITEOUT) as.emplace(request, 0);  // the whiteout is the caller's
+    if (renameat2(oldFd->get(), oldName, newFd->get(), newName, flags) != 0) {
+      const int error = errno;
+      // It may have been made, and taken away again: the directory's times have changed.
+      const fuse_notify_inval_inode_out out{oldDir->node, -1, 0};
+      if (flags & RENAME_WHITEOUT) request.notify(FUSE_NOTIFY_INVAL_INODE, out);
+      return error;
+    }
+  }
 
   const bool exchange = (flags & RENAME_EXCHANGE) != 0;
   const bool same = replaces && moved.facts.stx_ino == replaced.facts.stx_ino;  // two links to one file: nothing happened
