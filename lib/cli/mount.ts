@@ -1,12 +1,20 @@
 /** `kith mount DIR` */
 import { resolve } from 'node:path'
 import type { Context } from './context.js'
+import { printable } from './output.js'
 
 export async function run(context: Context, [dir = '']: string[]) {
   const result = await context.call('mount', { dir: resolve(dir) })
   context.print(result, () => {
     const how = result.recovered ? ' (a dead mount was cleared away)' : ''
     const what = result.continued ? 'is protected again' : 'is protected'
-    return `${result.dir} ${what}${how}. Snapshots appear in ${result.dir}/.snapshots`
+    const lines = [`${result.dir} ${what}${how}. Snapshots appear in ${result.dir}/.snapshots`]
+    if (result.outsiders.length > 0) {
+      const list = result.outsiders.map(({ name, pid, path }) => `${name} (process ${pid}): ${path}`)
+      lines.push(
+        `These had it open before, and work past the mount until they open or enter it again: ${list.map(printable).join(', ')}`,
+      )
+    }
+    return lines.join('\n')
   })
 }

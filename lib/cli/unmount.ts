@@ -35,8 +35,15 @@ export async function run(
   })
 }
 
-function open({ stillOpen }: { stillOpen: string[] }): string[] {
-  return stillOpen.length === 0 ? [] : [`Still open in programs: ${stillOpen.map(printable).join(', ')}`]
+function open({ stillOpen, holders }: Pick<Result<'unmount'>, 'stillOpen' | 'holders'>): string[] {
+  const told = new Set(holders.map(({ path }) => path))
+  const held = holders.map(({ pid, name, path }) => `${path} (${name}, process ${pid})`)
+  const all = [...held, ...stillOpen.filter((path) => !told.has(path))]
+  if (all.length === 0) return []
+  return [
+    `Still open in programs: ${all.map(printable).join(', ')}.`,
+    'They go on working until it is closed; what they write is found when it is mounted again.',
+  ]
 }
 
 function describe(plan: Result<'decommissionPlan'>): string {

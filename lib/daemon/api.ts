@@ -152,6 +152,9 @@ export const progressNote = z.object({
   unit: z.enum(['bytes', 'files', 'partners']),
 })
 
+/** Programs that have something open in a directory, or stand in it. */
+const holders = z.array(z.object({ pid: count, name: text, path: text }))
+
 const method = <P extends z.ZodType, R extends z.ZodType>(params: P, result: R) => ({ params, result })
 
 /** Every method. A method that takes long sends `progress` notes and ends early when its client goes away. */
@@ -174,6 +177,8 @@ export const methods = {
       continued: z.boolean(),
       /** true when a dead mount was cleared away first */
       recovered: z.boolean(),
+      /** programs that work past the mount, because they opened or entered something there before */
+      outsiders: holders,
     }),
   ),
 
@@ -183,6 +188,7 @@ export const methods = {
       dir: text,
       /** files that programs still held open */
       stillOpen: z.array(text),
+      holders,
     }),
   ),
 
@@ -204,6 +210,7 @@ export const methods = {
     z.object({
       dir: text,
       stillOpen: z.array(text),
+      holders,
       released: z.array(z.object({ id: hex, name: text, bytes: count })),
       /** partners off line now: the signed request waits for them */
       waiting: z.array(z.object({ id: hex, name: text, bytes: count })),

@@ -28,7 +28,8 @@ export async function decommission(
   const volume = await volumes.find(params.dir)
   const { dir } = volume
   const held = new Map(partners.list().map(({ id, bytesHeld }) => [id, bytesHeld]))
-  const stillOpen = volume.state === 'unmounted' ? [] : await volume.unmount()
+  const nothing = { stillOpen: [], holders: [] }
+  const open = volume.isWanted ? await volume.unmount() : nothing
   const last = volumes.list().length === 1
   const { id } = volume.stored
   const blocks = last ? [] : services.store.blockNames(id)
@@ -38,5 +39,5 @@ export async function decommission(
     results
       .filter((result) => result.released === released)
       .map(({ id, name }) => ({ id, name, bytes: held.get(id) ?? 0 }))
-  return { dir, stillOpen, released: rows(true), waiting: rows(false) }
+  return { dir, ...open, released: rows(true), waiting: rows(false) }
 }

@@ -58,7 +58,7 @@ function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
     mount: ({ dir }) => daemon.services.volumes.mount(dir),
     unmount: async ({ dir }) => {
       const volume = await daemon.services.volumes.find(dir)
-      return { dir: volume.dir, stillOpen: await volume.unmount() }
+      return { dir: volume.dir, ...(await volume.unmount()) }
     },
     decommissionPlan: (params) => decommissionPlan(daemon.services, params),
     decommission: (params) => decommission(daemon.services, params),

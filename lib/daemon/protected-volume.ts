@@ -12,14 +12,19 @@
  * folder says that it is to be mounted, from `kith mount` to `kith unmount`: a daemon that starts, after a crash or the
  * machine's own start, mounts what has the mark. A mount that somebody took off otherwise (umount, a signal to kith-fuse)
  * stays off while this daemon runs; status says so.
+ *
+ * Programs that opened files, or entered the directory, before it was mounted over work past the mount, unseen. While
+ * there are such, every snapshot looks at everything, and one is due as if something had changed.
  */
 import type { Clock, Timer } from '../base/clock.js'
 import { asKithError, KithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { statFd } from '../base/posix.js'
 import type { BlockReader } from '../blocks/block-store.js'
+import { outsidersOf, type Holder } from '../mount/holders.js'
 import { clearAway, isMountedAt, Mount, mountState } from '../mount/mount.js'
 import type { ProtectedVolume as StoredVolume, SnapshotOptions, SnapshotResult } from '../store/types.js'
+import type { Stopped } from '../mount/types.js'
 import type { TreeReader } from '../store/tree-reader.js'
 import { MountKeeper } from './mount-keeper.js'
 import { MountMark } from './mount-mark.js'
@@ -30,6 +35,9 @@ const retryMs = 5000
 const retrySnapshotMs = 60_000
 /** The first snapshot by itself, after mounting. */
 const firstSnapshotMs = 60_000
+/** How often those who work past the mount are looked for again, and of how many status tells. */
+const outsidersMs = 30_000
+const toldOutsiders = 3
 /** A burst of changes is taken together. */
 const gatherMs = 200
 
@@ -64,6 +72,9 @@ export class ProtectedVolume {
   /** monotonic: when it was mounted, and when a snapshot was taken since */
   #mountedAt = 0
   #takenAt: number | undefined
+  /** those who may change files past the mount, and when they were looked for (monotonic) */
+  #outsiders: Holder[] = []
+  #lookedAt = 0
   /** snapshots asked for and not yet done: while there are any, the schedule asks for no more */
   #taking = 0
   /** ends a running snapshot when the mount goes */
@@ -95,6 +106,11 @@ export class ProtectedVolume {
     return this.#keeper.busy ? 'lost' : 'unmounted'
   }
 
+  /** Whether it is to be mounted, whatever its state is now. */
+  get isWanted(): boolean {
+    return this.#wanted || this.#mark.get() !== undefined
+  }
+
   /** Whether anything changed since the last snapshot, as far as is known. */
   get changed(): boolean {
     const { inodes, open, everything } = this.stored.pending()
@@ -113,7 +129,18 @@ export class ProtectedVolume {
         `${this.dir} was unmounted by another than kith: what changes there is not seen; mount it: kith mount ${this.dir}`,
       )
     }
+    for (const { pid, name, path } of this.#outsiders.slice(0, toldOutsiders)) {
+      problems.push(
+        `${name} (process ${pid}) has ${path} open since before ${this.dir} was mounted: what it changes is found by ` +
+          'snapshots only; let it open or enter it again',
+      )
+    }
     return problems
+  }
+
+  /** Programs that opened something in the directory, or entered it, before it was mounted, and so work past the mount. */
+  get outsiders(): readonly Holder[] {
+    return this.#outsiders
   }
 
   /** Mounts. A new log says that changes may have been missed, and so everything is looked at once. */
@@ -122,8 +149,10 @@ export class ProtectedVolume {
     this.#keeper.forget()
     if (this.#mount) return // the try that was at work has done it
     const living = await Mount.reattach(this.#mountOptions())
-    this.#attach(living ?? (await Mount.start(this.#mountOptions())))
+    const mount = living ?? (await Mount.start(this.#mountOptions()))
+    this.#attach(mount)
     this.#healed = false
+    await this.#findOutsiders(mount)
   }
 
   /** True once after it was mounted again by itself. */
@@ -146,7 +175,7 @@ export class ProtectedVolume {
     if (found) return this.#attach(found)
     // A dead mount without a mark was left by a kith that knew no marks.
     const dead = (await mountState(this.dir).catch(() => 'none')) === 'dead'
-    if (this.#mark.get() === undefined && !dead) return
+    if (!this.isWanted && !dead) return
     this.#wanted = true
     this.#keeper.lost()
     await this.#keeper.settled()
@@ -155,31 +184,33 @@ export class ProtectedVolume {
   /** Sees whether the mount is still there: one that was taken off while files are open in it tells nobody. */
   check(): void {
     if (!this.#mount || !this.#wanted) return
-    if (isMountedAt(this.dir)) this.#note(this.#mount)
-    else this.#whenLost(this.#mount)
+    if (!isMountedAt(this.dir)) return this.#whenLost(this.#mount)
+    this.#note(this.#mount)
+    const since = this.#options.clock.monotonic() - this.#lookedAt
+    if (this.#outsiders.length > 0 && since >= outsidersMs) void this.#findOutsiders(this.#mount)
   }
 
-  /** Unmounts after the last changes are recorded. Returns the files that programs still hold open. */
-  async unmount(): Promise<string[]> {
-    const wanted = this.#wanted || this.#mark.get() !== undefined
+  /**
+   * Unmounts after the last changes are recorded. Never waits for a program: what is open stays usable until it is closed,
+   * and is told.
+   */
+  async unmount(): Promise<Stopped> {
+    const wanted = this.isWanted
     this.#wanted = false
     this.#mark.clear()
     await this.#keeper.cancel()
-    const mount = this.#mount ?? (await Mount.reattach(this.#mountOptions()))
+    const mount = this.#mount ?? (await Mount.reattach(this.#mountOptions()).catch(unlessGone))
     if (!mount) {
-      const cleared = await clearAway(this.dir).catch((error: unknown) => {
-        if (asKithError(error).code !== 'notFound') throw error
-        return false
-      })
+      const cleared = await clearAway(this.dir).catch(unlessGone)
       if (!wanted && !cleared) this.#mounted()
       this.#takenOff = false
-      return []
+      return { stillOpen: [], holders: [] }
     }
     this.#leaving.abort()
     return this.#exclusive(async () => {
       await this.#record(mount).catch((error: unknown) => this.#failed('intake', error))
       this.#release()
-      return (await mount.stop()).stillOpen
+      return mount.stop()
     })
   }
 
@@ -194,7 +225,8 @@ export class ProtectedVolume {
 
   /** Whether the schedule asks for a snapshot: soon after mounting, then every so often, when something changed. */
   isDue(everyMs: number): boolean {
-    if (!this.#mount || !this.changed || this.#taking > 0) return false
+    if (!this.#mount || this.#taking > 0) return false
+    if (!this.changed && this.#outsiders.length === 0) return false
     const next = this.#takenAt === undefined ? this.#mountedAt + firstSnapshotMs : this.#takenAt + everyMs
     const due = this.#failedAt === undefined ? next : Math.min(next, this.#failedAt + retrySnapshotMs)
     return this.#options.clock.monotonic() >= due
@@ -206,8 +238,13 @@ export class ProtectedVolume {
     const ends = signal ? AbortSignal.any([signal, this.#leaving.signal]) : this.#leaving.signal
     this.#taking++
     const info = await this.#exclusive(async () => {
-      await mount.sync()
+      await unlessAborted(mount.sync(), ends)
       await this.#record(mount)
+      if (this.#outsiders.length > 0) {
+        // Those that are gone by now may have changed something just before.
+        await this.#findOutsiders(mount)
+        await this.stored.recordEverything()
+      }
       return this.stored.snapshot(mount.rootFd, { signal: ends, ...(progress && { progress }) })
     })
       .catch((error: unknown) => {
@@ -264,7 +301,14 @@ export class ProtectedVolume {
     mount.on('lost', () => this.#whenLost(mount))
     // This home's lock says that there is no other daemon: it is joined again.
     mount.on('replaced', () => this.#whenLost(mount))
+    void this.#findOutsiders(mount)
     this.#schedule(0)
+  }
+
+  async #findOutsiders(mount: Mount): Promise<void> {
+    this.#lookedAt = this.#options.clock.monotonic()
+    const found = await outsidersOf(this.dir, mount.serverPid).catch(() => [])
+    if (this.#mount === mount) this.#outsiders = found
   }
 
   /**
@@ -304,6 +348,7 @@ export class ProtectedVolume {
 
   #release(): void {
     this.#mount = undefined
+    this.#outsiders = []
     this.#intake?.cancel()
     this.#intake = undefined
   }
@@ -348,4 +393,20 @@ export class ProtectedVolume {
         ? `no space left in ${home}: files are safe, backups wait until there is room`
         : `the last ${what} failed: ${message}`
   }
+}
+
+/** A directory that is gone has no mount over it. */
+function unlessGone(error: unknown): undefined {
+  if (asKithError(error).code !== 'notFound') throw error
+  return undefined
+}
+
+/** What the step gives; throws `cancelled` at once when the signal is given, whatever becomes of the step. */
+function unlessAborted<T>(step: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(new KithError('cancelled', 'cancelled'))
+    if (signal.aborted) abort()
+    else signal.addEventListener('abort', abort, { once: true })
+    step.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
+  })
 }

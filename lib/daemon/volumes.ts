@@ -63,7 +63,7 @@ export class Volumes {
       const known = this.#byDir(dir)
       // Whoever comes to mount it again finds that the daemon has done so.
       if (known?.state === 'mounted' && known.takeHealed())
-        return { dir, volume: known.id, continued: true, recovered: true }
+        return told(known, { continued: true, recovered: true })
       await this.#refuse(dir, known)
       const recovered = known?.state === 'lost' || (await mountState(dir)) === 'dead'
       const volume = known ?? (await this.#create(dir))
@@ -73,7 +73,7 @@ export class Volumes {
         if (!known) await this.remove(volume)
         throw error
       }
-      return { dir, volume: volume.id, continued: known !== undefined, recovered }
+      return told(volume, { continued: known !== undefined, recovered })
     })
   }
 
@@ -122,6 +122,10 @@ export class Volumes {
     this.#queue = result.catch(() => undefined)
     return result
   }
+}
+
+function told(volume: ProtectedVolume, how: { continued: boolean; recovered: boolean }) {
+  return { dir: volume.dir, volume: volume.id, ...how, outsiders: [...volume.outsiders] }
 }
 
 function isInside(path: string, dir: string): boolean {

@@ -16,6 +16,8 @@ const probeMs = 3_000
 const maxStacked = 16
 
 export interface MountEntry {
+  /** as in /proc/PID/fdinfo */
+  id: string
   mountpoint: string
   type: string
 }
@@ -26,10 +28,11 @@ export function parseMountinfo(text: string): MountEntry[] {
   for (const line of text.split('\n')) {
     const fields = line.split(' ')
     const dash = fields.indexOf('-', 6)
+    const [id] = fields
     const mountpoint = fields[4]
     const type = fields[dash + 1]
-    if (dash < 0 || mountpoint === undefined || type === undefined) continue
-    entries.push({ mountpoint: unescape(mountpoint), type })
+    if (dash < 0 || id === undefined || mountpoint === undefined || type === undefined) continue
+    entries.push({ id, mountpoint: unescape(mountpoint), type })
   }
   return entries
 }

@@ -12,20 +12,21 @@
  *             3 attach
  */
 import { EventEmitter } from 'node:events'
-import { constants, mkdirSync } from 'node:fs'
+import { closeSync, constants, mkdirSync, openSync, rmSync } from 'node:fs'
 import { access, realpath } from 'node:fs/promises'
 import { join } from 'node:path'
 import { sleep, type Clock } from '../base/clock.js'
 import { KithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
-import { close, errnoCode, openRoot, statFd, statIfAny } from '../base/posix.js'
+import { close, errnoCode, flockExclusive, openRoot, statFd, statIfAny } from '../base/posix.js'
 import { decodeStop, type ServerHello } from '../format/bridge.js'
 import { BridgeClient } from './bridge-client.js'
 import { ChangeLogReader } from './change-log.js'
+import { holdersOf } from './holders.js'
 import { canonicalDir, clearDeadMounts, detach, kithMountState, mountOver, mountType } from './mount-table.js'
 import { spawnServer } from './server-process.js'
 import { SnapshotFs } from './snapshot-fs.js'
-import type { LiveMount, MountOptions, SnapshotCatalog, Taken } from './types.js'
+import type { LiveMount, MountOptions, SnapshotCatalog, Stopped, Taken } from './types.js'
 
 /** The name below the mount that leads to the snapshots; kith-fuse knows it as well. */
 export const snapshotsName = '.snapshots'
@@ -46,6 +47,7 @@ interface Parts {
   client: BridgeClient
   changes: ChangeLogReader
   needsScan: boolean
+  serverPid: number
   clock: Clock
   log: Log
 }
@@ -54,6 +56,8 @@ export class Mount extends EventEmitter<Events> implements LiveMount {
   readonly dir: string
   readonly rootFd: number
   readonly needsScan: boolean
+  /** process id of its kith-fuse */
+  readonly serverPid: number
   readonly #client: BridgeClient
   readonly #changes: ChangeLogReader
   readonly #clock: Clock
@@ -66,6 +70,7 @@ export class Mount extends EventEmitter<Events> implements LiveMount {
     this.dir = parts.dir
     this.rootFd = parts.rootFd
     this.needsScan = parts.needsScan
+    this.serverPid = parts.serverPid
     this.#client = parts.client
     this.#changes = parts.changes
     this.#clock = parts.clock
@@ -106,6 +111,7 @@ export class Mount extends EventEmitter<Events> implements LiveMount {
         )
       const stateDir = stateDirOf(options)
       mkdirSync(stateDir, { recursive: true, mode: 0o700 })
+      await freeLog(stateDir, rootFd, options)
       await spawnServer({ dir, rootFd, stateDir, clock: options.clock })
       try {
         const { client, hello } = await BridgeClient.connect(stateDir, options)
@@ -164,7 +170,8 @@ export class Mount extends EventEmitter<Events> implements LiveMount {
       const changes = await ChangeLogReader.open(join(stateDirOf(options), 'changes'))
       const { lost, lostSeen } = await changes.header()
       const { clock, log } = options
-      const mount = new Mount({ dir, rootFd, client, changes, needsScan: lost !== lostSeen, clock, log })
+      const needsScan = lost !== lostSeen
+      const mount = new Mount({ dir, rootFd, client, changes, needsScan, serverPid: hello.pid, clock, log })
       setImmediate(() => void mount.#rest())
       return mount
     } catch (error) {
@@ -206,17 +213,18 @@ export class Mount extends EventEmitter<Events> implements LiveMount {
     await this.#client.command('invalidate')
   }
 
-  async stop(): Promise<{ stillOpen: string[] }> {
+  async stop(): Promise<Stopped> {
     let stillOpen: string[] = []
     this.#ended = true
+    // Asked first: what is open in a mount that is off can no longer be told by its path.
+    const holders = await holdersOf(this.dir).catch(() => [])
     try {
       if (this.#client.open) {
         const open = decodeStop(await this.#client.command('stop', stopMs))
         stillOpen = open.map((path) => path.toString())
+        const held = stillOpen.length + holders.length > 0
         // With nothing open kith-fuse ends with its mount, and frees the log for the next one.
-        await this.#until(
-          async () => !(await this.#mounted()) && (stillOpen.length > 0 || !this.#client.open),
-        )
+        await this.#until(async () => !(await this.#mounted()) && (held || !this.#client.open))
       }
     } catch (error) {
       this.#log.error({ error: String(error) }, 'kith-fuse did not stop in order')
@@ -226,7 +234,7 @@ export class Mount extends EventEmitter<Events> implements LiveMount {
     } finally {
       this.#release()
     }
-    return { stillOpen }
+    return { stillOpen, holders }
   }
 
   async #mounted(): Promise<boolean> {
@@ -268,6 +276,42 @@ export async function mountState(dir: string): Promise<'none' | 'alive' | 'dead'
 /** Takes a mount off whose kith-fuse is gone; the plain files stay. */
 export async function clearAway(dir: string): Promise<boolean> {
   return clearDeadMounts(await canonicalDir(dir))
+}
+
+/**
+ * A kith-fuse whose mount over this same directory is off may live on for files that are still open, and has the log. It
+ * keeps that one; a new log is begun, which says that everything must be looked at.
+ */
+async function freeLog(stateDir: string, rootFd: number, options: MountOptions): Promise<void> {
+  const file = join(stateDir, 'changes')
+  const end = options.clock.monotonic() + stopMs
+  while (isLocked(file)) {
+    const found = await BridgeClient.connect(stateDir, options).catch((error: unknown) => {
+      if (['ENOENT', 'ECONNREFUSED'].includes(errnoCode(error) ?? '')) return undefined
+      throw error
+    })
+    found?.client.close()
+    const { dev, ino } = statFd(rootFd)
+    if (found && found.hello.rootDev === dev && found.hello.rootIno === ino) return rmSync(file)
+    // It serves another directory, which kith-fuse refuses; or is just ending.
+    if (found || options.clock.monotonic() >= end) return
+    await sleep(options.clock, stepMs)
+  }
+}
+
+function isLocked(file: string): boolean {
+  let fd
+  try {
+    fd = openSync(file, 'r')
+  } catch (error) {
+    if (errnoCode(error) === 'ENOENT') return false
+    throw error
+  }
+  try {
+    return !flockExclusive(fd)
+  } finally {
+    closeSync(fd)
+  }
 }
 
 async function refuseHome(dir: string, home: string): Promise<void> {

@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.js'
 import type { Log } from '../base/log.js'
 import type { Change } from '../format/changes.js'
 import type { Entry, Extent } from '../format/entry.js'
+import type { Holder } from './holders.js'
 
 export interface MountOptions {
   /** absolute path of the directory to protect */
@@ -19,6 +20,14 @@ export interface Taken {
   changes: Change[]
   /** more changed than the log could hold: everything must be looked at */
   lost: boolean
+}
+
+/** What was open when the mount was taken off; it works until it is closed. */
+export interface Stopped {
+  /** files, relative to the directory */
+  stillOpen: string[]
+  /** the processes that have them open, or stand in the directory, as far as this user may see them */
+  holders: Holder[]
 }
 
 /**
@@ -45,7 +54,7 @@ export interface LiveMount {
   /** a snapshot came or went: drops what the kernel keeps of the list */
   snapshotsChanged(): Promise<void>
   /** unmounts; the plain files stay. Files that are still open below the mount keep working until they are closed */
-  stop(): Promise<{ stillOpen: string[] }>
+  stop(): Promise<Stopped>
   /** lets go of the mount and leaves it running, for the next daemon to reattach */
   detach(): void
   /** wake: the log has something new. lost: kith-fuse is gone. replaced: another daemon took the mount over.

@@ -143,9 +143,10 @@ bool samePrincipal(int fd) {
 
 class Bridge::Loop {
  public:
-  Loop(Fd listener, Fd stateDir, Identity identity, ChangeLog& log, Callbacks callbacks)
+  Loop(Fd listener, Fd stateDir, ino_t socketIno, Identity identity, ChangeLog& log, Callbacks callbacks)
       : listener_(std::move(listener)),
         stateDir_(std::move(stateDir)),
+        socketIno_(socketIno),
         identity_(identity),
         log_(log),
         callbacks_(std::move(callbacks)) {
@@ -194,6 +195,7 @@ class Bridge::Loop {
   void reply(const Command& command, int error, const FrameWriter& body);
 
   const Fd listener_, stateDir_;
+  const ino_t socketIno_;  // of bridge.sock, which the next server may replace while this one serves what is still open
   const Identity identity_;
   ChangeLog& log_;
   const Callbacks callbacks_;
@@ -231,7 +233,9 @@ Bridge::Loop::~Loop() {
   commander_.join();
   for (auto& [id, waiting] : waiting_) waiting.answer(EAGAIN, nullptr, 0);
   for (auto& waiting : submitted_) waiting.answer(EAGAIN, nullptr, 0);
-  ::unlinkat(stateDir_.get(), "bridge.sock", 0);
+  struct stat socket;
+  if (::fstatat(stateDir_.get(), "bridge.sock", &socket, AT_SYMLINK_NOFOLLOW) == 0 && socket.st_ino == socketIno_)
+    ::unlinkat(stateDir_.get(), "bridge.sock", 0);
 }
 
 void Bridge::Loop::request(BridgeRequest type, std::vector<uint8_t> payload, Answer answer) {
@@ -528,8 +532,10 @@ std::unique_ptr<Bridge> Bridge::start(int stateDirFd, Identity identity, ChangeL
   if (::fchmod(listener.get(), 0600) != 0) return nullptr;
   if (::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) return nullptr;
   if (::listen(listener.get(), 8) != 0) return nullptr;
-  return std::unique_ptr<Bridge>(new Bridge(
-      std::make_unique<Loop>(std::move(listener), std::move(stateDir), identity, log, std::move(callbacks))));
+  struct stat socket;
+  if (::fstatat(stateDirFd, "bridge.sock", &socket, AT_SYMLINK_NOFOLLOW) != 0) return nullptr;
+  return std::unique_ptr<Bridge>(new Bridge(std::make_unique<Loop>(
+      std::move(listener), std::move(stateDir), socket.st_ino, identity, log, std::move(callbacks))));
 }
 
 Bridge::Bridge(std::unique_ptr<Loop> loop) : loop_(std::move(loop)) {}

@@ -1,10 +1,11 @@
 /** Runs the `kith` command as a user does, in homes that are gone, with their daemons and mounts, when the test ends. */
 import { spawn } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import type { Status, VolumeStatus } from '../../lib/daemon/api.js'
 import { execFileSync } from 'node:child_process'
 
 export const kithMain = fileURLToPath(new URL('../../lib/cli/main.js', import.meta.url))
@@ -72,6 +73,34 @@ export class TestHome {
     } catch {
       return undefined
     }
+  }
+
+  /** The kith-fuse processes that serve mounts of this home. */
+  fusePids(): number[] {
+    return readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name))
+      .filter((pid) => {
+        try {
+          const exe = readlinkSync(`/proc/${pid}/exe`)
+          return (
+            exe.endsWith('/kith-fuse') && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(this.home)
+          )
+        } catch {
+          return false
+        }
+      })
+      .map(Number)
+  }
+
+  /** Mount points beside the home. */
+  mountCount(): number {
+    const lines = readFileSync('/proc/self/mountinfo', 'utf8').split('\n')
+    return lines.filter((line) => line.split(' ')[4]?.startsWith(`${this.base}/`)).length
+  }
+
+  /** What status says of the first volume. */
+  async volume(): Promise<VolumeStatus | undefined> {
+    return (await this.ask<Status>(['status'])).volumes[0]
   }
 
   async #cleanUp(): Promise<void> {

@@ -11,8 +11,8 @@ t.test('lines of mountinfo', async (t) => {
     '',
   ].join('\n')
   t.same(parseMountinfo(text), [
-    { mountpoint: '/', type: 'ext4' },
-    { mountpoint: '/home/a b\\c\td\ne', type: 'fuse.kith' },
-    { mountpoint: '/x', type: 'tmpfs' },
+    { id: '22', mountpoint: '/', type: 'ext4' },
+    { id: '45', mountpoint: '/home/a b\\c\td\ne', type: 'fuse.kith' },
+    { id: '46', mountpoint: '/x', type: 'tmpfs' },
   ])
 })

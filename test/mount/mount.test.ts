@@ -84,7 +84,7 @@ while not os.path.exists("enough"): time.sleep(0.01)
   await at.sh('touch enough')
   await mapper
 
-  t.same(await mount.stop(), { stillOpen: [] })
+  t.same(await mount.stop(), { stillOpen: [], holders: [] })
   t.equal(
     await at.sh('cat before d/g; readlink d/l; ls -A'),
     'THEREhello\nmore\nf\nbefore\nd\nenough\nmapped\n',
@@ -144,7 +144,7 @@ t.test('kith-fuse is killed: the mount is lost, and the next start clears it awa
   t.ok(taken.lost)
   t.ok(about(taken.changes, inode(again, 'file')).includes('data'), 'records from before are still there')
   t.equal(await at.sh('cat file; echo two >> file; cat file'), 'one\none\ntwo\n')
-  t.same(await again.stop(), { stillOpen: [] })
+  t.same(await again.stop(), { stillOpen: [], holders: [] })
 })
 
 t.test('stop() of a mount whose kith-fuse is gone, or stuck', async (t) => {
@@ -225,7 +225,7 @@ t.test('a directory with a hard name, in a deep home', async (t) => {
   await mount.sync()
   mount.detach()
   const again = await Mount.reattach({ ...at.options, dir, home })
-  t.same(await again?.stop(), { stillOpen: [] })
+  t.same(await again?.stop(), { stillOpen: [], holders: [] })
   t.equal(await mountState(dir), 'none')
   t.ok(existsSync(dir))
   await rm(dir, { recursive: true })

@@ -240,7 +240,7 @@ t.test('a daemon that goes and comes again', async (t) => {
   again.serve(volume)
   t.equal(await early, '4000000\n')
   t.equal(await at.sh(`cat ${older}/dir/file && ls ${older}`), 'xbig\ndir\n')
-  t.same(await again.stop(), { stillOpen: [] })
+  t.same(await again.stop(), { stillOpen: [], holders: [] })
   await until('it is unmounted', async () => (await at.sh('ls')) === 'live\n')
 })
 
