@@ -131,8 +131,22 @@ function partnering(program: Command): void {
 }
 
 function running(program: Command): void {
-  const daemon = program.command('daemon').description('run the daemon in the foreground')
-  action(daemon, async (context) => (await import('./daemon.js')).run(context))
+  const daemon = program
+    .command('daemon')
+    .description('run the daemon in the foreground')
+    .option('--wait', 'while another daemon serves the home, wait for its end')
+  action(daemon, async (...given) => (await import('./daemon.js')).run(...given))
+
+  const service = program.command('service').description('have systemd keep the daemon running')
+  const install = service
+    .command('install')
+    .description('write the unit, enable and start it')
+    .option('--print', 'only print the unit')
+  action(install, async (...given) => (await import('./service.js')).install(...given))
+  const remove = service.command('remove').description('stop and remove the unit')
+  action(remove, async (context) => (await import('./service.js')).remove(context))
+  const state = service.command('status').description('whether it is installed, enabled, running')
+  action(state, async (context) => (await import('./service.js')).status(context))
 
   const dht = program
     .command('dht')

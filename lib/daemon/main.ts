@@ -32,6 +32,7 @@ try {
   await runDaemon({
     home: values.home ?? '',
     bootstrap: values.bootstrap?.split(',').filter((address) => address !== ''),
+    wait: false,
     onReady: () => tell({ ready: true }),
   })
   process.exit(0)
