@@ -6,8 +6,8 @@ import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { systemClock, type Clock } from '../base/clock.js'
 import { KithError } from '../base/errors.js'
-import type { MethodName, Params, Result } from '../daemon/api.js'
-import { ControlClient } from '../daemon/control-client.js'
+import type { Item, MethodName, Params, ProgressNote, Result } from '../daemon/api.js'
+import { ControlClient, type CallOptions } from '../daemon/control-client.js'
 import { Progress } from './progress.js'
 
 export interface GlobalOptions {
@@ -39,8 +39,45 @@ export class Context {
     if (!this.json) process.stderr.write(`${line}\n`)
   }
 
+  /** Writes to stdout, as fast as it is read. */
+  write(out: string | Buffer): Promise<void> {
+    return new Promise((resolve) => process.stdout.write(out, () => resolve()))
+  }
+
+  /** Prints what a listing method sends, as it comes: lines of text, or with --json one array, an item a line. */
+  async list<M extends MethodName>(
+    method: M,
+    params: Params<M>,
+    line: (item: Item<M>) => string,
+  ): Promise<Result<M>> {
+    let first = true
+    const result = await this.stream(method, params, async (items) => {
+      const lines = items.map((item) => (this.json ? JSON.stringify(item) : line(item)))
+      if (lines.length === 0) return
+      if (this.json) await this.write(`${first ? '[' : ',\n'}${lines.join(',\n')}`)
+      else await this.write(`${lines.join('\n')}\n`)
+      first = false
+    })
+    if (this.json) await this.write(first ? '[]\n' : ']\n')
+    return result
+  }
+
+  /** A request to a listing method; `take` is given the items, some at a time. */
+  stream<M extends MethodName>(
+    method: M,
+    params: Params<M>,
+    take: (items: Item<M>[]) => Promise<void>,
+  ): Promise<Result<M>> {
+    // The daemon has parsed them by the schema of this method.
+    return this.call(method, params, { onItems: (items) => take(items as Item<M>[]) })
+  }
+
   /** One request to the daemon, which is started when none runs; draws progress on a terminal. */
-  async call<M extends MethodName>(method: M, params: Params<M>): Promise<Result<M>> {
+  async call<M extends MethodName>(
+    method: M,
+    params: Params<M>,
+    options: Pick<CallOptions, 'onItems'> = {},
+  ): Promise<Result<M>> {
     const client = await this.#client()
     const progress = new Progress(!this.json && process.stderr.isTTY === true)
     const cancelled = new Promise<never>((_, reject) => {
@@ -50,7 +87,8 @@ export class Context {
       })
     })
     try {
-      const result = client.call(method, params, { onProgress: (note) => progress.show(note) })
+      const onProgress = (note: ProgressNote) => progress.show(note)
+      const result = client.call(method, params, { onProgress, ...options })
       return await Promise.race([result, cancelled])
     } finally {
       progress.end()
@@ -90,4 +128,11 @@ function parseBootstrap(value: string): string[] {
 /** The parameters of a command whose DIR may be left out. */
 export function optionalDir(dir: string | undefined): { dir?: string } {
   return dir === undefined ? {} : { dir: resolve(dir) }
+}
+
+/** `SNAPSHOT[:PATH]` */
+export function snapshotPart(given: string): { snapshot: string; path?: string } {
+  const colon = given.indexOf(':')
+  if (colon < 0) return { snapshot: given }
+  return { snapshot: given.slice(0, colon), path: given.slice(colon + 1) }
 }

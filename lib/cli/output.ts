@@ -58,3 +58,45 @@ export function table(head: string[], rows: string[][], right: number[] = []): s
       .trimEnd()
   return all.map(line).join('\n')
 }
+
+/** As `ls` shows the type of a file. */
+export const typeLetters = {
+  file: '-',
+  directory: 'd',
+  symlink: 'l',
+  fifo: 'p',
+  socket: 's',
+  character: 'c',
+  block: 'b',
+} as const
+
+/** Nine letters, like `rwxr-sr-x`. */
+export function modeText(mode: number): string {
+  const letters = [...'rwxrwxrwx'].map((letter, i) => ((mode >> (8 - i)) & 1 ? letter : '-'))
+  const special = (bit: number, at: number, letter: string) => {
+    if (mode & bit) letters[at] = letters[at] === 'x' ? letter : letter.toUpperCase()
+  }
+  special(0o4000, 2, 's')
+  special(0o2000, 5, 's')
+  special(0o1000, 8, 't')
+  return letters.join('')
+}
+
+/** `2024-06-01 09:30`, in local time. */
+export function localTime(time: number): string {
+  const date = new Date(time)
+  const two = (value: number) => String(value).padStart(2, '0')
+  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`
+  return `${day} ${two(date.getHours())}:${two(date.getMinutes())}`
+}
+
+/**
+ * A path on one line, with `\xNN` for each byte of what could draw on the terminal, and of a backslash: unlike `printable`, different for
+ * different paths. Paths that are no text (`raw`) come like this from the daemon.
+ */
+export function shownPath({ path, raw }: { path: string; raw?: string | undefined }): string {
+  if (raw !== undefined) return path
+  return path.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\\]/gu, (character) =>
+    [...Buffer.from(character)].map((byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join(''),
+  )
+}

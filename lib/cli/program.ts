@@ -33,6 +33,7 @@ export function buildProgram(): Command {
     .option('--json', 'print facts as JSON')
     .showHelpAfterError(false)
   protecting(program)
+  lookingInto(program)
   readingBack(program)
   partnering(program)
   running(program)
@@ -78,6 +79,39 @@ function protecting(program: Command): void {
   action(sync, async (...given) => (await import('./sync.js')).run(...given))
 }
 
+function ofDir(command: Command): Command {
+  return command.option('--dir <DIR>', 'of which protected directory, when there are several')
+}
+
+function lookingInto(program: Command): void {
+  const ls = program.command('ls').description('list what a snapshot has').argument('<SNAPSHOT[:PATH]>')
+  ofDir(ls)
+    .option('-l, --long', 'with mode, owner, size and time')
+    .option('-R, --recursive', 'all that is below')
+  action(ls, async (...given) => (await import('./ls.js')).run(...given))
+
+  const cat = program.command('cat').description('print a file of a snapshot').argument('<SNAPSHOT:PATH>')
+  action(ofDir(cat), async (...given) => (await import('./cat.js')).run(...given))
+
+  const diff = program
+    .command('diff')
+    .description('what changed between two snapshots')
+    .argument('<SNAPSHOT>')
+    .argument('<SNAPSHOT>')
+    .argument('[DIR]')
+  action(diff, async (context, args) => (await import('./diff.js')).run(context, args))
+
+  const find = program
+    .command('find')
+    .description('look for names in all snapshots')
+    .argument('<PATTERN>')
+    .argument('[DIR]')
+    .addOption(
+      new Option('--type <TYPE>', 'only files (f), directories (d), links (l), ...').choices([...'fdlpsbc']),
+    )
+  action(find, async (...given) => (await import('./find.js')).run(...given))
+}
+
 function overwrite(): Option {
   return new Option('--overwrite <MODE>', 'what to do with files that are there already')
     .choices(['never', 'if-changed', 'always'])
@@ -93,9 +127,8 @@ function readingBack(program: Command): void {
       '--to <TARGET>',
       'where to; must not exist or be empty, unless --overwrite says otherwise',
     )
-    .option('--dir <DIR>', 'of which protected directory, when there are several')
     .addOption(overwrite())
-  action(restore, async (...given) => (await import('./restore.js')).run(...given))
+  action(ofDir(restore), async (...given) => (await import('./restore.js')).run(...given))
 
   const recover = program
     .command('recover')

@@ -1,7 +1,7 @@
 /** `kith restore SNAPSHOT[:PATH] --to TARGET` */
 import { resolve } from 'node:path'
 import type { OverwriteMode } from '../daemon/api.js'
-import { optionalDir, type Context } from './context.js'
+import { optionalDir, snapshotPart, type Context } from './context.js'
 import { plural, size } from './output.js'
 
 export async function run(
@@ -9,14 +9,10 @@ export async function run(
   [what = '']: string[],
   options: { to: string; dir?: string; overwrite: OverwriteMode },
 ) {
-  const colon = what.indexOf(':')
-  const snapshot = colon < 0 ? what : what.slice(0, colon)
-  const path = colon < 0 ? {} : { path: what.slice(colon + 1) }
   const { to, overwrite } = options
   const result = await context.call('restore', {
     ...optionalDir(options.dir),
-    ...path,
-    snapshot,
+    ...snapshotPart(what),
     to: resolve(to),
     overwrite,
   })

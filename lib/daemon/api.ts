@@ -6,6 +6,9 @@
  * The daemon parses parameters and its own results by these schemas. The command line imports the types only: loading
  * zod would double its start time, and what comes out of the socket of its own user has been checked by the daemon.
  *
+ * What is long is listed: `items` notes with an `items` array each, before the result. The daemon sends the next when the
+ * client has taken the last ones, so that neither holds more than a few.
+ *
  * Units: times are ms since 1970 UTC, sizes are bytes, identities and block names are lower-case hex.
  */
 import { z } from 'zod'
@@ -143,6 +146,32 @@ const restoreResult = z.object({
   notes: z.array(text),
 })
 
+const entryTypes = ['file', 'directory', 'symlink', 'fifo', 'socket', 'character', 'block'] as const
+
+/** What a snapshot says of a name, without the name. */
+export const entryState = z.object({
+  type: z.enum(entryTypes),
+  /** permission bits, 07777 */
+  mode: count,
+  uid: count,
+  gid: count,
+  links: count,
+  size: count,
+  mtime: time,
+  /** of a symlink; bytes that are no UTF-8 as \xNN */
+  target: text.optional(),
+  /** of a device */
+  rdev: count.optional(),
+  /** it was written to through every try to read it at rest */
+  busy: z.literal(true).optional(),
+})
+
+/** `/` between names. Where the bytes are no UTF-8, `path` shows them as \xNN, and `raw` holds them in base64. */
+const place = { path: z.string(), raw: z.string().optional() }
+
+/** Part of a snapshot: relative, `/` between names; the whole snapshot when absent. */
+const part = { dir: path.optional(), snapshot: z.string().min(1).max(256), path: text.optional() }
+
 /** A progress note of a long job. Totals are 0 while unknown. */
 export const progressNote = z.object({
   /** what is being done, in words */
@@ -155,7 +184,18 @@ export const progressNote = z.object({
 /** Programs that have something open in a directory, or stand in it. */
 const holders = z.array(z.object({ pid: count, name: text, path: text }))
 
-const method = <P extends z.ZodType, R extends z.ZodType>(params: P, result: R) => ({ params, result })
+const method = <P extends z.ZodType, R extends z.ZodType>(params: P, result: R) => ({
+  params,
+  result,
+  item: z.never(),
+})
+
+/** A method that sends items before its result, in batches, as fast as the client takes them. */
+const listing = <P extends z.ZodType, R extends z.ZodType, I extends z.ZodType>(
+  params: P,
+  result: R,
+  item: I,
+) => ({ params, result, item })
 
 /** Every method. A method that takes long sends `progress` notes and ends early when its client goes away. */
 export const methods = {
@@ -245,6 +285,55 @@ export const methods = {
     restoreResult,
   ),
 
+  /** The names in a directory of a snapshot, or the one name that `path` is; with `recursive`, all below. */
+  ls: listing(
+    z.object({ ...part, recursive: z.boolean() }).strict(),
+    z.object({ snapshot: text, entries: count }),
+    entryState.extend(place),
+  ),
+
+  /** The bytes of a file: items in order, each of data (base64) or of so many zeros. */
+  cat: listing(
+    z.object(part).strict(),
+    z.object({ snapshot: text, bytes: count }),
+    z.union([z.object({ data: z.string() }), z.object({ zeros: count })]),
+  ),
+
+  /** What changed from the snapshot `before` to `after`. */
+  diff: listing(
+    z
+      .object({
+        dir: path.optional(),
+        before: z.string().min(1).max(256),
+        after: z.string().min(1).max(256),
+      })
+      .strict(),
+    z.object({ before: text, after: text, changes: count }),
+    z.object({
+      change: z.enum(['+', '-', 'M', 'U', 'T', '?']),
+      ...place,
+      before: entryState.nullable(),
+      after: entryState.nullable(),
+    }),
+  ),
+
+  /** Names in all snapshots that match a pattern: one item for each state that such a name has had. */
+  find: listing(
+    z
+      .object({
+        dir: path.optional(),
+        pattern: z.string().min(1).max(1024),
+        type: z.enum(entryTypes).optional(),
+      })
+      .strict(),
+    z.object({ snapshots: count, found: count }),
+    entryState.extend({
+      ...place,
+      /** runs of neighbouring snapshots that have it in this state, oldest first */
+      snapshots: z.array(z.object({ first: text, last: text, count })),
+    }),
+  ),
+
   recover: method(
     z.object({ phrase: z.string().max(4096), to: path, overwrite: z.enum(overwriteModes) }).strict(),
     z.object({
@@ -284,6 +373,10 @@ export type Methods = typeof methods
 export type MethodName = keyof Methods
 export type Params<M extends MethodName> = z.infer<Methods[M]['params']>
 export type Result<M extends MethodName> = z.infer<Methods[M]['result']>
+/** What a listing method sends before its result. */
+export type Item<M extends MethodName> = z.infer<Methods[M]['item']>
+export type EntryState = z.infer<typeof entryState>
+export type EntryType = (typeof entryTypes)[number]
 export type SnapshotRow = z.infer<typeof snapshotInfo>
 export type PartnerStatus = z.infer<typeof partnerStatus>
 export type PartnerInfo = z.infer<typeof partnerInfo>

@@ -14,7 +14,7 @@ import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { exitCodes, KithError, type ErrorCode } from '../base/errors.js'
+import { asKithError, exitCodes, KithError, type ErrorCode } from '../base/errors.js'
 import type { MethodName, Params, ProgressNote, Result } from './api.js'
 import { socketPath } from './socket-path.js'
 
@@ -27,12 +27,17 @@ const maxLogBytes = 8 * 1024 * 1024
 
 export interface CallOptions {
   onProgress?: (note: ProgressNote) => void
+  /** Takes items of a listing, in order. Nothing more is received until it resolves. */
+  onItems?: (items: unknown[]) => Promise<void>
 }
 
 interface Pending {
   resolve(result: unknown): void
   reject(error: KithError): void
   onProgress: ((note: ProgressNote) => void) | undefined
+  onItems: ((items: unknown[]) => Promise<void>) | undefined
+  /** what was given to onItems is done */
+  taken: Promise<void>
 }
 
 /** One connection. Calls may overlap. Closing it cancels the jobs it started. */
@@ -42,6 +47,8 @@ export class ControlClient {
   #nextId = 1
   #rest: Buffer[] = []
   #restBytes = 0
+  /** batches of items that are being taken */
+  #taking = 0
   /** Resolves when the connection has ended, by either side. */
   readonly closed: Promise<void>
 
@@ -111,6 +118,8 @@ export class ControlClient {
         resolve: (result) => resolve(result as Result<M>),
         reject,
         onProgress: options.onProgress,
+        onItems: options.onItems,
+        taken: Promise.resolve(),
       })
       this.#socket.write(`${line}\n`)
     })
@@ -142,14 +151,34 @@ export class ControlClient {
       if (typeof id === 'number') this.#pending.get(id)?.onProgress?.(note as ProgressNote)
       return
     }
+    if (message.method === 'items') {
+      const { id, items } = message.params ?? {}
+      const pending = typeof id === 'number' ? this.#pending.get(id) : undefined
+      if (pending && Array.isArray(items)) this.#take(pending, items)
+      return
+    }
     const pending = typeof message.id === 'number' ? this.#pending.get(message.id) : undefined
     if (!pending) {
       if (message.error) this.#end(message.error.message ?? 'the daemon refused the connection')
       return
     }
     this.#pending.delete(message.id as number)
-    if (message.error) pending.reject(errorOf(message.error))
-    else pending.resolve(message.result)
+    const { error, result } = message
+    // After the items before it; one that could not be taken fails the call.
+    pending.taken.then(
+      () => (error ? pending.reject(errorOf(error)) : pending.resolve(result)),
+      (failure: unknown) => pending.reject(asKithError(failure)),
+    )
+  }
+
+  #take(pending: Pending, items: unknown[]): void {
+    this.#socket.pause()
+    this.#taking++
+    pending.taken = pending.taken.then(() => pending.onItems?.(items))
+    const resume = () => {
+      if (--this.#taking === 0) this.#socket.resume()
+    }
+    pending.taken.then(resume, resume)
   }
 
   #end(why: string): void {

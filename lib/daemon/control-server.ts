@@ -7,6 +7,7 @@
  *
  * Bounds: connections (further ones are told so and closed), requests at work per connection (reading pauses), the size
  * of a line. A client that does not read its progress notes gets fewer of them. A client that goes away cancels its jobs.
+ * Items of a listing wait for the client instead.
  */
 import { setMaxListeners } from 'node:events'
 import { chmodSync, rmSync } from 'node:fs'
@@ -17,7 +18,15 @@ import { sleep, type Clock } from '../base/clock.js'
 import { asKithError, exitCodes, KithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { peerCredentials } from '../base/posix.js'
-import { maxLineBytes, methods, type MethodName, type Params, type ProgressNote, type Result } from './api.js'
+import {
+  maxLineBytes,
+  methods,
+  type Item,
+  type MethodName,
+  type Params,
+  type ProgressNote,
+  type Result,
+} from './api.js'
 import { socketName, socketPath } from './socket-path.js'
 
 const maxConnections = 64
@@ -26,15 +35,17 @@ const maxNotesBytes = 256 * 1024
 const noteIntervalMs = 100
 
 /** What a method is given besides its parameters. */
-export interface Job {
+export interface Job<I = never> {
   /** Aborted when the client has gone away. */
   signal: AbortSignal
   /** Passes a note on, at most ten a second; the first and the last of a stage always. */
   progress(note: ProgressNote): void
+  /** Sends items of a listing; resolves when more may come. Throws KithError cancelled when the client has gone away. */
+  send(items: readonly I[]): Promise<void>
 }
 
 export type Handlers = {
-  [M in MethodName]: (params: Params<M>, job: Job) => Promise<Result<M>>
+  [M in MethodName]: (params: Params<M>, job: Job<Item<M>>) => Promise<Result<M>>
 }
 
 export class ControlServer {
@@ -233,7 +244,11 @@ class Connection {
       const message = `${name}: ${describe(params.error)}`
       return { error: { code: -32602, message, data: { code: 'usage' } } }
     }
-    const job = { signal: this.#abort.signal, progress: this.#notes(id) }
+    const job = {
+      signal: this.#abort.signal,
+      progress: this.#notes(id),
+      send: (items: readonly unknown[]) => this.#send(id, name, items),
+    }
     try {
       const handler = this.#handlers[name] as (params: unknown, job: Job) => Promise<unknown>
       return { result: methods[name].result.parse(await handler(params.data, job)) }
@@ -259,6 +274,23 @@ class Connection {
       next = now + noteIntervalMs
       this.#write(JSON.stringify({ jsonrpc: '2.0', method: 'progress', params: { id, ...note } }))
     }
+  }
+
+  async #send(id: Id, name: MethodName, items: readonly unknown[]): Promise<void> {
+    if (this.#abort.signal.aborted) throw new KithError('cancelled', 'cancelled')
+    const params = { id, items: items.map((item) => methods[name].item.parse(item) as unknown) }
+    this.#write(JSON.stringify({ jsonrpc: '2.0', method: 'items', params }))
+    if (!this.#socket.writableNeedDrain || this.#socket.destroyed) return
+    const { signal } = this.#abort
+    await new Promise<void>((resolve) => {
+      const done = () => {
+        this.#socket.removeListener('drain', done)
+        signal.removeEventListener('abort', done)
+        resolve()
+      }
+      this.#socket.once('drain', done)
+      signal.addEventListener('abort', done)
+    })
   }
 
   #write(line: string): void {

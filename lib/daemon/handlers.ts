@@ -4,6 +4,7 @@ import { newPhrase, parsePhrase } from '../format/phrase.js'
 import type { Handlers } from './control-server.js'
 import type { Daemon } from './daemon.js'
 import { decommission, decommissionPlan } from './decommission.js'
+import { cat, diff, find, ls } from './read-back.js'
 import { recover } from './recover.js'
 import { restore } from './restore-job.js'
 import { status } from './status.js'
@@ -51,6 +52,10 @@ type VolumeMethod =
   | 'snapshots'
   | 'sync'
   | 'restore'
+  | 'ls'
+  | 'cat'
+  | 'diff'
+  | 'find'
   | 'recover'
 
 function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
@@ -72,6 +77,10 @@ function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
     snapshots: async ({ dir }) => (await daemon.services.volumes.find(dir)).stored.snapshots(),
     sync: (params, job) => sync(daemon.services, params, job),
     restore: (params, job) => restore(daemon.services, params, job),
+    ls: (params, job) => ls(daemon.services, params, job),
+    cat: (params, job) => cat(daemon.services, params, job),
+    diff: (params, job) => diff(daemon.services, params, job),
+    find: (params, job) => find(daemon.services, params, job),
     recover: (params, job) => recover(daemon, params, job),
   }
 }

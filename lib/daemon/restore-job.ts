@@ -1,11 +1,9 @@
 /** `restore`: copies a snapshot, or a path in it, to another place. */
 import { KithError } from '../base/errors.js'
-import type { DirectoryEntry, Entry } from '../format/entry.js'
 import { restoreTree, type RestoreProgress, type RestoreResult } from '../restore/restore.js'
-import { findSnapshot, infoOf } from '../store/snapshot-info.js'
-import type { TreeReader } from '../store/tree-reader.js'
 import type { Params, Result } from './api.js'
 import type { Job } from './control-server.js'
+import { findPart } from './read-back.js'
 import type { Services } from './services.js'
 
 export async function restore(
@@ -16,9 +14,7 @@ export async function restore(
   const volume = await services.volumes.find(params.dir)
   refuseSnapshotsFolder(services, params.to)
   const { reader } = volume
-  const record = findSnapshot(await reader.records(), params.snapshot)
-  const { name } = infoOf(record)
-  const entry = await lookupPath(reader, name, record.root, params.path ?? '')
+  const { name, entry } = await findPart(reader, params.snapshot, params.path)
   const result = await restoreTree(reader, entry, params.to, {
     overwrite: params.overwrite,
     signal: job.signal,
@@ -47,23 +43,4 @@ function refuseSnapshotsFolder(services: Services, to: string): void {
       throw new KithError('denied', `${dir}/.snapshots cannot be written to; give --to another place`)
     }
   }
-}
-
-/** @param path relative, `/` between names; empty for the whole snapshot */
-async function lookupPath(
-  reader: TreeReader,
-  snapshot: string,
-  root: DirectoryEntry,
-  path: string,
-): Promise<Entry> {
-  let entry: Entry = root
-  for (const name of path.split('/')) {
-    if (name === '' || name === '.') continue
-    const next: Entry | undefined =
-      entry.type === 'directory' ? await reader.lookup(entry, Buffer.from(name)) : undefined
-    if (!next)
-      throw new KithError('notFound', `snapshot ${snapshot} has no ${path}; see what it has in .snapshots`)
-    entry = next
-  }
-  return entry
 }

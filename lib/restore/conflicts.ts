@@ -5,7 +5,7 @@ import type { DirectoryEntry } from '../format/entry.js'
 import { checkCancelled } from './content.js'
 import type { OpenDirectories } from './open-directories.js'
 import { pathOf, type DirectoryHandle } from './open-directories.js'
-import { pathText } from './path-text.js'
+import { pathText } from '../base/path-text.js'
 import { hasType } from './place.js'
 import type { TreeSource } from './types.js'
 

@@ -8,7 +8,7 @@
  */
 import { assert, KithError } from '../base/errors.js'
 import { close, openDirectoryAt, statFd } from '../base/posix.js'
-import { pathText } from './path-text.js'
+import { pathText } from '../base/path-text.js'
 
 export interface DirectoryHandle {
   readonly parent: DirectoryHandle | undefined

@@ -19,7 +19,7 @@ import { checkCancelled, ReadAhead } from './content.js'
 import { hasDefaultAcl, notesOf, openFile, setAttributes, type Ledger } from './metadata.js'
 import type { OpenDirectories } from './open-directories.js'
 import { pathOf, type DirectoryHandle } from './open-directories.js'
-import { pathText } from './path-text.js'
+import { pathText } from '../base/path-text.js'
 import { hasType, Placer, type Leaf } from './place.js'
 import { openTarget } from './target.js'
 import {

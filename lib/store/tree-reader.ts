@@ -10,6 +10,7 @@ import type { VolumeKeys } from '../format/keys.js'
 import type { DirectoryEntry, Entry, FileContent, FileEntry } from '../format/node.js'
 import type { ChunkRef, NodeRef } from '../format/seal.js'
 import type { SnapshotRecord } from '../format/snapshot-list.js'
+import { ListCursor } from './list-cursor.js'
 import { WeightedCache } from './lru.js'
 import { fetchChunk, Nodes } from './nodes.js'
 import { findSnapshot } from './snapshot-info.js'
@@ -84,6 +85,11 @@ export class TreeReader {
   /** The same, leaf by leaf: for directories of any size in bounded memory. */
   async *batches(directory: Entry, after?: Buffer): AsyncGenerator<Entry[]> {
     yield* walkLeaves(this.nodes, directoryRef(directory), after)
+  }
+
+  /** A place in the directory's list, at its beginning: for comparing lists without reading what they share. */
+  cursor(directory: DirectoryEntry): Promise<ListCursor> {
+    return ListCursor.open(this.nodes, directory.node)
   }
 
   /** Bytes [offset, offset + length) of the file, fewer where it ends. */

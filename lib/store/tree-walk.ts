@@ -51,7 +51,11 @@ async function* leavesBelow(
   }
 }
 
-async function directoryChild(nodes: Nodes, level: number, child: DirectoryChild): Promise<DirectoryNode> {
+export async function directoryChild(
+  nodes: Nodes,
+  level: number,
+  child: DirectoryChild,
+): Promise<DirectoryNode> {
   const node = await nodes.directory(child.node)
   const { entries, last } = directoryNodeSpan(node)
   if (node.level !== level - 1 || entries !== child.entries || !last?.equals(child.last)) {

@@ -19,6 +19,7 @@ async function serve(test: { teardown(end: () => Promise<void>): unknown }, home
   const home = join(base, homeName)
   mkdirSync(home, { recursive: true, mode: 0o700 })
   const jobs: (Job & { finish(): void })[] = []
+  let sent = 0
   const refuse = async () => {
     throw new KithError('notFound', 'nothing here')
   }
@@ -31,6 +32,16 @@ async function serve(test: { teardown(end: () => Promise<void>): unknown }, home
         job.signal.addEventListener('abort', () => reject(new Error('aborted')))
       }),
   }
+  handlers.ls = async ({ recursive }, job) => {
+    const item = { type: 'file' as const, mode: 0, uid: 0, gid: 0, links: 1, size: 0, mtime: 0 }
+    let entries = 0
+    // Without an end, when it is asked to be recursive.
+    for (; recursive || entries < 1000; entries += 100) {
+      sent = entries
+      await job.send(Array.from({ length: 100 }, (_, i) => ({ ...item, path: `${entries + i}`.padEnd(200) })))
+    }
+    return { snapshot: 'x', entries }
+  }
   const server = new ControlServer(home, handlers, { clock: systemClock, log: silentLog() })
   await server.listen()
   test.teardown(async () => {
@@ -38,7 +49,7 @@ async function serve(test: { teardown(end: () => Promise<void>): unknown }, home
     await server.end()
     rmSync(base, { recursive: true })
   })
-  return { home, server, jobs }
+  return { home, server, jobs, sent: () => sent }
 }
 
 /** Sends bytes, and collects what comes back until the connection ends. */
@@ -268,4 +279,43 @@ t.test('10,000 seeded mutations of requests: no crash, no hang', async (t) => {
   const client = await ControlClient.connect(home)
   t.equal((await client?.call('hello', {}))?.home, home, 'it still serves')
   client?.close()
+})
+
+t.test('items of a listing come in order, each taken before the next', async (t) => {
+  const { home } = await serve(t)
+  const client = await ControlClient.connectOrStart(home)
+  const seen: number[] = []
+  let taking = 0
+  const onItems = async (items: unknown[]) => {
+    t.equal(++taking, 1, 'one batch at a time')
+    await new Promise((resolve) => setImmediate(resolve))
+    for (const item of items) seen.push(Number((item as { path: string }).path))
+    taking--
+  }
+  const result = await client.call('ls', { snapshot: 'x', recursive: false }, { onItems })
+  t.equal(result.entries, 1000)
+  t.same(
+    seen,
+    Array.from({ length: 1000 }, (_, i) => i),
+  )
+  const failing = { onItems: () => Promise.reject(new KithError('noSpace', 'cannot write')) }
+  await t.rejects(client.call('ls', { snapshot: 'x', recursive: false }, failing), { code: 'noSpace' })
+  client.close()
+})
+
+t.test('a listing waits for a client that does not read, and ends with it', async (t) => {
+  const { home, sent } = await serve(t)
+  const raw = new Raw(home)
+  raw.socket.pause()
+  raw.socket.write(request(1, 'ls', { snapshot: 'x', recursive: true }))
+  await until(() => sent() > 0)
+  const rest = async () => {
+    for (let i = 0; i < 200; i++) await new Promise((resolve) => setImmediate(resolve))
+    return sent()
+  }
+  let before = -1
+  for (let now = sent(); now !== before; now = await rest()) before = now
+  t.ok(before < 100_000, `${before} items were sent`)
+  raw.socket.destroy()
+  await raw.closed
 })

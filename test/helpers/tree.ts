@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto'
 import { constants, readSync } from 'node:fs'
 import * as posix from '../../lib/base/posix.js'
 import { OpenDirectories, pathOf, type DirectoryHandle } from '../../lib/restore/open-directories.js'
-import { pathText } from '../../lib/restore/path-text.js'
+import { pathText } from '../../lib/base/path-text.js'
 
 export interface Described {
   /** readable and unambiguous: `.` for the root */

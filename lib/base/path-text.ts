@@ -32,3 +32,22 @@ export function pathText(names: readonly Buffer[]): string {
   const text = names.map(nameText).join('/')
   return text.length <= 1024 ? text : `${text.slice(0, 500)} ... ${text.slice(-500)}`
 }
+
+/** Whether a name is valid UTF-8: JSON can hold it as it is. */
+export function isText(name: Buffer): boolean {
+  try {
+    decoder.decode(name)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** The bytes of a name as nameText writes it; undefined where nothing in it is written as `\xNN`. */
+export function parseNameText(text: string): Buffer | undefined {
+  const parts = text.split(/\\x([0-9a-fA-F]{2})/)
+  if (parts.length === 1) return undefined
+  return Buffer.concat(
+    parts.map((part, i) => (i % 2 === 0 ? Buffer.from(part) : Buffer.from([parseInt(part, 16)]))),
+  )
+}

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { nameText, pathText } from '../../lib/restore/path-text.js'
+import { isText, nameText, parseNameText, pathText } from '../../lib/base/path-text.js'
 
 t.test('readable, on one line, and different for different names', (t) => {
   t.equal(nameText(Buffer.from('Bäume 🌳')), 'Bäume 🌳')
@@ -10,5 +10,16 @@ t.test('readable, on one line, and different for different names', (t) => {
   t.equal(pathText([Buffer.from('a'), Buffer.from('b c')]), 'a/b c')
   const long = pathText(Array.from({ length: 1000 }, () => Buffer.from('x'.repeat(200))))
   t.ok(long.length < 1100 && long.includes(' ... '))
+  t.end()
+})
+
+t.test('and back', (t) => {
+  for (const name of ['a', 'a\\x41', 'Bäume 🌳\n', '\\', '\u0085'])
+    t.same(parseNameText(nameText(Buffer.from(name))) ?? Buffer.from(name), Buffer.from(name))
+  const bytes = Buffer.from([0x41, 0xff, 0x5c, 0x0a])
+  t.same(parseNameText(nameText(bytes)), bytes)
+  t.equal(parseNameText('plain'), undefined)
+  t.ok(isText(Buffer.from('ä')))
+  t.notOk(isText(bytes))
   t.end()
 })

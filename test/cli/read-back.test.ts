@@ -1,0 +1,157 @@
+// ls, cat, diff and find through the built command, on a mounted directory.
+import t from 'tap'
+import { spawn } from 'node:child_process'
+import {
+  chmodSync,
+  mkdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { exitCodes } from '../../lib/base/errors.js'
+import { seeded } from '../../lib/base/random.js'
+import type { Item, SnapshotRow } from '../../lib/daemon/api.js'
+import { seededBytes } from '../helpers/bytes.js'
+import { kithMain, TestHome } from '../helpers/cli.js'
+
+t.setTimeout(280_000)
+
+const skip = process.getuid?.() === 0 ? false : 'needs root'
+
+t.test('two snapshots, looked into and compared', { skip }, async (t) => {
+  const home = new TestHome(t)
+  const dir = home.dir('protected')
+  const at = (...names: string[]) => join(dir, ...names)
+  const odd = Buffer.concat([Buffer.from(`${dir}/odd-`), Buffer.from([0xff])])
+  const content = seededBytes(seeded(1), 3_000_000)
+  await home.ask(['init'])
+  await home.ask(['mount', dir])
+  mkdirSync(at('folder', 'deep'), { recursive: true })
+  writeFileSync(at('folder', 'big'), content)
+  writeFileSync(at('folder', 'deep', 'letter.txt'), 'dear')
+  writeFileSync(at('folder', 'gone'), 'x')
+  writeFileSync(at('back\\slash'), 'y')
+  writeFileSync(at('sparse'), 'end')
+  truncateSync(at('sparse'), 2_000_000)
+  writeFileSync(odd, 'odd')
+  symlinkSync('folder/big', at('link'))
+  writeFileSync(at('silent'), 'one')
+  writeFileSync(at('mode'), 'mode')
+  const first = (await home.ask<SnapshotRow>(['snapshot'])).name
+
+  writeFileSync(at('folder', 'deep', 'letter.txt'), 'dearest')
+  rmSync(at('folder', 'gone'))
+  writeFileSync(at('folder', 'new'), 'new')
+  const { atimeMs, mtimeMs } = statSync(at('silent'))
+  const whole = Math.floor(mtimeMs / 1000)
+  utimesSync(at('silent'), atimeMs / 1000, whole)
+  chmodSync(at('mode'), 0o600)
+  rmSync(at('link'))
+  mkdirSync(at('link'))
+  const second = (await home.ask<SnapshotRow>(['snapshot'])).name
+  writeFileSync(at('silent'), 'two')
+  utimesSync(at('silent'), atimeMs / 1000, whole)
+  const third = (await home.ask<SnapshotRow>(['snapshot'])).name
+
+  await t.test('ls', async (t) => {
+    const ran = await home.kith(['ls', first])
+    t.same(
+      ran.stdout.split('\n').filter(Boolean),
+      ['back\\x5cslash', 'folder', 'link', 'mode', 'odd-\\xff', 'silent', 'sparse'],
+      ran.stderr,
+    )
+    const items = await home.ask<Item<'ls'>[]>(['ls', `${first}:folder`, '-R'])
+    t.same(
+      items.map(({ path }) => path),
+      ['big', 'deep', 'deep/letter.txt', 'gone'],
+    )
+    t.match(items[0], { type: 'file', size: content.length, links: 1, uid: 0 })
+    const long = (await home.kith(['ls', `${first}:link`, '--long'])).stdout
+    t.match(long, /^lrwxrwxrwx +0 +0 +10 \d{4}-\d\d-\d\d \d\d:\d\d link -> folder\/big\n$/)
+    const [shown] = await home.ask<Item<'ls'>[]>(['ls', `${first}:odd-\\xff`])
+    t.match(shown, { path: 'odd-\\xff', raw: Buffer.from([0x6f, 0x64, 0x64, 0x2d, 0xff]).toString('base64') })
+    t.same(await home.ask(['ls', `${second}:link`]), [], 'an empty directory')
+    t.equal((await home.kith(['ls', `${first}:nothing`])).code, exitCodes.notFound)
+  })
+
+  await t.test('cat', async (t) => {
+    const big = await bytesOf(home, ['cat', `${first}:folder/big`])
+    t.ok(big.equals(content))
+    const sparse = await bytesOf(home, ['cat', `${first}:sparse`])
+    t.ok(sparse.equals(Buffer.concat([Buffer.from('end'), Buffer.alloc(1_999_997)])))
+    t.equal((await home.kith(['cat', `${first}:odd-\\xff`])).stdout, 'odd')
+    t.equal((await home.kith(['cat', `${first}:back\\slash`])).stdout, 'y')
+    t.equal((await home.kith(['cat', `${second}:folder/deep/letter.txt`])).stdout, 'dearest')
+    const folder = await home.kith(['cat', `${first}:folder`])
+    t.equal(folder.code, exitCodes.usage)
+    t.match(folder.stderr, /is a directory/)
+    t.match((await home.kith(['cat', `${first}:link`])).stderr, /a symlink to folder\/big/)
+    t.equal((await home.kith(['cat', first])).code, exitCodes.usage)
+    t.same(await closedEarly(home, ['cat', `${first}:folder/big`]), { code: 0, stderr: '' })
+  })
+
+  await t.test('diff', async (t) => {
+    t.equal(
+      (await home.kith(['diff', first, second, dir])).stdout,
+      ['M folder/deep/letter.txt', '- folder/gone', '+ folder/new', 'T link/', 'U mode', 'U silent', ''].join(
+        '\n',
+      ),
+    )
+    t.equal((await home.kith(['diff', second, third])).stdout, '? silent\n')
+    const [change] = await home.ask<Item<'diff'>[]>(['diff', third, 'latest'])
+    t.equal(change, undefined)
+    t.match(await home.ask(['diff', first, second]), [
+      { change: 'M', path: 'folder/deep/letter.txt', before: { size: 4 }, after: { size: 7 } },
+      { change: '-', path: 'folder/gone', before: { type: 'file' }, after: null },
+      { change: '+', before: null },
+      { change: 'T', before: { type: 'symlink', target: 'folder/big' }, after: { type: 'directory' } },
+      {},
+      {},
+    ])
+    t.equal((await home.kith(['diff', first, 'nonsense'])).code, exitCodes.notFound)
+  })
+
+  await t.test('find', async (t) => {
+    t.match(await home.ask(['find', 'letter*']), [
+      { path: 'folder/deep/letter.txt', size: 4, snapshots: [{ first, last: first, count: 1 }] },
+      { path: 'folder/deep/letter.txt', size: 7, snapshots: [{ first: second, last: third, count: 2 }] },
+    ])
+    t.match(await home.ask(['find', 'link', '--type', 'd']), [
+      { type: 'directory', snapshots: [{ count: 2 }] },
+    ])
+    t.match(
+      (await home.kith(['find', 'gone', dir])).stdout,
+      new RegExp(`^folder/gone  1 B, .*  in ${first}\n$`),
+    )
+    const none = await home.kith(['find', 'no such thing'])
+    t.equal(none.code, exitCodes.notFound)
+    t.equal((await home.kith(['find', 'a/b'])).code, exitCodes.usage)
+  })
+})
+
+function start(home: TestHome, args: string[]) {
+  return spawn(process.execPath, [kithMain, ...args], {
+    env: { ...process.env, KITH_HOME: home.home },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+}
+
+function bytesOf(home: TestHome, args: string[]): Promise<Buffer> {
+  const child = start(home, args)
+  const parts: Buffer[] = []
+  child.stdout.on('data', (data: Buffer) => parts.push(data))
+  return new Promise((resolve) => child.on('close', () => resolve(Buffer.concat(parts))))
+}
+
+/** The reader goes away after the first bytes. */
+function closedEarly(home: TestHome, args: string[]): Promise<{ code: number | null; stderr: string }> {
+  const child = start(home, args)
+  let stderr = ''
+  child.stderr.on('data', (data: Buffer) => (stderr += data.toString()))
+  child.stdout.once('data', () => child.stdout.destroy())
+  return new Promise((resolve) => child.on('close', (code) => resolve({ code, stderr })))
+}
