@@ -206,6 +206,8 @@ export class Mount extends EventEmitter<Events> implements LiveMount {
     const snapshots = new SnapshotFs({ catalog, log: this.#log })
     this.#snapshots = snapshots
     this.#client.handle((type, payload) => snapshots.answer(type, payload))
+    // The daemon before this one may have ended before it could tell of its last snapshot.
+    this.#client.command('invalidate').catch(() => undefined)
   }
 
   async snapshotsChanged(): Promise<void> {

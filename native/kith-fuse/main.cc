@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <poll.h>
 
+#include <atomic>
 #include <optional>
 #include <string>
 
@@ -117,9 +118,19 @@ void supervise(Mount& mount, Server& server, int signals, int stopEvent, int end
   }
 }
 
-void notifySnapshotsChanged(int device) {
+// The kernel asks anew what `.snapshots` holds, and what the names in it mean.
+void notifySnapshotsChanged(int device, Snapshots& snapshots) {
   const fuse_notify_inval_inode_out out{Snapshots::rootNode, 0, 0};
   Request::send(device, 0, FUSE_NOTIFY_INVAL_INODE, &out, sizeof(out));
+  for (const std::string& name : snapshots.knownNames()) {
+    fuse_notify_inval_entry_out entry{};
+    entry.parent = Snapshots::rootNode;
+    entry.namelen = static_cast<uint32_t>(name.size());
+    entry.flags = wire::expireOnly;
+    std::string message(reinterpret_cast<const char*>(&entry), sizeof(entry));
+    message.append(name.c_str(), name.size() + 1);
+    Request::send(device, 0, FUSE_NOTIFY_INVAL_ENTRY, message.data(), message.size());
+  }
 }
 
 int serve(const Arguments& arguments, int signals) {
@@ -146,13 +157,14 @@ int serve(const Arguments& arguments, int signals) {
   if ((errno = Channel::agree(device, server, privileged)) != 0) return refuseErrno("the kernel's FUSE is too old");
 
   std::unique_ptr<Snapshots> snapshots;
+  std::atomic<Snapshots*> serving = nullptr;
   std::unique_ptr<Bridge> bridge = Bridge::start(
       state.get(), identity, *log,
       {[&] { wake(stopEvent.get()); }, [&] {
          const int failure = mount.syncPages();
          server.settleUnseen();
          return failure;
-       }, [&] { notifySnapshotsChanged(device); },
+       }, [&] { if (Snapshots* to = serving) notifySnapshotsChanged(device, *to); },
        [&] { return server.openFiles(); }});
   if (!bridge) {
     const int reason = errno;
@@ -164,6 +176,7 @@ int serve(const Arguments& arguments, int signals) {
     server.replyLater(unique, failure, data, length);
   });
   server.serveSnapshots(*snapshots);
+  serving = snapshots.get();
   {
     Channel channel(device, procFds.get(), server, [&] { wake(endEvent.get()); });
     mount.remember();

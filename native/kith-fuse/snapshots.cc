@@ -4,7 +4,10 @@
 // Below `.snapshots` itself one snapshot goes by several names: its exact instant, a day, `latest`. The latter come to mean
 // another snapshot in time. The daemon's answer to their LOOKUP carries the exact (canonical) name, and the node stands for
 // that: what is open under `latest` stays what it was, and the next lookup of `latest` finds another node. So everything
-// below an exact name never changes, and the kernel may keep it for long.
+// below an exact name never changes, and the kernel may keep it for long: names, attributes, what a directory lists, and
+// that a name is not there. An exact name itself may go, with its snapshot; a day and `latest` may move on. When the daemon
+// says so, the kernel is told to ask for each of these names again (main.cc); should no daemon say so, it asks for the
+// moving ones after a second.
 //
 // A node lives while the kernel has looked it up more often than it forgot, or has children here. A directory is listed in
 // batches as the daemon gives them; a handle keeps the newest batch, and where each batch began, so that seeking back asks
@@ -25,6 +28,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -36,7 +40,7 @@ namespace {
 
 constexpr uint64_t longSeconds = 24 * 3600;  // for what never changes
 constexpr size_t maxListed = 65536;          // entries
-constexpr uint64_t shortSeconds = 1;         // for attributes of the list of snapshots
+constexpr uint64_t shortSeconds = 1;         // for the list of snapshots, and names that may come to mean another one
 
 struct Node {
   uint64_t parent;
@@ -109,13 +113,15 @@ class Snapshots::Tree : public std::enable_shared_from_this<Tree> {
   void handle(const fuse_in_header& header, const char* body, size_t length);
   void forget(uint64_t id, uint64_t lookups);
   fuse_entry_out rootEntry() const { return entry(rootNode, root_, shortSeconds); }
+  std::vector<std::string> knownNames();
 
  private:
   bool change(uint32_t opcode);
   void lookup(uint64_t unique, uint64_t parent, std::string_view name);
+  void lookedUp(uint64_t unique, uint64_t parent, const std::string& name, int error, FrameReader from);
   void attributes(const fuse_in_header& header);
   void open(uint64_t unique, const fuse_open_in* in);
-  void openDirectory(uint64_t unique);
+  void openDirectory(uint64_t unique, uint64_t id);
   void read(uint64_t unique, uint64_t id, const fuse_read_in* in);
   void readlink(uint64_t unique, uint64_t id);
   void seek(uint64_t unique, uint64_t id, const fuse_lseek_in* in);
@@ -131,8 +137,9 @@ class Snapshots::Tree : public std::enable_shared_from_this<Tree> {
                  const SnapshotAttributes& attributes);
   bool hasXattrs(uint64_t id);
   fuse_entry_out entry(uint64_t id, const SnapshotAttributes& attributes, uint64_t nameSeconds) const;
-  // `latest` and the days are asked for each time.
-  static uint64_t nameSeconds(uint64_t parent) { return parent == rootNode ? 0 : longSeconds; }
+  static uint64_t nameSeconds(uint64_t parent, std::string_view name, std::string_view canonical) {
+    return parent != rootNode || name == canonical ? longSeconds : shortSeconds;
+  }
 
   void ok(uint64_t unique) { reply_(unique, 0, nullptr, 0); }
   void fail(uint64_t unique, int error) { reply_(unique, -error, nullptr, 0); }
@@ -155,6 +162,7 @@ class Snapshots::Tree : public std::enable_shared_from_this<Tree> {
   std::unordered_map<uint64_t, Directory> directories_;
   // What listings told of entries of snapshots, by keyOf: programs list a whole directory first, then ask for each entry.
   std::unordered_map<std::string, SnapshotAttributes> listed_;
+  std::unordered_set<uint64_t> top_;  // the nodes of names of snapshots
   uint64_t lastNode_ = rootNode, lastHandle_ = 0;
 };
 
@@ -183,9 +191,17 @@ uint64_t Snapshots::Tree::adopt(uint64_t parent, const std::string& name, const 
     ++lastNode_;
     nodes_[lastNode_] = {parent, name, canonical, attributes.xattrs > 0, 0, 0};
     ++nodes_[parent].children;
+    if (parent == rootNode) top_.insert(lastNode_);
   }
   ++nodes_[known->second].lookups;
   return known->second;
+}
+
+std::vector<std::string> Snapshots::Tree::knownNames() {
+  std::lock_guard lock(mutex_);
+  std::vector<std::string> names;
+  for (uint64_t id : top_) names.push_back(nodes_.at(id).name);
+  return names;
 }
 
 bool Snapshots::Tree::hasXattrs(uint64_t id) {
@@ -205,6 +221,7 @@ void Snapshots::Tree::forget(uint64_t id, uint64_t lookups) {
     byKey_.erase(keyOf(node.parent, node.name, node.canonical));
     const uint64_t parent = node.parent;
     nodes_.erase(id);
+    top_.erase(id);
     --nodes_[parent].children;
     id = parent;
   }
@@ -225,6 +242,8 @@ template <typename Use>
 void Snapshots::Tree::send(BridgeRequest type, uint64_t unique, FrameWriter request, Use use) {
   bridge_.request(type, std::move(request.bytes),
                   [self = shared_from_this(), unique, use](int error, const uint8_t* payload, size_t length) {
+                    // Nothing is removed from a snapshot; the snapshot itself was.
+                    if (error == ENOENT) error = ESTALE;
                     if (error != 0) return self->fail(unique, error);
                     use(*self, payload, length);
                   });
@@ -252,7 +271,7 @@ void Snapshots::Tree::handle(const fuse_in_header& header, const char* body, siz
     case wire::opStatx: return attributes(header);
     case FUSE_READLINK: return readlink(unique, id);
     case FUSE_OPEN: return open(unique, part<fuse_open_in>(body, length));
-    case FUSE_OPENDIR: return openDirectory(unique);
+    case FUSE_OPENDIR: return openDirectory(unique, id);
     case FUSE_READ: return read(unique, id, part<fuse_read_in>(body, length));
     case FUSE_LSEEK: return seek(unique, id, part<fuse_lseek_in>(body, length));
     case FUSE_READDIR:
@@ -324,20 +343,34 @@ void Snapshots::Tree::lookup(uint64_t unique, uint64_t parent, std::string_view 
       return reply(unique, out);
     }
   }
-  ask(BridgeRequest::lookup, unique, parent, name,
-      [unique, parent, name = std::string(name)](Tree& self, const uint8_t* payload, size_t length) {
-        FrameReader from(payload, length);
-        const SnapshotAttributes found = readAttributes(from);
-        std::string canonical = from.text();
-        if (canonical.empty()) canonical = name;
-        if (!from.atEnd() || !isName(canonical)) return self.fail(unique, EIO);
-        uint64_t id;
-        {
-          std::lock_guard lock(self.mutex_);
-          id = self.adopt(parent, name, canonical, found);
-        }
-        self.reply(unique, self.entry(id, found, nameSeconds(parent)));
-      });
+  auto request = path(parent);
+  if (!request) return fail(unique, ESTALE);
+  request->text(name);
+  bridge_.request(BridgeRequest::lookup, std::move(request->bytes),
+                  [self = shared_from_this(), unique, parent, name = std::string(name)](
+                      int error, const uint8_t* payload, size_t length) {
+                    self->lookedUp(unique, parent, name, error, {payload, length});
+                  });
+}
+
+void Snapshots::Tree::lookedUp(uint64_t unique, uint64_t parent, const std::string& name, int error,
+                               FrameReader from) {
+  if (error == ENOENT && parent != rootNode) {
+    fuse_entry_out none{};
+    none.entry_valid = longSeconds;
+    return reply(unique, none);
+  }
+  if (error != 0) return fail(unique, error);
+  const SnapshotAttributes found = readAttributes(from);
+  std::string canonical = from.text();
+  if (canonical.empty()) canonical = name;
+  if (!from.atEnd() || !isName(canonical)) return fail(unique, EIO);
+  uint64_t id;
+  {
+    std::lock_guard lock(mutex_);
+    id = adopt(parent, name, canonical, found);
+  }
+  reply(unique, entry(id, found, nameSeconds(parent, name, canonical)));
 }
 
 void Snapshots::Tree::attributes(const fuse_in_header& header) {
@@ -366,10 +399,9 @@ void Snapshots::Tree::open(uint64_t unique, const fuse_open_in* in) {
   reply(unique, out);
 }
 
-void Snapshots::Tree::openDirectory(uint64_t unique) {
+void Snapshots::Tree::openDirectory(uint64_t unique, uint64_t id) {
   fuse_open_out out{};
-  // Names are not left to the kernel's cache (wire::openCacheDir): it would list from there without attributes, and ask
-  // for those of each entry by itself.
+  if (id != rootNode) out.open_flags = wire::openKeepCache | wire::openCacheDir;
   {
     std::lock_guard lock(mutex_);
     out.fh = ++lastHandle_;
@@ -532,7 +564,7 @@ bool Snapshots::Tree::put(std::vector<char>& out, const Listing& listing, uint64
   out.resize(start + bytes);
   if (listing.plus && !dot) {
     const uint64_t id = adopt(listing.node, entry.name, entry.canonical, entry.attributes);
-    const fuse_entry_out looked = this->entry(id, entry.attributes, nameSeconds(listing.node));
+    const fuse_entry_out looked = this->entry(id, entry.attributes, nameSeconds(listing.node, entry.name, entry.canonical));
     std::memcpy(out.data() + start, &looked, sizeof looked);
   }
   fuse_dirent dirent{};
@@ -553,5 +585,6 @@ Snapshots::~Snapshots() = default;
 void Snapshots::handle(const fuse_in_header& header, const char* body, size_t length) {
   tree_->handle(header, body, length);
 }
+std::vector<std::string> Snapshots::knownNames() { return tree_->knownNames(); }
 void Snapshots::forget(uint64_t nodeid, uint64_t lookups) { tree_->forget(nodeid, lookups); }
 void Snapshots::fillRootEntry(fuse_entry_out& out) const { out = tree_->rootEntry(); }

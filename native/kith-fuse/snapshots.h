@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "bridge.h"
 
@@ -29,6 +31,9 @@ class Snapshots {
 
   // For BATCH_FORGET, which names nodes in its body: those that owns() are given here one by one.
   void forget(uint64_t nodeid, uint64_t lookups);
+
+  // The names in `.snapshots` that the kernel may hold on to, for when the list of snapshots has changed.
+  std::vector<std::string> knownNames();
 
   // The answer to LOOKUP of `.snapshots` in the mount's root. Short timeouts; its node is never forgotten.
   void fillRootEntry(fuse_entry_out& out) const;

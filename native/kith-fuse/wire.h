@@ -30,6 +30,9 @@ constexpr uint32_t openCacheDir = 1u << 3;
 constexpr uint32_t openParallelDirectWrites = 1u << 6;
 constexpr uint32_t openPassthrough = 1u << 7;
 
+// Flag of NOTIFY_INVAL_ENTRY, 7.38: the name is asked for again, and what is below it stays. Older kernels drop it all.
+constexpr uint32_t expireOnly = 1u << 0;
+
 // An extension after a creating request's names: the caller's supplementary group that owns the parent, if any.
 constexpr uint32_t extGroups = 32;
 

@@ -133,6 +133,13 @@ t.test('names of snapshots', async (t) => {
   await at.sh('[ "$(cat .snapshots/latest/v)" = 3 ] && touch go')
   t.equal(await reader, '23')
   t.match(await at.sh('ls .snapshots'), /2024-06-03T12-00-00Z/)
+
+  // Though the kernel keeps exact names, one whose snapshot was removed is gone at once.
+  t.equal(await at.sh(`cat ${older}/v`), '1')
+  volume.records.shift()
+  await mount.snapshotsChanged()
+  t.match(await at.sh(`cat ${older}/v 2>&1 || true`), /No such file/)
+  t.match(await at.sh(`ls ${older} 2>&1 || true`), /No such file/)
 })
 
 t.test('nothing can be changed', async (t) => {
