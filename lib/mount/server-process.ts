@@ -49,7 +49,7 @@ export async function spawnServer({ dir, rootFd, stateDir, clock }: ServerOption
 
 function codeOf(line: string): ErrorCode {
   if (line.includes('another kith-fuse')) return 'busy'
-  if (line.includes('/dev/fuse') || line.includes('fusermount3 (')) return 'unsupported'
+  if (line.includes('cannot open /dev/fuse') || line.includes('fusermount3 (')) return 'unsupported'
   return /not permitted|denied|fusermount3 could/.test(line) ? 'denied' : 'internal'
 }
 

@@ -22,8 +22,19 @@ namespace {
 
 constexpr const char* commonOptions = "default_permissions";
 
-// Exit status of fusermount3, or -1 with errno when it could not be run. `inherited` (or -1) stays open in it.
-int runHelper(std::vector<std::string> args, int inherited) {
+// The first line of what was written into a pipe, without the program's name. Does not wait for more.
+std::string firstLine(int pipe) {
+  char text[512];
+  const ssize_t length = read(pipe, text, sizeof(text));
+  std::string line(text, length > 0 ? static_cast<size_t>(length) : 0);
+  line = line.substr(0, line.find('\n'));
+  const size_t colon = line.find(": ");
+  return line.starts_with("fusermount") && colon != std::string::npos ? line.substr(colon + 2) : line;
+}
+
+// Exit status of fusermount3, or -1 with errno when it could not be run. `inherited` (or -1) stays open in it. What it
+// says goes into `said`, when that is given.
+int runHelper(std::vector<std::string> args, int inherited, std::string* said = nullptr) {
   std::vector<char*> argv{const_cast<char*>("fusermount3")};
   for (std::string& arg : args) argv.push_back(arg.data());
   argv.push_back(nullptr);
@@ -38,8 +49,15 @@ int runHelper(std::vector<std::string> args, int inherited) {
   sigemptyset(&none);
   posix_spawnattr_setsigmask(&attributes, &none);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+  int ends[2] = {-1, -1};
+  if (said && pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return -1;
+  const Fd reading(ends[0]), writing(ends[1]);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  if (said) posix_spawn_file_actions_adddup2(&actions, writing.get(), STDERR_FILENO);
   pid_t pid;
-  const int error = posix_spawnp(&pid, "fusermount3", nullptr, &attributes, argv.data(), env.data());
+  const int error = posix_spawnp(&pid, "fusermount3", &actions, &attributes, argv.data(), env.data());
+  posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   if (error != 0) {
     errno = error;
@@ -48,6 +66,7 @@ int runHelper(std::vector<std::string> args, int inherited) {
   int status = 0;
   while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
+  if (said) *said = firstLine(reading.get());
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }
 
@@ -118,7 +137,8 @@ bool Mount::startByHelper(std::string& error) {
   Fd ours(pair[0]), theirs(pair[1]);
   fcntl(ours.get(), F_SETFD, FD_CLOEXEC);
   const std::string options = std::string(commonOptions) + ",nosuid,nodev,fsname=kith,subtype=kith";
-  const int status = runHelper({"-o", options, "--", path_}, theirs.get());
+  std::string said;
+  const int status = runHelper({"-o", options, "--", path_}, theirs.get(), &said);
   theirs.reset();
   if (status < 0) {
     error = std::string("cannot run fusermount3 (") + strerror(errno) + "): install the package fuse3";
@@ -126,7 +146,7 @@ bool Mount::startByHelper(std::string& error) {
   }
   if (status == 0) device_ = receiveFd(ours.get());
   if (device_) return true;
-  error = "fusermount3 could not mount over the directory (its own message is in the log)";
+  error = "fusermount3 could not mount over the directory: " + (said.empty() ? "it did not say why" : said);
   return false;
 }
 

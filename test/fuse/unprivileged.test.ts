@@ -1,8 +1,11 @@
 // kith-fuse as a plain user, who mounts by fusermount3 and serves only what the user may do.
 import t from 'tap'
-import { chownSync, mkdirSync, statSync } from 'node:fs'
+import { chmodSync, chownSync, copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { isMounted, mountForTest, ran, run, testProgram } from '../helpers/fuse-mount.js'
+import { nativeFile } from '../../lib/base/native-files.js'
+import { inGroupsArgs, isMounted, mountForTest, ran, run, testProgram } from '../helpers/fuse-mount.js'
 
 const user = 1000
 t.setTimeout(280_000)
@@ -11,7 +14,7 @@ t.setTimeout(280_000)
 async function programsFor(base: string): Promise<string> {
   const copies = join(base, 'programs')
   mkdirSync(copies)
-  for (const name of ['casebook.py', 'names.py', 'data.py', 'random_operations.py'])
+  for (const name of ['casebook.py', 'names.py', 'data.py', 'random_operations.py', 'ordinary_user.py'])
     await ran('cp', [testProgram(name), copies])
   await ran('chmod', ['-R', 'a+rX', copies])
   return copies
@@ -77,15 +80,108 @@ t.test('root is kept out, and the user unmounts', async (t) => {
   t.ok(statSync(join(mount.dir, 'f')).isFile())
 })
 
+/** Files of root's: in a directory of the user's, in one of root's, and in one where everybody may make files. */
+function layForeignFiles(dir: string): void {
+  const folders: [string, number, number][] = [
+    ['own', 0o755, user],
+    ['roots', 0o755, 0],
+    ['sticky', 0o1777, 0],
+  ]
+  for (const [name, mode, uid] of folders) {
+    const folder = join(dir, name)
+    mkdirSync(join(folder, 'dir'), { recursive: true })
+    for (const [file, fileMode] of Object.entries({ open: 0o644, closed: 0o600, 'dir/inside': 0o644 })) {
+      writeFileSync(join(folder, file), 'of root')
+      chmodSync(join(folder, file), fileMode)
+    }
+    symlinkSync('open', join(folder, 'link'))
+    chownSync(folder, uid, uid)
+    chmodSync(folder, mode)
+  }
+}
+
+t.test(
+  'files of others, modes that shut out the owner, groups, set-id bits: as on a bare directory',
+  async (t) => {
+    const group = 4242
+    const prepare = (dir: string) => {
+      layForeignFiles(dir)
+      return Promise.resolve()
+    }
+    const mount = await mountForTest(t, { uid: user, groups: [group], prepare })
+    layForeignFiles(mount.bare)
+    const program = join(await programsFor(mount.base), 'ordinary_user.py')
+    const steps = async (dir: string) => {
+      const args = inGroupsArgs(user, [group], '/usr/bin/python3', [program, dir, String(group)])
+      return (await ran('setpriv', args)).split('\n')
+    }
+    const bare = await steps(mount.bare)
+    t.ok(bare.length > 300, `${bare.length} steps`)
+    t.same(await steps(mount.dir), bare)
+    t.equal(mount.log, '')
+  },
+)
+
+t.test('in a user namespace, where the user is root of nothing else', async (t) => {
+  const base = mkdtempSync(join(tmpdir(), 'kith-namespace-'))
+  t.teardown(() => rmSync(base, { recursive: true, force: true }))
+  chmodSync('/dev/fuse', 0o666)
+  copyFileSync(nativeFile('kith-fuse'), join(base, 'kith-fuse'))
+  for (const dir of ['', 'dir', 'state']) {
+    mkdirSync(join(base, dir), { recursive: true })
+    chownSync(join(base, dir), user, user)
+  }
+  const script = `
+set -e
+cd '${base}'
+mkfifo said
+./kith-fuse --dir-fd 3 --mountpoint '${base}/dir' --state '${base}/state' 3<dir >said &
+read -r word <said
+test "$word" = ready
+echo text >dir/a
+mkdir dir/b
+mv dir/a dir/b/c
+cat dir/b/c
+stat -c '%u %g %a' dir/b
+stat -fc %T dir
+umount -l dir
+wait
+ls dir/b
+`
+  const said = await run('unshare', ['-Urm', 'sh', '-c', script], { uid: user })
+  if (said.code !== 0 && said.stderr.includes('unshare: '))
+    return t.pass('this kernel gives users no namespaces')
+  t.match(said.stdout, /^text\n0 0 755\n(fuseblk|fuse|UNKNOWN.*)\nc\n$/, said.stderr)
+  t.equal(said.code, 0)
+})
+
 t.test('what it says when the user may not mount', async (t) => {
   const mount = await mountForTest(t, { uid: user })
   mount.signal('SIGTERM')
   await mount.end()
-  const args = ['--dir-fd', '0', '--mountpoint', mount.dir, '--state', mount.state]
+  const args = ['--dir-fd', '3', '--mountpoint', mount.dir, '--state', mount.state]
+  const kithFuse = `'${nativeFile('kith-fuse')}' ${args.join(' ')} 3< ${mount.dir}`
+  const asUser = (command: string) => run('/bin/sh', ['-c', command], { uid: user })
+  const without = await asUser(`PATH=/nowhere; exec ${kithFuse}`)
+  t.equal(without.code, 1)
+  t.match(
+    without.stdout,
+    /^cannot run fusermount3 \(No such file or directory\): install the package fuse3\n$/,
+  )
+  await ran('chown', ['0:0', mount.dir])
+  const foreign = await asUser(`exec ${kithFuse}`)
+  t.equal(foreign.code, 1)
+  t.match(
+    foreign.stdout,
+    /^fusermount3 could not mount over the directory: .*no write access to mountpoint.*\n$/,
+  )
   // A device of its own, as others may be using that of the machine.
   const shell = `mount -t tmpfs none /dev && mknod -m 600 /dev/fuse c 10 229 && mknod -m 666 /dev/null c 1 3 &&
-    exec setpriv --reuid=${user} --regid=${user} --clear-groups '${process.cwd()}/dist/native/kith-fuse' ${args.join(' ')} < ${mount.dir}`
-  const said = await run('unshare', ['-m', 'sh', '-c', shell])
-  t.equal(said.code, 1)
-  t.match(said.stdout, /fusermount3/)
+    exec setpriv --reuid=${user} --regid=${user} --clear-groups ${kithFuse}`
+  const closed = await run('unshare', ['-m', 'sh', '-c', shell])
+  t.equal(closed.code, 1)
+  t.match(
+    closed.stdout,
+    /^fusermount3 could not mount over the directory: .*\/dev\/fuse: Permission denied\n$/,
+  )
 })

@@ -27,6 +27,8 @@ const patience = 60_000
 export interface MountOptions {
   /** run kith-fuse as this user, who mounts by fusermount3 */
   uid?: number
+  /** that user's further groups */
+  groups?: number[]
   /** another build of it */
   program?: string
   /** where its folders are made; default: the temporary directory */
@@ -72,12 +74,18 @@ export class TestMount {
     const log = openSync(join(base, 'fuse.log'), 'a')
     const rootFd = openSync(join(base, 'dir'), 'r')
     const args = ['--dir-fd', '3', '--mountpoint', join(base, 'dir'), '--state', join(base, 'state')]
-    const child = spawn(options.program ?? nativeFile('kith-fuse'), args, {
-      ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
-      env: { ...process.env, ...options.environment },
-      detached: true,
-      stdio: ['ignore', 'pipe', log, rootFd],
-    })
+    const { program = nativeFile('kith-fuse'), uid, groups } = options
+    const inGroups = uid !== undefined && groups !== undefined
+    const child = spawn(
+      inGroups ? 'setpriv' : program,
+      inGroups ? inGroupsArgs(uid, groups, program, args) : args,
+      {
+        ...(uid === undefined || inGroups ? {} : { uid, gid: uid }),
+        env: { ...process.env, ...options.environment },
+        detached: true,
+        stdio: ['ignore', 'pipe', log, rootFd],
+      },
+    )
     closeSync(log)
     const mount = new TestMount(base, rootFd, child)
     const [line] = (await once(child.stdout as Readable, 'data')) as [Buffer]
@@ -121,6 +129,11 @@ export class TestMount {
     closeSync(this.rootFd)
     if (isMounted(this.dir)) await run('umount', ['-l', this.dir])
   }
+}
+
+/** The arguments of setpriv(1), which becomes the program itself. */
+export function inGroupsArgs(uid: number, groups: number[], program: string, args: string[]): string[] {
+  return [`--reuid=${uid}`, `--regid=${uid}`, `--groups=${[uid, ...groups].join()}`, program, ...args]
 }
 
 /** Polls until `holds` does. Throws when it never does. */
