@@ -4,7 +4,9 @@ import type { Context } from './context.js'
 import { printable } from './output.js'
 
 export async function run(context: Context, [dir = '']: string[]) {
-  const result = await context.call('mount', { dir: resolve(dir) })
+  const absolute = resolve(dir)
+  process.chdir('/') // or this process would be found standing in the directory
+  const result = await context.call('mount', { dir: absolute })
   context.print(result, () => {
     const how = result.recovered ? ' (a dead mount was cleared away)' : ''
     const what = result.continued ? 'is protected again' : 'is protected'
