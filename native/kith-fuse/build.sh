@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds dist/native/kith-fuse; with --sanitize, dist/native/kith-fuse-sanitized with the address and
-# undefined-behaviour sanitizers.
+# undefined-behaviour sanitizers; with --sanitize=thread, dist/native/kith-fuse-threads with the thread sanitizer.
 set -eu
 cd "$(dirname "$0")"
 out=../../dist/native
@@ -9,6 +9,10 @@ flags='-O2'
 if [ "${1:-}" = --sanitize ]; then
   name=kith-fuse-sanitized
   flags='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer'
+elif [ "${1:-}" = --sanitize=thread ]; then
+  name=kith-fuse-threads
+  # It knows no fences; those of changes.cc are between processes, which it cannot see in any case.
+  flags='-O1 -g -fsanitize=thread -Wno-tsan'
 fi
 objects=$out/$name.objects
 mkdir -p "$objects"

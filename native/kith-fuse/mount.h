@@ -1,6 +1,7 @@
 // Mounting and unmounting the file system.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 
@@ -31,5 +32,5 @@ class Mount {
   std::string path_;
   bool byHelper_ = false;
   Fd device_;
-  uint64_t mountId_ = 0;
+  std::atomic<uint64_t> mountId_ = 0;  // the bridge asks for it early
 };
