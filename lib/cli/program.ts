@@ -79,6 +79,10 @@ function protecting(program: Command): void {
   action(sync, async (...given) => (await import('./sync.js')).run(...given))
 }
 
+function gather(value: string, before: string[] = []): string[] {
+  return [...before, value]
+}
+
 function ofDir(command: Command): Command {
   return command.option('--dir <DIR>', 'of which protected directory, when there are several')
 }
@@ -128,6 +132,8 @@ function readingBack(program: Command): void {
       'where to; must not exist or be empty, unless --overwrite says otherwise',
     )
     .addOption(overwrite())
+    .option('--include <PATTERN>', 'only what matches, as in .gitignore; may be repeated', gather)
+    .option('--exclude <PATTERN>', 'not what matches; may be repeated', gather)
   action(ofDir(restore), async (...given) => (await import('./restore.js')).run(...given))
 
   const recover = program

@@ -29,6 +29,8 @@ const hex = z.string().regex(/^[0-9a-f]*$/)
 const dir = z.object({ dir: path.optional() }).strict()
 const nothing = z.object({}).strict()
 
+const patterns = z.array(z.string().min(1).max(4096)).max(1000).optional()
+
 const bootstrapAddress = z
   .string()
   .max(300)
@@ -280,6 +282,9 @@ export const methods = {
         path: text.optional(),
         to: path,
         overwrite: z.enum(overwriteModes),
+        /** patterns as in .gitignore */
+        include: patterns,
+        exclude: patterns,
       })
       .strict(),
     restoreResult,

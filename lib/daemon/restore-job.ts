@@ -17,6 +17,7 @@ export async function restore(
   const { name, entry } = await findPart(reader, params.snapshot, params.path)
   const result = await restoreTree(reader, entry, params.to, {
     overwrite: params.overwrite,
+    filter: { include: params.include ?? [], exclude: params.exclude ?? [] },
     signal: job.signal,
     progress: (progress) => job.progress(noteOf('restore', progress)),
   })

@@ -16,6 +16,8 @@ export type Leaf = FileEntry | SymlinkEntry | PipeEntry | DeviceEntry
 
 export const temporaryPrefix = '.kith-restore-'
 
+const temporaryPattern = /^\.kith-restore-[0-9a-f]{12}-[0-9a-z]+$/
+
 const typeBits: Record<Entry['type'], number> = {
   file: constants.S_IFREG,
   directory: constants.S_IFDIR,
@@ -109,6 +111,21 @@ export class Placer {
     return true
   }
 
+  /**
+   * Removes the temporary files that a restore left here when it was killed. One that still runs has its own locked: the
+   * lock goes with the process.
+   */
+  async clearLeftovers(dirFd: number): Promise<void> {
+    for await (const batch of posix.readDirectoryBatches(dirFd)) {
+      for (const { name, stat } of batch) {
+        if (!temporaryPattern.test(name.toString('latin1')) || hasType(stat, 'directory')) continue
+        if (name.toString().startsWith(`${temporaryPrefix}${this.#run}-`)) continue
+        if (hasType(stat, 'file') && isLocked(dirFd, name)) continue
+        this.#discard({ dirFd }, name)
+      }
+    }
+  }
+
   #temporaryName(): Buffer {
     return Buffer.from(`${temporaryPrefix}${this.#run}-${(this.#count++).toString(36)}`)
   }
@@ -160,6 +177,7 @@ export class Placer {
     const { O_CREAT, O_EXCL, O_WRONLY } = constants
     const fd = posix.openAt(place.dirFd, name, O_CREAT | O_EXCL | O_WRONLY, 0o600)
     try {
+      tryLock(fd)
       await writeContent(this.source, entry, fd, this.ahead, this.onBytes, this.signal)
       setAttributes(openFile(fd), entry, this.ledger, { clean: !place.inherits })
     } finally {
@@ -190,11 +208,35 @@ export class Placer {
     }
   }
 
-  #discard({ dirFd }: Place, temporary: Buffer): void {
+  #discard({ dirFd }: Pick<Place, 'dirFd'>, temporary: Buffer): void {
     try {
       posix.unlinkAt(dirFd, temporary)
     } catch {
       // Not made, or gone with its directory.
     }
+  }
+}
+
+/** False when another process has the file locked. A file system without locks has no other process in our files. */
+function tryLock(fd: number): boolean {
+  try {
+    return posix.flockExclusive(fd)
+  } catch {
+    return true
+  }
+}
+
+function isLocked(dirFd: number, name: Buffer): boolean {
+  const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants
+  let fd
+  try {
+    fd = posix.openAt(dirFd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+  } catch {
+    return true
+  }
+  try {
+    return !tryLock(fd)
+  } finally {
+    posix.close(fd)
   }
 }

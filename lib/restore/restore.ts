@@ -6,6 +6,7 @@
  *    that what waits stays small, with listing and fetching of many at once.
  * 3. A directory is made with mode 0700, filled, and given its own attributes when everything below it is done.
  * 4. Each file is made whole under a temporary name and renamed (place.ts).
+ *    What a restore that was killed left of those goes when its directory is visited again.
  * 5. What fails is noted and the rest goes on; only what would fail everywhere (disk full, no partner left, stopped)
  *    ends the restore. At the end everything is written to disk, and failures are thrown as RestoreIncomplete.
  *
@@ -21,6 +22,7 @@ import type { OpenDirectories } from './open-directories.js'
 import { pathOf, type DirectoryHandle } from './open-directories.js'
 import { pathText } from '../base/path-text.js'
 import { hasType, Placer, type Leaf } from './place.js'
+import { FilteredSource } from './filter.js'
 import { openTarget } from './target.js'
 import {
   RestoreIncomplete,
@@ -204,6 +206,9 @@ class Restoration {
   // ---- directories
 
   async #list(directory: Directory, listed: DirectoryEntry, after: Buffer | undefined): Promise<void> {
+    if (directory.merged && after === undefined) {
+      await this.directories.use(directory.handle, (fd) => this.#placer.clearLeftovers(fd))
+    }
     const page = await this.source.list(listed, after, pageEntries)
     if (page.length === pageEntries) {
       directory.pending++
@@ -352,6 +357,14 @@ export async function restoreTree(
   options: RestoreOptions = {},
 ): Promise<RestoreResult> {
   checkCancelled(options.signal)
+  const { filter, ...rest } = options
+  if (filter && filter.include.length + filter.exclude.length > 0) {
+    if (entry.type !== 'directory') {
+      throw new KithError('usage', 'patterns choose from a directory, and this is a single file')
+    }
+    const filtered = new FilteredSource(source, entry, filter)
+    return restoreTree(filtered, filtered.root, target, rest)
+  }
   const opened = await openTarget(source, entry, target, options)
   try {
     const restoration = new Restoration(source, entry, opened.directories, opened.path, options)

@@ -1,6 +1,7 @@
 /** What restore/ reads from, how it is told to behave, and what it answers. */
 import { KithError, type ErrorCode } from '../base/errors.js'
 import type { TreeReader } from '../store/tree-reader.js'
+import type { Filter } from './filter.js'
 
 /** A snapshot's tree. Whatever it returns was verified against its name. */
 export type TreeSource = Pick<TreeReader, 'list' | 'pieces' | 'chunk'>
@@ -25,6 +26,8 @@ export interface RestoreOptions {
   overwrite?: Overwrite
   progress?: (progress: RestoreProgress) => void
   signal?: AbortSignal
+  /** leaves a part of a directory out: see filter.ts */
+  filter?: Filter
   /** files and directories worked on at once; 16 when absent. More helps where blocks come over a network. */
   parallel?: number
 }

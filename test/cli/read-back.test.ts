@@ -1,8 +1,9 @@
 // ls, cat, diff and find through the built command, on a mounted directory.
 import t from 'tap'
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import {
   chmodSync,
+  existsSync,
   mkdirSync,
   rmSync,
   statSync,
@@ -14,9 +15,9 @@ import {
 import { join } from 'node:path'
 import { exitCodes } from '../../lib/base/errors.js'
 import { seeded } from '../../lib/base/random.js'
-import type { Item, SnapshotRow } from '../../lib/daemon/api.js'
+import type { Item, Result, SnapshotRow } from '../../lib/daemon/api.js'
 import { seededBytes } from '../helpers/bytes.js'
-import { kithMain, TestHome } from '../helpers/cli.js'
+import { kithMain, TestHome, until } from '../helpers/cli.js'
 
 t.setTimeout(280_000)
 
@@ -131,6 +132,46 @@ t.test('two snapshots, looked into and compared', { skip }, async (t) => {
     t.equal(none.code, exitCodes.notFound)
     t.equal((await home.kith(['find', 'a/b'])).code, exitCodes.usage)
   })
+})
+
+t.test('a restore that was killed goes on, and chooses by patterns', { skip }, async (t) => {
+  const home = new TestHome(t)
+  const dir = home.dir('protected')
+  await home.ask(['init'])
+  await home.ask(['mount', dir])
+  for (let i = 0; i < 40; i++) {
+    mkdirSync(join(dir, `d${i}`))
+    for (let j = 0; j < 25; j++)
+      writeFileSync(join(dir, `d${i}`, `f${j}.${j % 2 ? 'o' : 'c'}`), `${i} ${j}`.repeat(300))
+  }
+  await home.ask(['snapshot'])
+  const to = join(home.base, 'to')
+  const broken = home.kith(['restore', 'latest', '--to', to])
+  await until(() => existsSync(join(to, 'd20')))
+  process.kill(home.daemonPid() as number, 'SIGKILL')
+  await broken
+  await until(() => home.daemonPid() === undefined)
+  writeFileSync(join(to, 'd20', '.kith-restore-0123456789ab-0'), 'part')
+  const again = await home.ask<Result<'restore'>>([
+    'restore',
+    'latest',
+    '--to',
+    to,
+    '--overwrite',
+    'if-changed',
+  ])
+  t.equal(again.files, 1000)
+  execFileSync('diff', ['-r', to, dir])
+  t.notOk(existsSync(join(to, 'd20', '.kith-restore-0123456789ab-0')))
+
+  const some = join(home.base, 'some')
+  const chosen = ['--include', '/d1*/*.c', '--include', 'f1.o', '--exclude', 'd19']
+  t.match(await home.ask(['restore', 'latest', '--to', some, ...chosen]), { files: 10 * 13 + 39 })
+  t.equal(existsSync(join(some, 'd19')), false)
+  t.equal(
+    (await home.kith(['restore', 'latest:d1/f1.o', '--to', some, '--include', 'x'])).code,
+    exitCodes.usage,
+  )
 })
 
 function start(home: TestHome, args: string[]) {
