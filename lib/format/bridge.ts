@@ -27,6 +27,8 @@
  *     21 getxattr   path, text name; answer: the value
  *     22 listxattr  path; answer: the names, each with a NUL after it
  *     23 seek       path, offset u64, 0 for data or 1 for a hole u32; answer: where that begins u64 (ENXIO: nowhere)
+ *     24 files      path of a directory, text name, at most so many u32; answer: the file of that name and those after it,
+ *                   as far as they have at most 64 KiB: text name, length u32, the bytes
  *
  * Attributes, 72 bytes:
  *
@@ -34,7 +36,7 @@
  *     [36..40) mode with type  [40..44) nlink  [44..48) uid  [48..52) gid  [52..56) number of xattrs
  *     [56..64) rdev  [64..72) 0
  *
- * The other side is native/kith-fuse/bridge.cc and snapshots.cc.
+ * The other side is native/kith-fuse/bridge.cc and snapshots.cc, snapshots_read.cc and snapshots_directories.cc.
  */
 import { KithError } from '../base/errors.js'
 import { Reader, type Writer } from './bytes.js'
@@ -44,6 +46,9 @@ export const frameHeaderBytes = 16
 export const maxPayloadBytes = (1 << 20) + 4096 - 16
 /** The most that one read asks for. */
 export const maxReadBytes = 1 << 20
+
+/** Files up to this size are sent whole, and ahead. */
+export const smallFileBytes = 64 * 1024
 
 export const frameTypes = {
   hello: 1,
@@ -62,6 +67,7 @@ export const frameTypes = {
   getxattr: 21,
   listxattr: 22,
   seek: 23,
+  files: 24,
 } as const
 
 export interface Frame {
@@ -146,10 +152,17 @@ export function encodeDaemonHello(): Buffer {
   return encodeFrame(frameTypes.hello, 0n, payload)
 }
 
-export function encodeAnswer(id: bigint, errno: number, body: Buffer): Buffer {
-  const head = Buffer.alloc(8)
-  head.writeUInt32LE(errno, 0)
-  return encodeFrame(frameTypes.answer, id, head, body)
+/** An answer in two parts, to be sent one after the other: the body may be long, and is not copied. */
+export function encodeAnswer(id: bigint, errno: number, body: Buffer): [head: Buffer, body: Buffer] {
+  const length = 8 + body.length
+  if (length > maxPayloadBytes)
+    throw new KithError('protocol', 'an answer to kith-fuse exceeds its bound; report this')
+  const head = Buffer.alloc(frameHeaderBytes + 8)
+  head.writeUInt32LE(length, 0)
+  head.writeUInt16LE(frameTypes.answer, 4)
+  head.writeBigUInt64LE(id, 8)
+  head.writeUInt32LE(errno, frameHeaderBytes)
+  return [head, body]
 }
 
 export function decodeAnswer(payload: Buffer): { errno: number; body: Buffer } {

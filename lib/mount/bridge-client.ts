@@ -177,7 +177,7 @@ export class BridgeClient extends EventEmitter<Events> {
       this.emit('wake')
     } else if (type === frameTypes.replaced) {
       this.emit('replaced')
-    } else if (type >= frameTypes.lookup && type <= frameTypes.seek) {
+    } else if (type >= frameTypes.lookup && type <= frameTypes.files) {
       void this.#request(frame)
     } else {
       throw new KithError('protocol', 'kith-fuse sent a frame of an unknown type')
@@ -199,7 +199,10 @@ export class BridgeClient extends EventEmitter<Events> {
       return
     }
     const { errno, body } = await this.#handler(frame.type, frame.payload)
-    if (this.#open) this.#socket.write(encodeAnswer(frame.id, errno, body))
+    if (!this.#open) return
+    this.#socket.cork()
+    for (const part of encodeAnswer(frame.id, errno, body)) this.#socket.write(part)
+    this.#socket.uncork()
   }
 
   #closed(): void {

@@ -203,7 +203,7 @@ export class Mount extends EventEmitter<Events> implements LiveMount {
   }
 
   serve(catalog: SnapshotCatalog): void {
-    const snapshots = new SnapshotFs({ catalog, log: this.#log })
+    const snapshots = new SnapshotFs({ catalog, clock: this.#clock, log: this.#log })
     this.#snapshots = snapshots
     this.#client.handle((type, payload) => snapshots.answer(type, payload))
     // The daemon before this one may have ended before it could tell of its last snapshot.

@@ -8,6 +8,7 @@
  * change.
  */
 import { constants } from 'node:os'
+import { sleep, type Clock } from '../base/clock.js'
 import { asKithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import {
@@ -16,6 +17,7 @@ import {
   maxReadBytes,
   readPath,
   readText,
+  smallFileBytes,
   writeAttributes,
   writeText,
   type BridgeAttributes,
@@ -73,21 +75,26 @@ const blockBytes = 512
 const cachedEntries = 8192
 const cachedReaders = 256
 const listBatch = 1000
+/** At most so many files are sent with one, and those that take longer to come than so are left out. */
+const filesAhead = 64
+const aheadMs = 50
 /** Room that a batch of a listing may take, so that it surely fits a frame. */
 const listBytes = maxPayloadBytes - 1024
 /** The pieces in which files are read ahead, and how many pieces ahead of a sequential reader. */
-const windowBytes = 256 * 1024
-const windowsAhead = 4
+const windowBytes = 1024 * 1024
+const windowsAhead = 3
 const cachedWindowBytes = 16 * 1024 * 1024
 
 export class SnapshotFs {
   readonly #catalog: SnapshotCatalog
+  readonly #clock: Clock
   readonly #log: Log
   #caches = emptyCaches()
   #offered: { state: string; names: OfferedName[] } | undefined
 
-  constructor({ catalog, log }: { catalog: SnapshotCatalog; log: Log }) {
+  constructor({ catalog, clock, log }: { catalog: SnapshotCatalog; clock: Clock; log: Log }) {
     this.#catalog = catalog
+    this.#clock = clock
     this.#log = log
   }
 
@@ -135,6 +142,8 @@ export class SnapshotFs {
         return this.#listxattr(path)
       case frameTypes.seek:
         return this.#seek(path, from.number(), from.u32() === 1)
+      case frameTypes.files:
+        return this.#files(path, readText(from), from.u32())
       default:
         throw new Errno(EINVAL)
     }
@@ -225,7 +234,11 @@ export class SnapshotFs {
     const entries = []
     for (const { name, snapshot } of offers.slice(0, listBatch)) {
       const canonical = Buffer.from(snapshot.name)
-      entries.push({ name: Buffer.from(name), found: await this.#find([canonical]), canonical })
+      entries.push({
+        name: Buffer.from(name),
+        found: await this.#find([canonical]),
+        canonical,
+      })
     }
     return { entries, end: offers.length <= listBatch }
   }
@@ -305,8 +318,38 @@ export class SnapshotFs {
       // A failure is met again by the read that wants it.
       if (window * windowBytes < file.size) this.#window(key, file, window).catch(() => undefined)
     }
-    const bytes = Buffer.concat(await Promise.all(wanted))
+    const windows = await Promise.all(wanted)
+    const bytes = windows.length === 1 && windows[0] ? windows[0] : Buffer.concat(windows)
     return bytes.subarray(offset - first * windowBytes, end - first * windowBytes)
+  }
+
+  /** A small file, and those after it as far as they are small, fit the answer, and are quickly had. */
+  async #files(path: Buffer[], name: Buffer, count: number): Promise<Buffer> {
+    const { entry: directory } = await this.#find(path)
+    const first = fileOf(await this.#find([...path, name]))
+    const limit = Math.min(count, filesAhead) - 1
+    const listed = limit > 0 ? await this.#catalog.reader().list(directory, name, limit) : []
+    const got = new Map<Buffer, Buffer>()
+    let room = maxPayloadBytes - 1024
+    const read = async (file: FileEntry) => {
+      got.set(file.name, await this.#catalog.reader().read(file, 0, file.size))
+    }
+    const started: Promise<void>[] = []
+    for (const file of [first, ...listed]) {
+      if (file.type !== 'file' || file.size > smallFileBytes) continue
+      room -= file.size + file.name.length + 6
+      if (room < 0) break
+      started.push(read(file))
+    }
+    const others = Promise.allSettled(started.slice(1))
+    await started[0]
+    await Promise.race([others, sleep(this.#clock, aheadMs)])
+    const out = new Writer(64 * 1024)
+    for (const [file, bytes] of got) {
+      writeText(out, file)
+      out.u32(bytes.length).raw(bytes)
+    }
+    return out.finish()
   }
 
   #window(key: string, file: FileEntry, window: number): Promise<Buffer> {

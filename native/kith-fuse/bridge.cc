@@ -26,6 +26,8 @@
 //    21 GETXATTR fuse: path, text name.           answer: the value; ENODATA where there is none
 //    22 LISTXATTR fuse: path.                     answer: names, each with a NUL after it
 //    23 SEEK     fuse: path, u64 offset, u32 0 data or 1 hole.   answer: u64 where that begins; ENXIO: nowhere
+//    24 FILES    fuse: path of a directory, text name, u32 at most so many.   answer: the small file of that name and the
+//                                                 small ones after it, to the end: text name, u32 length, the bytes
 // Attributes, 72 bytes: u64 ino, u64 size, u64 blocks of 512, i64 mtime seconds, u32 mtime nanoseconds, u32 mode with
 // the type, u32 nlink, u32 uid, u32 gid, u32 number of xattrs, u64 rdev (as dev_t), u64 0.
 //

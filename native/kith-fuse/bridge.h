@@ -21,6 +21,7 @@ enum class BridgeRequest : uint16_t {
   getxattr = 21,
   listxattr = 22,
   seek = 23,
+  files = 24,
 };
 
 class Bridge {

@@ -43,6 +43,10 @@ class FrameReader {
     const uint8_t* from = take(length);
     return from ? std::string(reinterpret_cast<const char*>(from), length) : std::string();
   }
+  std::vector<uint8_t> blob(size_t length) {
+    const uint8_t* from = take(length);
+    return from ? std::vector<uint8_t>(from, from + length) : std::vector<uint8_t>();
+  }
   bool ok() const { return ok_; }
   bool atEnd() const { return ok_ && left_ == 0; }
 

@@ -1,9 +1,10 @@
 import { constants } from 'node:os'
 import t from 'tap'
+import { systemClock } from '../../lib/base/clock.js'
 import { silentLog } from '../../lib/base/log.js'
 import { seeded } from '../../lib/base/random.js'
 import { frameTypes, maxPayloadBytes } from '../../lib/format/bridge.js'
-import { Writer } from '../../lib/format/bytes.js'
+import { Reader, Writer } from '../../lib/format/bytes.js'
 import { SnapshotFs } from '../../lib/mount/snapshot-fs.js'
 import { MemoryVolume } from '../helpers/memory-volume.js'
 
@@ -36,7 +37,14 @@ function make(): { volume: MemoryVolume; fs: SnapshotFs } {
     },
     link: { link: 'file' },
   })
-  return { volume, fs: new SnapshotFs({ catalog: volume, log: silentLog() }) }
+  return {
+    volume,
+    fs: new SnapshotFs({
+      catalog: volume,
+      clock: systemClock,
+      log: silentLog(),
+    }),
+  }
 }
 
 t.test('errors are errnos', async (t) => {
@@ -76,7 +84,9 @@ t.test('reads end where the file ends, and seeks find data and holes', async (t)
 
 t.test('inode numbers: never of the live tree, never of another snapshot', async (t) => {
   const { volume, fs } = make()
-  const later = volume.take(noon + 5000, { file: { file: Buffer.from('x'), attributes: { ino: 77n } } })
+  const later = volume.take(noon + 5000, {
+    file: { file: Buffer.from('x'), attributes: { ino: 77n } },
+  })
   const ino = async (...path: string[]) =>
     (await fs.answer(frameTypes.getattr, request(path))).body.readBigUInt64LE(0)
   const first = await ino(name, 'file')
@@ -84,7 +94,11 @@ t.test('inode numbers: never of the live tree, never of another snapshot', async
   t.equal(await ino(name, 'file'), first)
   t.not(await ino(later, 'file'), (1n << 63n) | 77n)
   t.equal(
-    await new SnapshotFs({ catalog: volume, log: silentLog() })
+    await new SnapshotFs({
+      catalog: volume,
+      clock: systemClock,
+      log: silentLog(),
+    })
       .answer(frameTypes.getattr, request([name, 'file']))
       .then(({ body }) => body.readBigUInt64LE(0)),
     first,
@@ -103,6 +117,57 @@ t.test('a block that is missing is EIO, and the read is tried again when it is b
   t.same((await fs.answer(frameTypes.read, payload)).body, Buffer.alloc(10, 1))
 })
 
+t.test('small files come with the ones after them, as far as those can be had', async (t) => {
+  const volume = new MemoryVolume()
+  volume.take(noon, {
+    a: { file: Buffer.from('A') },
+    b: { directory: {} },
+    c: { file: Buffer.alloc(2000, 'c') },
+    d: { file: Buffer.alloc(70_000, 'd') },
+    e: { file: Buffer.alloc(0) },
+    f: { file: Buffer.from('F') },
+    g: { file: Buffer.from('G') },
+  })
+  const fs = new SnapshotFs({
+    catalog: volume,
+    clock: systemClock,
+    log: silentLog(),
+  })
+  const files = async (first: string, count: number) => {
+    const payload = request([name], (out) => (text(first)(out), out.u32(count)))
+    const { errno, body } = await fs.answer(frameTypes.files, payload)
+    if (errno !== 0) return errno
+    const from = new Reader(body, 'answer')
+    const got: Record<string, number> = {}
+    while (from.left > 0) {
+      const file = from.slice(from.u16()).toString()
+      got[file] = from.slice(from.u32()).length
+    }
+    return got
+  }
+  t.same(await files('a', 1), { a: 1 })
+  t.same(await files('a', 6), { a: 1, c: 2000, e: 0, f: 1 }, 'the sixth is f')
+  t.same(await files('f', 0xffffffff), { f: 1, g: 1 })
+  t.equal(await files('b', 4), EINVAL)
+  t.equal(await files('x', 4), ENOENT)
+  const later = new SnapshotFs({
+    catalog: volume,
+    clock: systemClock,
+    log: silentLog(),
+  })
+  const before = [...volume.blocks]
+  volume.take(noon + 1000, {
+    c: { file: Buffer.alloc(1999, 'y') },
+    d: { file: Buffer.from('D') },
+  })
+  for (const [key, block] of volume.blocks)
+    if (!before.some(([known]) => known === key) && block.length < 100) volume.blocks.delete(key)
+  const damagedPath = request(['2024-06-01T09-30-01Z'], (out) => (text('d')(out), out.u32(4)))
+  t.equal((await later.answer(frameTypes.files, damagedPath)).body.toString('latin1', 7), 'D')
+  const missing = request(['2024-06-01T09-30-01Z'], (out) => (text('c')(out), out.u32(4)))
+  t.equal((await later.answer(frameTypes.files, missing)).errno, EIO, 'the one asked for is missing')
+})
+
 t.test('any request is answered, within bounds', async (t) => {
   const { fs } = make()
   const random = seeded(11)
@@ -112,12 +177,13 @@ t.test('any request is answered, within bounds', async (t) => {
     request([name, 'dir'], text('')),
     request([name, 'file'], range(0, 100)),
     request([name, 'dir', 'inner'], text('user.a')),
+    request([name], (out) => (text('file')(out), out.u32(9))),
   ]
   for (let round = 0; round < 10_000; round++) {
     const bytes = Buffer.from(good[random() % good.length] ?? [])
     for (let flips = random() % 4; flips > 0; flips--) bytes[random() % bytes.length] = random() & 0xff
     const cut = random() % 5 === 0 ? random() % bytes.length : bytes.length
-    const { errno, body } = await fs.answer(16 + (random() % 9), bytes.subarray(0, cut))
+    const { errno, body } = await fs.answer(16 + (random() % 10), bytes.subarray(0, cut))
     if (errno < 0 || errno > 4095 || body.length > maxPayloadBytes - 8)
       t.fail(`errno ${errno}, ${body.length} bytes`)
   }

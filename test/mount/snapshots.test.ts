@@ -1,7 +1,10 @@
 import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { seeded } from '../../lib/base/random.js'
+import { sealOverhead } from '../../lib/format/seal.js'
 import { Mount } from '../../lib/mount/mount.js'
 import { localDay } from '../../lib/store/snapshot-info.js'
 import { MemoryVolume, type Tree } from '../helpers/memory-volume.js'
@@ -41,7 +44,10 @@ t.test('a snapshot looks as the directory did', async (t) => {
   ]
   const volume = new MemoryVolume()
   volume.take(first, {
-    small: { file: Buffer.from('hello\n'), attributes: { mode: 0o4755, uid: 12, gid: 34 } },
+    small: {
+      file: Buffer.from('hello\n'),
+      attributes: { mode: 0o4755, uid: 12, gid: 34 },
+    },
     big: { file: big, attributes: { mtimeNs: -5_000_000_001n } },
     sparse: { file: sparse },
     holes: { file: [bytes(4096, 2), 1 << 20] },
@@ -57,7 +63,10 @@ t.test('a snapshot looks as the directory did', async (t) => {
       file: Buffer.from('n'),
       attributes: { xattrs: [[Buffer.from('user.note'), Buffer.from('kept')]] },
     },
-    secret: { directory: { inner: { file: Buffer.from('i') } }, attributes: { mode: 0o700 } },
+    secret: {
+      directory: { inner: { file: Buffer.from('i') } },
+      attributes: { mode: 0o700 },
+    },
   })
   const { at } = await served(t, volume)
   const stat = (format: string, name: string) => at.sh(`stat -c '${format}' ${older}/${name}`)
@@ -144,7 +153,10 @@ t.test('names of snapshots', async (t) => {
 
 t.test('nothing can be changed', async (t) => {
   const volume = new MemoryVolume()
-  volume.take(first, { file: { file: Buffer.from('x') }, dir: { directory: {} } })
+  volume.take(first, {
+    file: { file: Buffer.from('x') },
+    dir: { directory: {} },
+  })
   const { at } = await served(t, volume)
   await at.sh('echo live > live')
   const attempts = [
@@ -212,10 +224,90 @@ print(len(places))`
   )
 })
 
+/** Kept inline, of one chunk, empty, and larger than what is sent ahead. */
+function smallFiles(count: number): Map<string, Buffer> {
+  const sizes = [100, 3000, 0, 60_000, 70_000]
+  return new Map(
+    Array.from({ length: count }, (_, i) => [
+      `file-${String(i).padStart(3, '0')}`,
+      bytes(sizes[i % sizes.length] ?? 0, i + 1),
+    ]),
+  )
+}
+
+function treeOf(files: Map<string, Buffer>): Tree {
+  return Object.fromEntries([...files].map(([name, file]) => [name, { file }]))
+}
+
+t.test('small files, read in order, backwards, mixed, and by several at once', async (t) => {
+  const files = smallFiles(300)
+  const wanted = [...files]
+    .map(([name, file]) => `${createHash('sha256').update(file).digest('hex')}  ${name}\n`)
+    .join('')
+  const volume = new MemoryVolume()
+  // A snapshot for each, so that the kernel has seen none of it.
+  const names = [0, 1, 2, 3].map((n) => volume.take(first + n * 1000, treeOf(files)))
+  const { at } = await served(t, volume)
+  for (const [i, readers] of [
+    'xargs sha256sum',
+    'tac | xargs sha256sum',
+    'shuf --random-source=/dev/zero | xargs sha256sum',
+    'xargs -n 7 -P 4 sha256sum',
+  ].entries())
+    t.equal(await at.sh(`cd .snapshots/${names[i]} && ls | ${readers} | LC_ALL=C sort -k 2`), wanted, readers)
+})
+
+t.test('a small file that is damaged hinders none but its own readers', async (t) => {
+  const files = smallFiles(40)
+  const volume = new MemoryVolume()
+  const spoilt = files.get('file-021')
+  files.delete('file-021')
+  const name = volume.take(second, treeOf(files))
+  const before = new Set(volume.blocks.keys())
+  files.set('file-021', spoilt ?? Buffer.alloc(0))
+  const whole = volume.take(third, treeOf(files))
+  for (const [block, { length }] of volume.blocks)
+    if (!before.has(block) && length === 3000 + sealOverhead) volume.blocks.delete(block)
+  const { at } = await served(t, volume)
+  t.equal(
+    await at.sh(`cat .snapshots/${name}/* | wc -c`),
+    `${[...files.values()].reduce((sum, f) => sum + f.length, -3000)}\n`,
+  )
+  t.equal(
+    await at.sh(`cd .snapshots/${whole} && cat * 2>&1 > /dev/null | cat`),
+    'cat: file-021: Input/output error\n',
+  )
+})
+
+t.test('a program is run from a snapshot, mapped and sent', async (t) => {
+  const volume = new MemoryVolume()
+  const program = await readFile('/bin/echo')
+  volume.take(first, { echo: { file: program, attributes: { mode: 0o755 } } })
+  const { at } = await served(t, volume)
+  t.equal(await at.sh(`${older}/echo run`), 'run\n')
+  const script = `import mmap, os, sys
+f = open("${older}/echo", "rb")
+m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)
+out = open("sent", "wb")
+at = 0
+while True:
+    n = os.sendfile(out.fileno(), f.fileno(), at, 1 << 20)
+    if n == 0: break
+    at += n
+out.close()
+assert m[:] == open("sent", "rb").read()
+print(len(m))`
+  t.equal(await at.sh(`python3 -c '${script}'`), `${program.length}\n`)
+  t.equal(await at.sh(`cmp ${older}/echo /bin/echo && cmp sent /bin/echo && echo same`), 'same\n')
+})
+
 t.test('a damaged block is an error and never a wrong byte', async (t) => {
   const volume = new MemoryVolume()
   const before = new Set(volume.blocks.keys())
-  volume.take(first, { good: { file: bytes(1000, 1) }, bad: { file: bytes(300_000, 2) } })
+  volume.take(first, {
+    good: { file: bytes(1000, 1) },
+    bad: { file: bytes(300_000, 2) },
+  })
   for (const [name, block] of volume.blocks)
     if (!before.has(name) && block.length > 60_000)
       volume.blocks.set(name, Buffer.concat([block.subarray(0, -1), Buffer.from([1])]))
