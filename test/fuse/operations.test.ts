@@ -12,21 +12,7 @@ async function casesIn(program: string, dir: string): Promise<Map<string, string
 
 t.setTimeout(280_000)
 
-t.test('every operation on every kind of file, as every kind of caller', async (t) => {
-  const mount = await mountForTest(t)
-  const lines = async (dir: string) =>
-    (await ran('python3', [testProgram('callers.py'), dir])).trim().split('\n')
-  const [bare, mounted] = await Promise.all([lines(mount.bare), lines(mount.dir)])
-  t.ok(bare.length > 6000)
-  t.equal(mounted.length, bare.length)
-  const different = mounted.flatMap((line, i) =>
-    line === bare[i] ? [] : [`mount ${line}\nbare  ${bare[i]}`],
-  )
-  t.same(different.slice(0, 20), [])
-  t.equal(mount.log, '')
-})
-
-for (const program of ['names.py', 'attributes.py', 'data.py'])
+for (const program of ['names.py', 'attributes.py', 'acls.py', 'data.py', 'locks.py'])
   t.test(program, async (t) => {
     const mount = await mountForTest(t)
     const bare = await casesIn(program, mount.bare)

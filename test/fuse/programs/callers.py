@@ -228,7 +228,7 @@ def one_file():
             # The mount gives no access to devices, the bare directory may.
             if kind not in ('char', 'block'):
                 tell(opens, kind, mode, 0o777)
-        for parent_mode in (0o777, 0o1777, 0o766, 0o733):
+        for parent_mode in (0o777, 0o1777, 0o766, 0o733) if kind in ('file', 'directory') else (0o1777,):
             tell(NAMES, kind, 0o755, parent_mode)
 
 
@@ -267,7 +267,8 @@ def two_files():
     for name, old, new in itertools.product(MOVES, kinds, kinds + ['nothing']):
         for dirs in ((WORLDS, None), (WORLDS, WORLDS), (GROUPS, WORLDS)):
             tell(name, (old, new), dirs, (mine, mine), OWNER)
-    for name, both in itertools.product(('rename', 'exchange', 'link'), (('file', 'file'), ('directory', 'directory'))):
+    sticky = [('rename', 'file'), ('rename', 'directory'), ('exchange', 'file'), ('link', 'file')]
+    for name, both in ((name, (kind, kind)) for name, kind in sticky):
         for dirs in itertools.product([WORLDS, GROUPS, *STICKY], [None, GROUPS, *STICKY]):
             for owners in itertools.product((mine, others), repeat=2):
                 tell(name, both, dirs, owners, OWNER)
