@@ -3,6 +3,8 @@
 // stacked too deep, or one without the operations), the inode is cached.
 // A handle's RELEASE comes after the kernel has let go of its backing: to close the id then is safe even when the next
 // OPEN of the inode is being served at the same time.
+// An inode may be cached at one time and not at another: a passthrough reply has no KEEP_CACHE, so that the kernel drops the
+// pages it had before the backing file changes beneath them.
 //
 // As an ordinary user we may not register files; kith-passthrough does, if root has installed it. Asking costs a round
 // trip, which those pay who gain: who reads and writes. A reader is as fast from the kernel's cache, and a writer's WRITEs
