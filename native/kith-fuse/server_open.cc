@@ -12,7 +12,17 @@ namespace {
 // buffers are not the caller's, and the kernel keeps its cache coherent itself.
 constexpr int keptFlags = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME;
 
+// Files from this size on are not left to the kernel by those who only write.
+constexpr off_t wholeFile = 64 << 20;
+
 bool forWriting(uint32_t flags) { return (flags & O_ACCMODE) != O_RDONLY; }
+
+// Whether the ranges that this handle will write should be known. `flags` are its open's.
+bool wantsRanges(int fd, uint32_t flags) {
+  if ((flags & O_ACCMODE) != O_WRONLY || flags & O_TRUNC) return false;
+  struct stat about;
+  return flags & O_APPEND || fstat(fd, &about) != 0 || about.st_size >= wholeFile;
+}
 
 }  // namespace
 
@@ -37,8 +47,12 @@ int Server::open(Request& request) {
   return 0;
 }
 
-// Readers are left to the kernel. So are those who read and write: the whole file counts as changing (unseen.h).
-// Of writers each WRITE is seen, past the kernel's cache, which would not know what others change in the backing.
+// Readers are left to the kernel. So are those who write: the whole file counts as changing (unseen.h). But of those who
+// only write to a big file, or append to one, each WRITE is seen, past the kernel's cache, which would not know what others
+// change in the backing: the daemon then reads again what was written, and not the whole. Below wholeFile that is done in
+// the blink of an eye; a file that is being made new has to be read anyway.
+// A handle of the kernel's outlives a killed server, and can still write: the daemon never heard its close, so it goes on
+// looking at the file.
 wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd fd, uint32_t flags) {
   FdPtr held = inodes_->reopensByHandle() ? nullptr : inodes_->fd(inode);
   auto* handle = new FileHandle{std::move(fd), inode, forWriting(flags), false, std::move(held)};
@@ -47,14 +61,16 @@ wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd f
   caller::keepSetId();  // the kernel writes with the rights of this moment
   out.backingId = backings_.open(inode->node, handle->fd.get(), static_cast<int>(flags) & O_ACCMODE);
   out.flags = out.backingId == 0 ? wire::openKeepCache : wire::openPassthrough;
-  if (out.backingId != 0 && (flags & O_ACCMODE) == O_WRONLY)
-    out.flags |= wire::openDirectIo | wire::openParallelDirectWrites;
-  handle->unseen = out.backingId != 0 && (flags & O_ACCMODE) == O_RDWR;
+  const bool ranges = wantsRanges(handle->fd.get(), flags);
+  if (out.backingId != 0 && ranges) out.flags |= wire::openDirectIo | wire::openParallelDirectWrites;
+  handle->unseen = out.backingId != 0 && handle->writes && !ranges;
   open_.add(handle);
   if (handle->writes) inode->writers++;
   if (handle->unseen) {
-    unseen_.opened(inode);
-    forgetAttributes(request, inode);
+    // Only who may read, too, may map the file for writing.
+    const bool mayMap = (flags & O_ACCMODE) == O_RDWR;
+    unseen_.opened(inode, mayMap);
+    if (mayMap) forgetAttributes(request, inode);
   }
   return out;
 }

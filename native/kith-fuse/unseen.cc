@@ -1,5 +1,6 @@
 // RELEASE comes when the last descriptor is closed, and a mapping may live on: its pages belong to the backing file, and
 // nothing tells of their end. So a file stays in the set after its last handle, and is looked at before each snapshot.
+// But for one that nobody could map: it is at rest at once.
 // Whether anybody can still write is asked by taking a read lease, which the kernel grants only where nobody can, and
 // giving it back at once. A file whose inode the kernel has forgotten is mapped by nobody: a mapping holds its path.
 #include "unseen.h"
@@ -18,12 +19,13 @@ Fd openToLook(int path) { return Fd(open(("/proc/self/fd/" + std::to_string(path
 
 }  // namespace
 
-void Unseen::opened(const InodePtr& inode) {
+void Unseen::opened(const InodePtr& inode, bool mayMap) {
   std::lock_guard lock(mutex_);
   Use& use = uses_[inode->node];
   use.inode = inode;
   use.handles++;
   use.opens++;
+  use.mayBeMapped |= mayMap;
   log_.openedForWriting(inode->ino);
 }
 
@@ -31,8 +33,14 @@ void Unseen::closed(const InodePtr& inode) {
   Use seen;
   {
     std::lock_guard lock(mutex_);
-    Use& use = uses_.at(inode->node);
+    const auto at = uses_.find(inode->node);
+    Use& use = at->second;
     use.handles--;
+    if (use.handles == 0 && !use.mayBeMapped) {
+      uses_.erase(at);
+      log_.closedAfterWriting(inode->ino);
+      return;
+    }
     if (use.handles > 0 || uses_.size() <= maxWaiting) return;
     seen = use;
   }

@@ -1,5 +1,5 @@
-// The files that the kernel may write by itself: opened for reading and writing with passthrough, or still mapped by who
-// opened them so. The change log says `open` of them, and `close` once nobody can write unseen any more: unseen.cc.
+// The files that the kernel may write by itself: opened for writing with passthrough, or still mapped by who opened them
+// for reading, too. The change log says `open` of them, and `close` once nobody can write unseen any more: unseen.cc.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@ class Unseen {
  public:
   Unseen(Inodes& inodes, ChangeLog& log) : inodes_(inodes), log_(log) {}
 
-  // A handle is being opened; to be called before the kernel is told so.
-  void opened(const InodePtr& inode);
+  // A handle is being opened; to be called before the kernel is told so. `mayMap`: it may also read, and so map the file.
+  void opened(const InodePtr& inode, bool mayMap);
   // The handle's descriptor and backing are closed.
   void closed(const InodePtr& inode);
   // Before a snapshot: what nobody can write any more is logged as closed, and what can be written is logged as open
@@ -26,6 +26,7 @@ class Unseen {
   struct Use {
     InodePtr inode;
     uint32_t handles = 0;
+    bool mayBeMapped = false;
     uint64_t opens = 0;  // ever, to tell a use from a later one
   };
 

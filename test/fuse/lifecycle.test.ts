@@ -53,7 +53,7 @@ t.test('a file that is open stays usable after the mount was detached', async (t
 
 t.test('killed: the writer gets an error, and what was written is there', async (t) => {
   const mount = await mountForTest(t)
-  const fd = openSync(join(mount.dir, 'f'), 'w')
+  const fd = openSync(join(mount.dir, 'f'), 'a')
   writeSync(fd, 'before')
   mount.signal('SIGKILL')
   await mount.end()

@@ -34,7 +34,7 @@ t.test('what users do is told, and the files are plain files', async (t) => {
   let wakes = 0
   mount.on('wake', () => wakes++)
   await at.sh(
-    'cat before; mkdir d; echo hello > d/f; ln -s f d/l; chmod 600 before; mv d/f d/g; setfattr -n user.a -v b d/g',
+    'cat before; mkdir d; echo hello >> d/f; ln -s f d/l; chmod 600 before; mv d/f d/g; setfattr -n user.a -v b d/g',
   )
   await until('it wakes', () => wakes > 0)
   const { changes, lost } = await mount.take()
@@ -99,7 +99,7 @@ t.test('a daemon that comes back finds the mount, and what happened meanwhile', 
   await mount.take()
   await mount.done()
   mount.detach()
-  await at.sh('echo hello > new')
+  await at.sh('echo hello >> new')
   const again = await Mount.reattach(at.options)
   if (!again) return t.fail('the mount is there')
   t.notOk(again.needsScan)
@@ -131,7 +131,7 @@ t.test('kith-fuse is killed: the mount is lost, and the next start clears it awa
   await mount.take()
   await mount.done()
   const lost = new Promise<void>((resolve) => mount.on('lost', resolve))
-  await at.sh('echo one > file')
+  await at.sh('echo one >> file')
   for (const pid of await serversOf(at.stateDir)) process.kill(pid, 'SIGKILL')
   await lost
   t.equal(await mountState(at.dir), 'dead')
