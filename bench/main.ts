@@ -1,14 +1,15 @@
 /**
- * `npm run bench [-- mount|browse|snapshots|format ...] [--small]`: without a subject, all of them. Figures are ratios within
+ * `npm run bench [-- mount|applications|browse|snapshots|format ...] [--small]`: without a subject, all of them. Figures are ratios within
  * this run; docs/benchmarks.md has those of a quiet machine. Peers that are not installed are left out with a notice.
  */
 import { interrupted } from './commands.js'
+import { benchApplications } from './applications.js'
 import { benchBrowse } from './browse.js'
 import { benchFormat } from './format.js'
 import { benchMount } from './mount.js'
 import { benchSnapshots } from './snapshots.js'
 
-const subjects = ['format', 'mount', 'browse', 'snapshots'] as const
+const subjects = ['format', 'mount', 'applications', 'browse', 'snapshots'] as const
 type Subject = (typeof subjects)[number]
 
 function say(line: string): void {
@@ -32,6 +33,13 @@ async function main(args: string[]): Promise<number> {
     else if (subject === 'mount')
       await benchMount(
         small ? { megabytes: 32, files: 1000, rounds: 3 } : { megabytes: 512, files: 20_000, rounds: 7 },
+        say,
+      )
+    else if (subject === 'applications')
+      await benchApplications(
+        small
+          ? { files: 2000, units: 50, packages: 20, rounds: 3 }
+          : { files: 30_000, units: 300, packages: 120, rounds: 7 },
         say,
       )
     else if (subject === 'browse')

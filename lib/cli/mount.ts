@@ -10,7 +10,12 @@ export async function run(context: Context, [dir = '']: string[]) {
   context.print(result, () => {
     const how = result.recovered ? ' (a dead mount was cleared away)' : ''
     const what = result.continued ? 'is protected again' : 'is protected'
-    const lines = [`${result.dir} ${what}${how}. Snapshots appear in ${result.dir}/.snapshots`]
+    const dir = printable(result.dir)
+    const lines = [`${dir} ${what}${how}. Snapshots appear in ${dir}/.snapshots`]
+    if (result.leftOut.length > 0) {
+      const points = result.leftOut.map(printable).join(', ')
+      lines.push(`Not backed up, as other file systems are mounted there: ${points}`)
+    }
     if (result.outsiders.length > 0) {
       const list = result.outsiders.map(({ name, pid, path }) => `${name} (process ${pid}): ${path}`)
       lines.push(

@@ -38,6 +38,8 @@ function volumeText(volume: VolumeStatus, now: number): string {
     `  last snapshot:  ${last ? `${last.name} (${age(last.time, now)}), ${plural(last.files, 'file')}, ${size(last.bytes)}` : 'none yet'}`,
     `  waiting:        ${volume.bytesPending === 0 ? 'nothing' : size(volume.bytesPending)}`,
   ]
+  if (volume.leftOut.length > 0)
+    lines.push(`  left out:       ${volume.leftOut.map(printable).join(', ')} (other file systems)`)
   if (volume.partners.length === 0)
     lines.push('  partners:       none yet; form a circle and invite somebody, or join one')
   else lines.push(indent(partnersTable(volume, now)))

@@ -81,6 +81,8 @@ export const volumeStatus = z.object({
   /** sealed bytes that at least one partner still lacks */
   bytesPending: count,
   partners: z.array(partnerStatus),
+  /** mount points below: other file systems, which are not backed up */
+  leftOut: z.array(text),
   /** what is wrong with the volume, each one line; empty when all is well */
   problems: z.array(text),
 })
@@ -221,6 +223,8 @@ export const methods = {
       recovered: z.boolean(),
       /** programs that work past the mount, because they opened or entered something there before */
       outsiders: holders,
+      /** mount points below: other file systems, which are not backed up */
+      leftOut: z.array(text),
     }),
   ),
 

@@ -1,5 +1,7 @@
 /** `status`: what is so, from all parts. */
 import { statfs } from 'node:fs/promises'
+import { mounts, type MountEntry } from '../mount/mount-table.js'
+import { mountpointsBelow } from '../mount/surroundings.js'
 import type { Result, PartnerStatus, VolumeStatus } from './api.js'
 import type { Daemon } from './daemon.js'
 import type { ProtectedVolume } from './protected-volume.js'
@@ -19,6 +21,7 @@ export async function status(daemon: Daemon, dir: string | undefined): Promise<R
   }
   const shown = dir === undefined ? services.volumes.list() : [await services.volumes.find(dir)]
   const owners = services.vault.owners()
+  const table = await mounts()
   return {
     ...facts,
     id: services.id,
@@ -32,12 +35,16 @@ export async function status(daemon: Daemon, dir: string | undefined): Promise<R
       bytesQuota: settings.vaultQuotaBytes,
       owners: owners.length,
     },
-    volumes: shown.map((volume) => volumeStatus(services, volume)),
+    volumes: shown.map((volume) => volumeStatus(services, volume, table)),
     problems: await problems(daemon.home.dir),
   }
 }
 
-function volumeStatus(services: Services, volume: ProtectedVolume): VolumeStatus {
+function volumeStatus(
+  services: Services,
+  volume: ProtectedVolume,
+  table: readonly MountEntry[],
+): VolumeStatus {
   const partners = services.partners.list()
   return {
     id: volume.id,
@@ -49,6 +56,7 @@ function volumeStatus(services: Services, volume: ProtectedVolume): VolumeStatus
     bytesPending:
       partners.length === 0 ? services.store.blocks.bytes : Math.max(...partners.map((p) => p.bytesPending)),
     partners: partnersOf(services),
+    leftOut: mountpointsBelow(table, volume.dir),
     problems: volume.problems,
   }
 }

@@ -3,6 +3,7 @@ import { sleep } from '../base/clock.js'
 import { KithError } from '../base/errors.js'
 import { mountState } from '../mount/mount.js'
 import { canonicalDir, mounts, mountType } from '../mount/mount-table.js'
+import { isInside, mountpointsBelow, sameFiles } from '../mount/surroundings.js'
 import type { ProtectedVolume as StoredVolume, VolumeStore } from '../store/types.js'
 import { ProtectedVolume, type ProtectedVolumeOptions } from './protected-volume.js'
 
@@ -63,7 +64,7 @@ export class Volumes {
       const known = this.#byDir(dir)
       // Whoever comes to mount it again finds that the daemon has done so.
       if (known?.state === 'mounted' && known.takeHealed())
-        return told(known, { continued: true, recovered: true })
+        return await told(known, { continued: true, recovered: true })
       await this.#refuse(dir, known)
       const recovered = known?.state === 'lost' || (await mountState(dir)) === 'dead'
       const volume = known ?? (await this.#create(dir))
@@ -73,7 +74,7 @@ export class Volumes {
         if (!known) await this.remove(volume)
         throw error
       }
-      return told(volume, { continued: known !== undefined, recovered })
+      return await told(volume, { continued: known !== undefined, recovered })
     })
   }
 
@@ -107,7 +108,20 @@ export class Volumes {
   /** Refuses what Mount.start cannot know of: our own mounts, and kith mounts around and below. */
   async #refuse(dir: string, known: ProtectedVolume | undefined): Promise<void> {
     if (known?.state === 'mounted') throw new KithError('busy', `${dir} is mounted already`)
-    for (const { mountpoint, type } of await mounts()) {
+    const entries = await mounts()
+    for (const { mountpoint, type } of entries) {
+      if (
+        type === mountType &&
+        mountpoint !== dir &&
+        sameFiles(entries, dir, mountpoint) &&
+        !isInside(dir, mountpoint) &&
+        !isInside(mountpoint, dir)
+      ) {
+        throw new KithError(
+          'usage',
+          `${dir} is another name for files of ${mountpoint}, which is protected; use that`,
+        )
+      }
       if (type === mountType && (isInside(dir, mountpoint) || isInside(mountpoint, dir))) {
         throw new KithError(
           'usage',
@@ -124,10 +138,7 @@ export class Volumes {
   }
 }
 
-function told(volume: ProtectedVolume, how: { continued: boolean; recovered: boolean }) {
-  return { dir: volume.dir, volume: volume.id, ...how, outsiders: [...volume.outsiders] }
-}
-
-function isInside(path: string, dir: string): boolean {
-  return path.startsWith(dir === '/' ? dir : `${dir}/`) && path !== dir
+async function told(volume: ProtectedVolume, how: { continued: boolean; recovered: boolean }) {
+  const leftOut = mountpointsBelow(await mounts(), volume.dir)
+  return { dir: volume.dir, volume: volume.id, ...how, outsiders: [...volume.outsiders], leftOut }
 }

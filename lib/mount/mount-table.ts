@@ -9,15 +9,22 @@ import { readFileSync } from 'node:fs'
 import { readFile, realpath } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { KithError } from '../base/errors.js'
+import { errnoCode } from '../base/posix.js'
 
 export const mountType = 'fuse.kith'
 const probeMs = 3_000
+/** Linux's bound of a path's bytes, with the NUL at its end. */
+const pathMax = 4096
 /** More mounts over one directory than anyone makes. */
 const maxStacked = 16
 
 export interface MountEntry {
   /** as in /proc/PID/fdinfo */
   id: string
+  /** of the file system: `major:minor` */
+  device: string
+  /** which of its directories is mounted */
+  root: string
   mountpoint: string
   type: string
 }
@@ -28,11 +35,10 @@ export function parseMountinfo(text: string): MountEntry[] {
   for (const line of text.split('\n')) {
     const fields = line.split(' ')
     const dash = fields.indexOf('-', 6)
-    const [id] = fields
-    const mountpoint = fields[4]
+    const [id, , device, root, mountpoint] = fields
     const type = fields[dash + 1]
-    if (dash < 0 || id === undefined || mountpoint === undefined || type === undefined) continue
-    entries.push({ id, mountpoint: unescape(mountpoint), type })
+    if (dash < 0 || !id || !device || !root || !mountpoint || type === undefined) continue
+    entries.push({ id, device, root: unescape(root), mountpoint: unescape(mountpoint), type })
   }
   return entries
 }
@@ -61,17 +67,42 @@ export async function mountOver(dir: string): Promise<MountEntry | undefined> {
 
 /**
  * The directory's path without symlinks, found without entering a kith mount that may lie over it.
- * @throws KithError notFound
+ * @throws KithError notFound, denied, usage
  */
 export async function canonicalDir(dir: string): Promise<string> {
   const absolute = resolve(dir)
   try {
     if (absolute === '/') return absolute
+    if (Buffer.byteLength(absolute) >= pathMax) throw tooLong()
     const inParent = join(await realpath(dirname(absolute)), basename(absolute))
     if ((await mountOver(inParent))?.type === mountType) return inParent
     return await realpath(inParent)
   } catch (error) {
-    throw new KithError('notFound', `there is no directory ${absolute}; create it first`, { cause: error })
+    throw unreachable(absolute, error)
+  }
+}
+
+function tooLong(cause?: unknown): KithError {
+  return new KithError('usage', 'the path is longer than the system takes; give a shorter one', { cause })
+}
+
+function unreachable(dir: string, cause: unknown): KithError {
+  if (cause instanceof KithError) return cause
+  switch (errnoCode(cause)) {
+    case 'ENAMETOOLONG':
+      return tooLong(cause)
+    case 'ENOTDIR':
+      return new KithError('usage', `${dir} is no directory; give a directory`, { cause })
+    case 'ELOOP':
+      return new KithError('usage', `${dir} is a symbolic link that leads back to itself; give a directory`, {
+        cause,
+      })
+    case 'EACCES':
+      return new KithError('denied', `${dir} cannot be reached: a directory above it may not be entered`, {
+        cause,
+      })
+    default:
+      return new KithError('notFound', `there is no directory ${dir}; create it first`, { cause })
   }
 }
 

@@ -11,8 +11,8 @@ t.test('lines of mountinfo', async (t) => {
     '',
   ].join('\n')
   t.same(parseMountinfo(text), [
-    { id: '22', mountpoint: '/', type: 'ext4' },
-    { id: '45', mountpoint: '/home/a b\\c\td\ne', type: 'fuse.kith' },
-    { id: '46', mountpoint: '/x', type: 'tmpfs' },
+    { id: '22', device: '8:1', root: '/', mountpoint: '/', type: 'ext4' },
+    { id: '45', device: '0:40', root: '/', mountpoint: '/home/a b\\c\td\ne', type: 'fuse.kith' },
+    { id: '46', device: '0:41', root: '/', mountpoint: '/x', type: 'tmpfs' },
   ])
 })
