@@ -5,7 +5,8 @@
  * forge a head nor, against one honest partner, pass an old one for the newest.
  *
  * How long it waits: until every holder that was found has answered or failed, but no longer than 3 s after the last
- * good answer; 60 s in all. When the DHT answers and names nobody, after 4 rounds on it (some 8 s).
+ * good answer; 60 s in all. When the DHT answers and names nobody, after 4 rounds on it (some 8 s). Holders that were
+ * found and cannot be reached are dialled anew every 5 s: somebody waits, and on a slow machine the first dials fail.
  */
 import { sleep, type Clock } from '../base/clock.js'
 import { asKithError, KithError } from '../base/errors.js'
@@ -35,6 +36,7 @@ export interface RecoveryOptions {
 const stepMs = 50
 const settleMs = 3000
 const boundMs = 60_000
+const redialMs = 5000
 const roundsOfNobody = 4
 
 interface Answer {
@@ -68,6 +70,7 @@ export async function findBackups(options: RecoveryOptions): Promise<Recovered> 
   }
   const topic = roster.seekHolders((count) => (announced = count))
   const start = clock.monotonic()
+  let redialled = start
   try {
     for (;;) {
       signal?.throwIfAborted()
@@ -78,6 +81,10 @@ export async function findBackups(options: RecoveryOptions): Promise<Recovered> 
       if (answers.some(({ heads }) => heads.length > 0) && now - lastNews > settleMs) break
       if (topic.finished >= roundsOfNobody && announced === 0 && asked.size === 0) break
       if (now - start > boundMs) break
+      if (asked.size < announced && now - redialled > redialMs) {
+        redialled = now
+        roster.hurry()
+      }
       await sleep(clock, stepMs)
     }
   } finally {

@@ -248,7 +248,7 @@ export class Roster implements Peers {
       announce: false,
       found: (key, addresses) => {
         const id = key.toString('hex')
-        if (announced.has(id) || announced.size >= maxHolders) return
+        if (!announced.has(id) && announced.size >= maxHolders) return
         announced.add(id)
         this.network.dialFound(key, addresses)
         found(announced.size)
