@@ -170,8 +170,9 @@ t.test('stop() of a mount whose kith-fuse is gone, or stuck', async (t) => {
 t.test('files that are open keep working after stop()', async (t) => {
   const at = await place(t)
   const mount = await at.mount()
+  const stopped = join(at.options.home, 'stopped')
   const writer = at.sh(
-    'exec 5> held; touch there; until [ -e /proc/self/fd/5 ] && ! mountpoint -q .; do sleep 0.05; done; sleep 0.2; echo late >&5',
+    `exec 5> held; touch there; until [ -e '${stopped}' ]; do sleep 0.05; done; echo late >&5`,
   )
   await until('it is open', async () => (await at.sh('ls')).includes('there'))
   const { stillOpen } = await mount.stop()
@@ -179,6 +180,7 @@ t.test('files that are open keep working after stop()', async (t) => {
     stillOpen.some((path) => path.includes('held')),
     JSON.stringify(stillOpen),
   )
+  await writeFile(stopped, '')
   await writer
   t.equal(await at.sh('cat held'), 'late\n')
   await until('kith-fuse ends', async () => (await serversOf(at.stateDir)).length === 0)
