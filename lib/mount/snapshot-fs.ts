@@ -26,7 +26,7 @@ import { Reader, Writer } from '../format/bytes.js'
 import type { Entry, EntryType, FileEntry } from '../format/entry.js'
 import { hash } from '../format/hash.js'
 import { WeightedCache } from '../store/lru.js'
-import { offeredNames, type OfferedName } from './snapshot-names.js'
+import { offeredNames, type Offers } from './snapshot-names.js'
 import type { SnapshotCatalog, SnapshotListing } from './types.js'
 
 /** An answer to kith-fuse: an errno, 0 for none, and the body. */
@@ -90,7 +90,7 @@ export class SnapshotFs {
   readonly #clock: Clock
   readonly #log: Log
   #caches = emptyCaches()
-  #offered: { state: string; names: OfferedName[] } | undefined
+  #offered: Offers | undefined
 
   constructor({ catalog, clock, log }: { catalog: SnapshotCatalog; clock: Clock; log: Log }) {
     this.#catalog = catalog
@@ -151,18 +151,16 @@ export class SnapshotFs {
 
   // ---- finding
 
-  /** Kept, since every path that leads through `.snapshots` asks. */
-  #offers(): OfferedName[] {
-    const snapshots = this.#catalog.list()
-    const state = `${snapshots.length} ${snapshots.at(0)?.id} ${snapshots.at(-1)?.id}`
-    if (this.#offered?.state !== state) this.#offered = { state, names: offeredNames(snapshots) }
-    return this.#offered.names
+  /** Kept until the list changes, since every path that leads through `.snapshots` asks. */
+  #offers(): Offers {
+    return (this.#offered ??= offeredNames(this.#catalog.list()))
   }
 
   #snapshot(name: Buffer): SnapshotListing {
-    const found = this.#catalog.list().findLast((snapshot) => name.equals(Buffer.from(snapshot.name)))
-    if (!found) throw new Errno(ENOENT)
-    return found
+    const wanted = name.toString('latin1')
+    const snapshot = this.#offers().byName.get(wanted)?.snapshot
+    if (snapshot?.name !== wanted) throw new Errno(ENOENT)
+    return snapshot
   }
 
   /** The entry at a path that begins with the exact name of a snapshot. */
@@ -197,7 +195,7 @@ export class SnapshotFs {
       return out.finish()
     }
     const wanted = name.toString('latin1')
-    const offered = this.#offers().find((offer) => offer.name === wanted)
+    const offered = this.#offers().byName.get(wanted)
     if (!offered) throw new Errno(ENOENT)
     const canonical = Buffer.from(offered.snapshot.name)
     writeAttributes(out, attributesOf(await this.#find([canonical])))
@@ -230,7 +228,7 @@ export class SnapshotFs {
 
   async #names(after: Buffer): Promise<Listed> {
     const wanted = after.toString('latin1')
-    const offers = this.#offers().filter((offer) => wanted === '' || offer.name > wanted)
+    const offers = this.#offers().names.filter((offer) => wanted === '' || offer.name > wanted)
     const entries = []
     for (const { name, snapshot } of offers.slice(0, listBatch)) {
       const canonical = Buffer.from(snapshot.name)

@@ -8,18 +8,25 @@ export interface OfferedName {
   snapshot: SnapshotListing
 }
 
+/** In the order of a directory's listing, and by name. */
+export interface Offers {
+  names: OfferedName[]
+  byName: Map<string, OfferedName>
+}
+
 /**
  * Exact instants, then each local day that has snapshots (its last one), then `latest`. In byte order of the names,
  * as directories are listed: a day sorts before the instants that begin with it, and letters after digits.
  */
-export function offeredNames(snapshots: readonly SnapshotListing[]): OfferedName[] {
+export function offeredNames(snapshots: readonly SnapshotListing[]): Offers {
   const byName = new Map<string, SnapshotListing>()
   for (const snapshot of snapshots) {
     byName.set(localDay(snapshot.time), snapshot)
     byName.set('latest', snapshot)
   }
   for (const snapshot of snapshots) byName.set(snapshot.name, snapshot)
-  return [...byName]
+  const names = [...byName]
     .map(([name, snapshot]) => ({ name, snapshot }))
     .sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
+  return { names, byName: new Map(names.map((offer) => [offer.name, offer])) }
 }

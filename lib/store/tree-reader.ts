@@ -9,7 +9,7 @@ import { damaged } from '../format/bytes.js'
 import type { VolumeKeys } from '../format/keys.js'
 import type { DirectoryEntry, Entry, FileContent, FileEntry } from '../format/node.js'
 import type { ChunkRef, NodeRef } from '../format/seal.js'
-import type { SnapshotRecord } from '../format/snapshot-list.js'
+import { snapshotName, type SnapshotRecord } from '../format/snapshot-list.js'
 import { ListCursor } from './list-cursor.js'
 import { WeightedCache } from './lru.js'
 import { fetchChunk, Nodes } from './nodes.js'
@@ -31,7 +31,7 @@ const cachedChunkBytes = 16 * 1024 * 1024
 export class TreeReader {
   private readonly nodes: Nodes
   private readonly chunks = new WeightedCache<Buffer>(cachedChunkBytes, (plain) => plain.length)
-  private known: { root: Buffer; records: SnapshotRecord[] } | undefined
+  private known: { root: Buffer; records: SnapshotRecord[]; byName: Map<string, SnapshotRecord> } | undefined
 
   constructor(private readonly options: TreeReaderOptions) {
     this.nodes = new Nodes(options.blocks, options.keys.node)
@@ -44,7 +44,8 @@ export class TreeReader {
     if (this.known?.root.equals(root.name)) return this.known.records
     const records: SnapshotRecord[] = []
     await this.collectRecords(root, records)
-    this.known = { root: root.name, records }
+    const byName = new Map(records.map((record) => [snapshotName(record.time, record.ordinal), record]))
+    this.known = { root: root.name, records, byName }
     return records
   }
 
@@ -53,7 +54,8 @@ export class TreeReader {
    * @throws KithError notFound
    */
   async snapshot(name: string): Promise<DirectoryEntry> {
-    return findSnapshot(await this.records(), name).root
+    const records = await this.records()
+    return (this.known?.byName.get(name) ?? findSnapshot(records, name)).root
   }
 
   /** The entry with this name, or undefined. @throws KithError notFound when `directory` is none */

@@ -168,6 +168,23 @@ t.test('small files come with the ones after them, as far as those can be had', 
   t.equal((await later.answer(frameTypes.files, missing)).errno, EIO, 'the one asked for is missing')
 })
 
+t.test('the list of snapshots is made once for all its names', async (t) => {
+  const volume = new MemoryVolume()
+  for (let second = 0; second < 300; second++) volume.take(noon + second * 1000, {})
+  let lists = 0
+  const catalog = { list: () => (lists++, volume.list()), reader: () => volume.reader() }
+  const fs = new SnapshotFs({ catalog, clock: systemClock, log: silentLog() })
+  const { errno, body } = await fs.answer(frameTypes.readdir, request([], text('')))
+  t.equal(errno, 0)
+  t.equal(body.readUInt32LE(0), 302, 'all instants, the day and the latest')
+  for (const { name } of volume.list())
+    if ((await fs.answer(frameTypes.lookup, request([], text(name)))).errno !== 0) t.fail(`no ${name}`)
+  t.equal(lists, 1)
+  const late = volume.take(noon + 1_000_000, {})
+  fs.listChanged()
+  t.equal((await fs.answer(frameTypes.lookup, request([], text(late)))).errno, 0, 'until it changes')
+})
+
 t.test('any request is answered, within bounds', async (t) => {
   const { fs } = make()
   const random = seeded(11)

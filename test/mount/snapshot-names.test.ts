@@ -13,17 +13,17 @@ t.test('exact instants, the last of each day, and the latest', async (t) => {
   const noon = Date.UTC(2024, 5, 1, 12)
   const all = [listing(noon), listing(noon, 2), listing(noon + 1000), listing(noon + 86_400_000)]
   const offered = offeredNames(all)
-  const meant = (name: string) => offered.find((offer) => offer.name === name)?.snapshot.id
+  const meant = (name: string) => offered.byName.get(name)?.snapshot.id
   for (const { name, id } of all) t.equal(meant(name), id)
   t.equal(meant(localDay(noon)), all[2]?.id)
   t.equal(meant(localDay(noon + 86_400_000)), all[3]?.id)
   t.equal(meant('latest'), all[3]?.id)
-  t.equal(offered.length, 7)
-  const names = offered.map(({ name }) => Buffer.from(name))
+  t.equal(offered.names.length, 7)
+  const names = offered.names.map(({ name }) => Buffer.from(name))
   t.same(
     names,
     [...names].sort((a, b) => Buffer.compare(a, b)),
     'in byte order',
   )
-  t.same(offeredNames([]), [])
+  t.same(offeredNames([]).names, [])
 })
