@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- mount|applications|browse|snapshots|format ...] [--small]`: without a subject, all of them. Figures are ratios within
+ * `npm run bench [-- mount|applications|browse|snapshots|network|format ...] [--small]`: without a subject, all of them. Figures are ratios within
  * this run; docs/benchmarks.md has those of a quiet machine. Peers that are not installed are left out with a notice.
  */
 import { interrupted } from './commands.js'
@@ -7,9 +7,10 @@ import { benchApplications } from './applications.js'
 import { benchBrowse } from './browse.js'
 import { benchFormat } from './format.js'
 import { benchMount } from './mount.js'
+import { benchNetwork } from './network.js'
 import { benchSnapshots } from './snapshots.js'
 
-const subjects = ['format', 'mount', 'applications', 'browse', 'snapshots'] as const
+const subjects = ['format', 'mount', 'applications', 'browse', 'snapshots', 'network'] as const
 type Subject = (typeof subjects)[number]
 
 function say(line: string): void {
@@ -42,6 +43,8 @@ async function main(args: string[]): Promise<number> {
           : { files: 30_000, units: 300, packages: 120, rounds: 7 },
         say,
       )
+    else if (subject === 'network')
+      await benchNetwork(small ? { megabytes: 128, rounds: 3 } : { megabytes: 1024, rounds: 5 }, say)
     else if (subject === 'browse')
       await benchBrowse(
         small ? { files: 5000, megabytes: 50, rounds: 3 } : { files: 100_000, megabytes: 500, rounds: 3 },

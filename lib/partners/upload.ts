@@ -126,7 +126,7 @@ class Flow {
     // Read before the blocks: when none is left, then all that these heads can name was sent.
     const heads = blocks.heads()
     if (again.length > 0) {
-      await this.send(again)
+      await this.send(again, await this.offer(again))
       await this.peer.request('commit', {})
       await book.resent(key, again)
       return true
@@ -139,24 +139,38 @@ class Flow {
     return false
   }
 
-  /** Sends all blocks after the cursor. @returns whether there were any */
+  /**
+   * Sends all blocks after the cursor. The next batch is offered before the blocks of this one are sent, so that nobody
+   * waits for the answer, which the partner gives only after its disk has synced the batch before.
+   * @returns whether there were any
+   */
   private async pour(): Promise<boolean> {
     const { book } = this.options
     const key = this.peer.key
     const unanswered: Promise<void>[] = []
     let cursor = book.progress(key).cursor
     const start = cursor
-    for (let batch = this.batch(cursor); batch.length > 0 && !this.stopped; batch = this.batch(cursor)) {
-      await this.send(batch.map(({ name }) => name))
-      cursor = batch.at(-1)?.sequence ?? cursor
-      const reached = cursor
-      const answered = this.peer.request('commit', {}).then(() => book.advance(key, reached))
+    let next = this.offerAfter(cursor)
+    while (next.names.length > 0 && !this.stopped) {
+      const { names, missing, last } = next
+      next = this.offerAfter(last)
+      await this.send(names, await missing)
+      cursor = last
+      const answered = this.peer.request('commit', {}).then(() => book.advance(key, last))
       answered.catch(() => undefined)
       unanswered.push(answered)
       if (unanswered.length >= maxUnanswered) await unanswered.shift()
     }
     for (const answered of unanswered) await answered
     return cursor > start
+  }
+
+  private offerAfter(sequence: number): { names: Buffer[]; missing: Promise<boolean[]>; last: number } {
+    const rows = this.batch(sequence)
+    const names = rows.map(({ name }) => name)
+    const missing = names.length > 0 ? this.offer(names) : Promise.resolve([])
+    missing.catch(() => undefined) // met where it is waited for
+    return { names, missing, last: rows.at(-1)?.sequence ?? sequence }
   }
 
   private batch(after: number): Row[] {
@@ -166,9 +180,12 @@ class Flow {
     return end < 0 ? rows : rows.slice(0, end)
   }
 
-  /** Offers the blocks and sends those that the partner lacks. */
-  private async send(names: readonly Buffer[]): Promise<void> {
-    const { missing } = await this.peer.request('offer', { names: [...names] })
+  /** @returns for each whether the partner lacks it */
+  private async offer(names: readonly Buffer[]): Promise<boolean[]> {
+    return (await this.peer.request('offer', { names: [...names] })).missing
+  }
+
+  private async send(names: readonly Buffer[], missing: readonly boolean[]): Promise<void> {
     let group: NamedBlock[] = []
     let bytes = 0
     for (const name of names.filter((_, i) => missing[i])) {

@@ -80,6 +80,29 @@ t.test('every partner on line gets everything, and what comes later', async (t) 
   t.same(await vaults[0]?.get(ann.id, more.name), more.bytes)
 })
 
+t.test('the next batch is offered before the blocks of this one are sent', async (t) => {
+  const store = await TestStore.open(t)
+  const random = seeded(12)
+  await store.add(Array.from({ length: 1400 }, () => block(random, 500)))
+  const vault = await openVault(t, first)
+  const asked: string[] = []
+  const watched = new Proxy(vault, {
+    get(target, property) {
+      const name = String(property)
+      if (['missing', 'put', 'commit'].includes(name) && asked.at(-1) !== name) asked.push(name)
+      const value: unknown = Reflect.get(target, property)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+  const book = openBook(t)
+  const peers = new TestPeers()
+  upload(t, store, peers, book)
+  peers.add((await connect(t, ann, first, watched)).owner)
+  await until(() => book.holds(first.id, store.store.lastSequence))
+  const batch = ['put', 'commit']
+  t.same(asked, ['missing', ...batch, 'missing', ...batch, 'put', 'commit'], 'of three batches')
+})
+
 t.test('goes on where it was after a break; what arrived is not sent twice', async (t) => {
   const random = seeded(2)
   const store = await TestStore.open(t)

@@ -1,0 +1,183 @@
+/**
+ * A node of `bench -- network` in a process of its own, told what to do by messages: an owner with blocks in a real store,
+ * or a holder with a real vault. Beside its partners it can send or take the same bytes over a bare hyperdht stream.
+ */
+import HyperDHT, { type NoiseStream } from 'hyperdht'
+import { join } from 'node:path'
+import { performance } from 'node:perf_hooks'
+import { systemClock } from '../lib/base/clock.js'
+import { silentLog } from '../lib/base/log.js'
+import { randomBytes } from '../lib/base/random.js'
+import { BlockStore } from '../lib/blocks/block-store.js'
+import { Database } from '../lib/blocks/database.js'
+import { keyPair } from '../lib/format/hash.js'
+import { deriveIdentity } from '../lib/format/keys.js'
+import { blockName } from '../lib/format/seal.js'
+import { Partners } from '../lib/partners/partners.js'
+import { Vault } from '../lib/vault/vault.js'
+
+export interface Opening {
+  dir: string
+  bootstrap: string
+  /** hex of the circle's secret */
+  circle: string
+  /** of blocks to send; 0: a holder */
+  bytes: number
+  blockBytes: number
+}
+
+export type Order =
+  | ({ order: 'open' } & Opening)
+  /** once so many partners are on line: sends them everything by kith. Answers with the seconds. */
+  | { order: 'send'; partners: number }
+  /** takes so many bytes over a bare stream. Answers with the key to connect to. */
+  | { order: 'take'; bytes: number }
+  /** sends as many bytes to those keys over bare streams, at once. Answers with the seconds. */
+  | { order: 'stream'; to: string[] }
+  | { order: 'close' }
+
+const clock = systemClock
+const log = silentLog()
+const quotaBytes = 2 ** 40
+
+class Node {
+  private isOpenToPartners = false
+
+  private constructor(
+    private readonly opening: Opening,
+    private readonly store: BlockStore,
+    private readonly partners: Partners,
+    private readonly dht: HyperDHT,
+    private readonly closing: (() => Promise<void>)[],
+  ) {}
+
+  static async open(opening: Opening): Promise<Node> {
+    const { dir, bootstrap, circle } = opening
+    const identity = deriveIdentity(randomBytes(32))
+    const db = Database.open(join(dir, 'index'))
+    const store = await BlockStore.open(join(dir, 'store'), { db, clock, log })
+    const vault = await Vault.open(join(dir, 'vault'), { quotaBytes, partnerKey: identity.id, clock, log })
+    const shown: { node?: Node } = {}
+    const partners = await Partners.start({
+      dir: join(dir, 'partners'),
+      identity,
+      name: 'node',
+      bootstrap: [bootstrap],
+      auditEveryMs: 2 ** 31,
+      vault,
+      owned: {
+        since: (sequence, limit) =>
+          shown.node?.isOpenToPartners === true ? store.since(sequence, limit) : [],
+        get: (name) => store.get(name),
+        heads: () => [],
+      },
+      clock,
+      log,
+    })
+    await partners.restoreCircles([{ name: 'bench', secret: Buffer.from(circle, 'hex') }])
+    const dht = new HyperDHT({ bootstrap: [bootstrap], host: '127.0.0.1' })
+    const closing = [
+      () => partners.stop(),
+      () => dht.destroy({ force: true }),
+      () => vault.close(),
+      () => store.close(),
+      () => db.close(),
+    ]
+    const node = new Node(opening, store, partners, dht, closing)
+    shown.node = node
+    await node.fill()
+    return node
+  }
+
+  private async fill(): Promise<void> {
+    const { bytes, blockBytes } = this.opening
+    for (let made = 0; made < bytes; made += blockBytes) {
+      const block = randomBytes(blockBytes)
+      await this.store.put(blockName(block), block)
+    }
+    await this.store.commit()
+  }
+
+  async send(count: number): Promise<number> {
+    await this.until(() => this.partners.list().filter(({ online }) => online).length >= count)
+    const started = performance.now()
+    this.isOpenToPartners = true
+    this.partners.wake()
+    await this.until(() => this.partners.list().every(({ bytesHeld }) => bytesHeld >= this.store.bytes))
+    return (performance.now() - started) / 1000
+  }
+
+  private until(holds: () => boolean): Promise<void> {
+    return new Promise((resolve) => {
+      const look = () => {
+        if (!holds()) return
+        this.partners.off('change', look)
+        resolve()
+      }
+      this.partners.on('change', look)
+      look()
+    })
+  }
+
+  async take(bytes: number): Promise<string> {
+    const keys = keyPair(randomBytes(32))
+    const server = this.dht.createServer({}, (stream) => {
+      let left = bytes
+      stream.on('data', (piece: Buffer) => {
+        left -= piece.length
+        if (left <= 0) stream.end(Buffer.from('k'))
+      })
+      stream.on('error', () => undefined)
+    })
+    await server.listen(keys)
+    return keys.publicKey.toString('hex')
+  }
+
+  async stream(to: string[]): Promise<number> {
+    const streams = to.map((key) => this.dht.connect(Buffer.from(key, 'hex')))
+    await Promise.all(streams.map(({ opened }) => opened))
+    const blocks = this.store.since(0, Number.MAX_SAFE_INTEGER)
+    const started = performance.now()
+    await Promise.all(streams.map((stream) => this.pour(stream, blocks)))
+    return (performance.now() - started) / 1000
+  }
+
+  private async pour(stream: NoiseStream, blocks: { name: Buffer }[]): Promise<void> {
+    const taken = new Promise<void>((resolve, reject) => {
+      stream.once('data', () => resolve())
+      stream.once('error', reject)
+    })
+    for (const { name } of blocks) {
+      const bytes = await this.store.get(name)
+      if (bytes && !stream.write(bytes)) await new Promise((resolve) => stream.once('drain', resolve))
+    }
+    await taken
+    stream.destroy()
+  }
+
+  async close(): Promise<void> {
+    for (const close of this.closing) await close()
+  }
+}
+
+let node: Node | undefined
+
+async function obey(order: Order): Promise<number | string> {
+  if (order.order === 'open') node = await Node.open(order)
+  if (!node) throw new Error('open first')
+  if (order.order === 'send') return node.send(order.partners)
+  if (order.order === 'take') return node.take(order.bytes)
+  if (order.order === 'stream') return node.stream(order.to)
+  if (order.order === 'close') {
+    await node.close()
+    process.disconnect()
+  }
+  return 0
+}
+
+process.on('message', (order: Order) => {
+  obey(order).then(
+    (answer) => process.connected && process.send?.({ answer }),
+    (error: unknown) => process.send?.({ error: String(error) }),
+  )
+})
