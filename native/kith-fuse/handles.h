@@ -27,7 +27,7 @@ struct DirHandle {
   uint64_t position = 0;      // the directory offset of the entry at `begin`
 };
 
-// The open files, for the answer to: what is still open?
+// The open files, for the answer to: what is still open? And, has anyone opened this one?
 class OpenFiles {
  public:
   void add(FileHandle* handle) {
@@ -46,6 +46,13 @@ class OpenFiles {
       inodes.push_back(handle->inode);
     }
     return inodes;
+  }
+  // One more descriptor of a file that is open, in the mode of whoever opened it; none when nobody has.
+  Fd another(const InodePtr& inode) {
+    std::lock_guard lock(mutex_);
+    for (const FileHandle* handle : handles_)
+      if (handle->inode == inode) return Fd(fcntl(handle->fd.get(), F_DUPFD_CLOEXEC, 0));
+    return {};
   }
 
  private:

@@ -17,11 +17,14 @@ constexpr off_t wholeFile = 64 << 20;
 
 bool forWriting(uint32_t flags) { return (flags & O_ACCMODE) != O_RDONLY; }
 
-// Whether the ranges that this handle will write should be known. `flags` are its open's.
-bool wantsRanges(int fd, uint32_t flags) {
-  if ((flags & O_ACCMODE) != O_WRONLY || flags & O_TRUNC) return false;
+// Whether each WRITE of this handle should come here, past the kernel's cache. `flags` are its open's. All that append must:
+// the kernel opens the backing file to append, too, and goes on appending when fcntl(2) has taken the flag away.
+bool wantsWrites(int fd, uint32_t flags) {
+  if (!forWriting(flags)) return false;
+  if (flags & O_APPEND) return true;
+  if ((flags & O_ACCMODE) == O_RDWR || flags & O_TRUNC) return false;
   struct stat about;
-  return flags & O_APPEND || fstat(fd, &about) != 0 || about.st_size >= wholeFile;
+  return fstat(fd, &about) != 0 || about.st_size >= wholeFile;
 }
 
 }  // namespace
@@ -40,6 +43,8 @@ int Server::open(Request& request) {
   Fd fd(openat(AT_FDCWD, name.get(), flags));
   // A file with the append-only attribute opens for appending only.
   if (!fd && errno == EPERM && in->flags & O_APPEND) fd = Fd(openat(AT_FDCWD, name.get(), flags | O_APPEND));
+  // The kernel opens a file for itself to pass on an ioctl of who has it open, whatever its mode says by now.
+  if (!fd && errno == EACCES && !forWriting(in->flags) && !(fd = open_.another(inode))) return EACCES;
   if (!fd) return errno;
   if (in->flags & O_TRUNC) log_.truncate(inode->ino, 0);
   const wire::OpenOut out = opened(request, inode, std::move(fd), in->flags);
@@ -48,9 +53,9 @@ int Server::open(Request& request) {
 }
 
 // Readers are left to the kernel. So are those who write: the whole file counts as changing (unseen.h). But of those who
-// only write to a big file, or append to one, each WRITE is seen, past the kernel's cache, which would not know what others
+// only write to a big file, or append to any, each WRITE is seen, past the kernel's cache, which would not know what others
 // change in the backing: the daemon then reads again what was written, and not the whole. Below wholeFile that is done in
-// the blink of an eye; a file that is being made new has to be read anyway.
+// the blink of an eye; a file that is being made new has to be read anyway. Who also reads may map, and so write unseen.
 // A handle of the kernel's outlives a killed server, and can still write: the daemon never heard its close, so it goes on
 // looking at the file.
 wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd fd, uint32_t flags) {
@@ -61,9 +66,9 @@ wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd f
   caller::keepSetId();  // the kernel writes with the rights of this moment
   out.backingId = backings_.open(inode->node, handle->fd.get(), static_cast<int>(flags) & O_ACCMODE);
   out.flags = out.backingId == 0 ? wire::openKeepCache : wire::openPassthrough;
-  const bool ranges = wantsRanges(handle->fd.get(), flags);
-  if (out.backingId != 0 && ranges) out.flags |= wire::openDirectIo | wire::openParallelDirectWrites;
-  handle->unseen = out.backingId != 0 && handle->writes && !ranges;
+  const bool seen = wantsWrites(handle->fd.get(), flags);
+  if (out.backingId != 0 && seen) out.flags |= wire::openDirectIo | wire::openParallelDirectWrites;
+  handle->unseen = out.backingId != 0 && handle->writes && !(seen && (flags & O_ACCMODE) == O_WRONLY);
   open_.add(handle);
   if (handle->writes) inode->writers++;
   if (handle->unseen) {

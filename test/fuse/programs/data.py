@@ -96,6 +96,35 @@ def direct_io():
 
 
 @case
+def flags_changed_by_fcntl():
+    for flags in (os.O_RDWR, os.O_WRONLY, os.O_RDWR | os.O_TRUNC, os.O_WRONLY | os.O_TRUNC):
+        write('f', b'0123456789')
+        fd = os.open('f', flags | os.O_APPEND)
+        os.write(fd, b'A')
+        fcntl.fcntl(fd, fcntl.F_SETFL, 0)
+        os.pwrite(fd, b'B', 1)  # appends no more
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
+        os.lseek(fd, 0, os.SEEK_SET)
+        os.write(fd, b'C')
+        equal(read('f'), b'ABC' if flags & os.O_TRUNC else b'0B23456789AC')
+        if flags & os.O_RDWR:
+            equal(os.pread(fd, 100, 0), read('f'))
+            with mmap.mmap(fd, 2) as view:
+                view[0:1] = b'M'
+            equal(read('f')[:1], b'M')
+        os.close(fd)
+
+
+@case
+def attributes_of_an_unreadable_file():
+    FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, NODUMP = 0x80086601, 0x40086602, 0x40
+    fd = os.open('f', os.O_WRONLY | os.O_CREAT, 0)
+    plain = struct.unpack('l', fcntl.ioctl(fd, FS_IOC_GETFLAGS, bytes(8)))[0]
+    fcntl.ioctl(fd, FS_IOC_SETFLAGS, struct.pack('l', plain | NODUMP))
+    equal(struct.unpack('l', fcntl.ioctl(fd, FS_IOC_GETFLAGS, bytes(8)))[0] & NODUMP, NODUMP)
+
+
+@case
 def locks():
     write('f', b'0' * 100)
     fd = os.open('f', os.O_RDWR)
