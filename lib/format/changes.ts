@@ -20,7 +20,10 @@
  *
  *     [0..8)    sequence: n, written last
  *     [8..16)   ino      [16..24)  parent      [24..32)  offset      [32..40)  length
- *     [40..44)  kind: 1 data, 2 truncate, 3 attributes, 4 names, 5 open, 6 close      [44..48)  0
+ *     [40..44)  kind: 1 data, 2 truncate, 3 attributes, 4 names, 5 open, 6 close, 7 text      [44..48)  0
+ *
+ * Of a names record, `offset` is the number of bytes of the name, which follows in text records: 32 bytes at [8..40) of
+ * each, filled up with zeros. 0 there comes from a server that told no names.
  */
 import { Reader } from './bytes.js'
 
@@ -31,7 +34,7 @@ export interface Change {
    * data: bytes [offset, offset + length) of `ino` were written, or made a hole.
    * truncate: `ino` was cut or grown; everything from `offset` on changed.
    * attributes: mode, owner, times or xattrs of `ino` changed.
-   * names: the entry of directory `parent` that names `ino` came, went or was renamed.
+   * names: the entry `name` of directory `parent`, which names `ino`, came, went or now leads elsewhere.
    * open: `ino` may change from now until its close without further records (and may have changed already).
    * close: a writing handle of `ino` was closed: the whole file counts as changed.
    */
@@ -41,6 +44,8 @@ export interface Change {
   parent: bigint
   offset: number
   length: number
+  /** for names; absent where it is not known which of the directory's names it is */
+  name?: Buffer
 }
 
 export const headerBytes = 4096
@@ -53,6 +58,10 @@ export const headerFields = { taken: 32, freed: 40, freedCheck: 64, asleep: 72, 
 
 const magic = Buffer.from('KITHLOG1', 'ascii')
 const fieldBytes = 88
+/** Follows a names record; bytes of a name in each. */
+const textKind = 7
+const textBytes = 32
+const maxNameBytes = 255
 const kinds: ChangeKind[] = ['data', 'truncate', 'attributes', 'names', 'open', 'close']
 
 export interface LogHeader {
@@ -91,6 +100,43 @@ export function encodeField(value: bigint): Buffer {
   const bytes = Buffer.alloc(8)
   bytes.writeBigUInt64LE(BigInt.asUintN(64, value))
   return bytes
+}
+
+/**
+ * The changes that successive records tell, from this sequence number on. `whole` is false when a record is not what it
+ * should be, or is of a kind that this version does not know: then there is more than the changes say.
+ */
+export function decodeRecords(bytes: Buffer, sequence: number): { changes: Change[]; whole: boolean } {
+  const changes: Change[] = []
+  let whole = true
+  const count = bytes.length / recordBytes
+  for (let i = 0; i < count;) {
+    const change = decodeRecord(bytes.subarray(i * recordBytes, ++i * recordBytes), sequence + i - 1)
+    if (!change) whole = false
+    else if (change.kind !== 'names' || change.offset === 0) changes.push(change)
+    else {
+      const texts = Math.ceil(change.offset / textBytes)
+      const name = decodeName(bytes.subarray(i * recordBytes), sequence + i, change.offset)
+      if (name) i += texts
+      else whole = false
+      changes.push({ ...change, offset: 0, ...(name && { name }) })
+    }
+  }
+  return { changes, whole }
+}
+
+/** From the text records that follow a names record; undefined when they are not there. */
+function decodeName(bytes: Buffer, sequence: number, length: number): Buffer | undefined {
+  const texts = Math.ceil(length / textBytes)
+  if (length > maxNameBytes || bytes.length < texts * recordBytes) return undefined
+  const name = Buffer.alloc(texts * textBytes)
+  for (let i = 0; i < texts; i++) {
+    const record = bytes.subarray(i * recordBytes, (i + 1) * recordBytes)
+    if (record.readBigUInt64LE(0) !== BigInt(sequence + i) || record.readUInt32LE(40) !== textKind)
+      return undefined
+    record.copy(name, i * textBytes, 8, 8 + textBytes)
+  }
+  return name.subarray(0, length)
 }
 
 /**

@@ -13,12 +13,11 @@ import { open, type FileHandle } from 'node:fs/promises'
 import { KithError } from '../base/errors.js'
 import {
   decodeHeader,
-  decodeRecord,
+  decodeRecords,
   encodeField,
   headerBytes,
   headerFields,
   recordBytes,
-  type Change,
   type LogHeader,
 } from '../format/changes.js'
 import type { Taken } from './types.js'
@@ -57,19 +56,14 @@ export class ChangeLogReader {
     Atomics.add(fence, 0, 1)
     // Read after `taken` was set: a change that is not in the records and not in this value comes later.
     const { lost, lostSeen } = await this.header()
-    const changes: Change[] = []
-    let whole = true
+    const parts: Buffer[] = []
     for (let next = freed; next < written;) {
       const slot = next % capacity
       const count = Math.min(written - next, capacity - slot)
-      const bytes = await this.#read(headerBytes + slot * recordBytes, count * recordBytes)
-      for (let i = 0; i < count; i++) {
-        const change = decodeRecord(bytes.subarray(i * recordBytes, (i + 1) * recordBytes), next + i + 1)
-        if (change) changes.push(change)
-        else whole = false
-      }
+      parts.push(await this.#read(headerBytes + slot * recordBytes, count * recordBytes))
       next += count
     }
+    const { changes, whole } = decodeRecords(Buffer.concat(parts), freed + 1)
     this.#pending = { taken: written, lost }
     return { changes, lost: !whole || lost !== lostSeen }
   }

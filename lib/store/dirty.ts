@@ -2,7 +2,7 @@
  * What is known to have changed since the last snapshot, by inode. Row, little endian:
  *
  *     [0..8)    generation, u64: grows with every record, so that a snapshot takes away only what it started from
- *     [8]       flags: 1 attributes, 2 names (of a directory), 4 whole (all data), 8 open
+ *     [8]       flags: 1 attributes, 2 names (any of a directory's), 4 whole (all data), 8 open
  *     [9]       number of ranges, at most 64
  *     [10..)    each range: start u64, end u64; ascending, apart from each other
  *
@@ -70,8 +70,15 @@ export function isPending(dirty: Dirty): boolean {
   return dirty.attributes || dirty.names || dataChanged(dirty)
 }
 
-/** Merges a record into the rows it concerns. */
-export function mergeChange(change: Change, rowOf: (ino: bigint) => Dirty): void {
+/**
+ * Merges a record into the rows it concerns.
+ * @param noteName takes in which name of a directory changed; false where all its names must be looked at
+ */
+export function mergeChange(
+  change: Change,
+  rowOf: (ino: bigint) => Dirty,
+  noteName: (parent: bigint, name: Buffer, ino: bigint) => boolean,
+): void {
   const row = rowOf(change.ino)
   switch (change.kind) {
     case 'data':
@@ -86,7 +93,8 @@ export function mergeChange(change: Change, rowOf: (ino: bigint) => Dirty): void
     case 'names':
       // The link count and ctime of the named inode changed, too, which its other names must show.
       row.attributes = true
-      rowOf(change.parent).names = true
+      rowOf(change.parent).attributes = true
+      if (!change.name || !noteName(change.parent, change.name, change.ino)) rowOf(change.parent).names = true
       break
     case 'open':
       row.open = true

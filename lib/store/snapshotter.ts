@@ -2,9 +2,9 @@
  * One snapshot: from what changed to a new root directory.
  *
  *   1. plan      the dirty inodes, closed upwards: every directory on a way from the root to a change is visited
- *   2. walk      down from the root's descriptor along those directories. Where names changed, the directory is read
- *                and compared; else only the changed names are looked at. What is as it was costs nothing: a known
- *                directory that is not on the way keeps its node, wherever it stands now
+ *   2. walk      down from the root's descriptor along those directories. Only the names that changed are looked at,
+ *                however many there are; a directory of which the log does not tell them is read and compared. What is
+ *                as it was costs nothing: a known directory that is not on the way keeps its node, wherever it stands now
  *   3. files     new and changed ones go to the worker threads (seal-pool.ts), in batches
  *   4. nodes     bottom-up, each directory's list edited where entries changed (lists.ts)
  *
@@ -39,7 +39,7 @@ import { directoryList, type DirectoryPart, type NodeAccess } from './list-kinds
 import { editList, type Edit } from './lists.js'
 import { Places, type StateChanges } from './places.js'
 import type { SealPool } from './seal-pool.js'
-import type { DirectoryRow, VolumeState } from './state.js'
+import type { DirectoryRow, Location, VolumeState } from './state.js'
 import { findEntry, walkLeaves } from './tree-walk.js'
 import type { SnapshotOptions, SnapshotProblem } from './types.js'
 
@@ -58,6 +58,8 @@ export interface SnapshotterOptions {
   keys: VolumeKeys
   /** The dirty rows that this snapshot answers. */
   taken: Map<bigint, Dirty>
+  /** The names that came, went or lead elsewhere, likewise. */
+  names: readonly Location[]
   /** Compare everything. */
   everything: boolean
   run: SnapshotOptions
@@ -122,7 +124,8 @@ export class Snapshotter {
   // ---- 1. plan
 
   private plan(): void {
-    const { state, taken } = this.options
+    const { state, taken, names } = this.options
+    for (const { parent, name } of names) this.look(parent, name)
     for (const [ino, dirty] of taken) {
       if (ino === everythingIno) continue
       const row = ino === this.root.ino ? undefined : state.directories.get(ino)

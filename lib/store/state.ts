@@ -9,6 +9,8 @@
  *                  [16..52) node reference [52..76) totals: names, bytes, busy; then the name
  *     files        inode -> its names in the last snapshot, each: parent's inode u64, length u16, name
  *     dirty        inode -> dirty.ts
+ *     names        directory's inode u64 big endian, name -> [0..8) generation as in dirty.ts [8..16) inode that the name
+ *                  led to, or does: a name to be looked at, in a directory that the last snapshot knows
  *     chunks       chunk id -> block name 32, sealed length u32
  *     nodes        block name of a node -> nothing
  *     snapshots    number, from 1 -> snapshot list node (format/snapshot-list.ts) with this one record
@@ -70,6 +72,25 @@ const locationsEncoding: Encoding<Location[]> = {
   },
 }
 
+/** A name that came, went or leads elsewhere. */
+export interface NameRow {
+  generation: number
+  ino: bigint
+}
+
+const nameKey: Encoding<Location> = {
+  encode: ({ parent, name }) => Buffer.concat([encodings.bigint.encode(parent), name]),
+  decode: (bytes) => ({ parent: bytes.readBigUInt64BE(0), name: bytes.subarray(8) }),
+}
+
+const nameEncoding: Encoding<NameRow> = {
+  encode: ({ generation, ino }) => new Writer(16).number(generation).u64(ino).finish(),
+  decode(bytes) {
+    const from = new Reader(bytes, 'name row')
+    return { generation: from.number(), ino: from.u64() }
+  },
+}
+
 const chunkEncoding: Encoding<ChunkRow> = {
   encode: (row) => new Writer(36).raw(row.name).u32(row.sealedBytes).finish(),
   decode(bytes) {
@@ -92,6 +113,7 @@ export class VolumeState {
   readonly directories: Table<bigint, DirectoryRow>
   readonly files: Table<bigint, Location[]>
   readonly dirty: Table<bigint, Dirty>
+  readonly names: Table<Location, NameRow>
   readonly chunks: Table<Buffer, ChunkRow>
   readonly nodes: Table<Buffer, Buffer>
   readonly snapshots: Table<number, SnapshotRecord>
@@ -101,6 +123,7 @@ export class VolumeState {
     this.directories = db.table(name('directories'), encodings.bigint, directoryEncoding)
     this.files = db.table(name('files'), encodings.bigint, locationsEncoding)
     this.dirty = db.table(name('dirty'), encodings.bigint, dirtyEncoding)
+    this.names = db.table(name('names'), nameKey, nameEncoding)
     this.chunks = db.table(name('chunks'), encodings.bytes, chunkEncoding)
     this.nodes = db.table(name('nodes'), encodings.bytes, encodings.bytes)
     this.snapshots = db.table(name('snapshots'), encodings.number, recordEncoding)
@@ -111,6 +134,7 @@ export class VolumeState {
     this.directories.clear()
     this.files.clear()
     this.dirty.clear()
+    this.names.clear()
     this.chunks.clear()
     this.nodes.clear()
     this.snapshots.clear()

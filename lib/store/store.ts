@@ -44,7 +44,7 @@ const rowEncoding: Encoding<VolumeRow> = {
   },
 }
 
-/** Five tables a volume, and a few of the store's own. */
+/** Less than ten tables a volume, and a few of the store's own. */
 const maxTables = 1024
 
 export class Store implements VolumeStore, VolumeHost {

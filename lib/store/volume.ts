@@ -35,7 +35,7 @@ import { forget, type StateChanges } from './places.js'
 import type { SealPool } from './seal-pool.js'
 import { infoOf } from './snapshot-info.js'
 import { Snapshotter, type SnapshotOutcome } from './snapshotter.js'
-import { VolumeState } from './state.js'
+import { type Location, VolumeState } from './state.js'
 import { TreeReader } from './tree-reader.js'
 import type {
   PendingChanges,
@@ -45,6 +45,9 @@ import type {
   SnapshotResult,
   StoreOptions,
 } from './types.js'
+
+/** Names to be looked at that are noted one by one; beyond that, their directories are read. */
+const maxNames = 100_000
 
 /** What the store keeps of a volume beside its tables. */
 export interface VolumeRow {
@@ -76,6 +79,8 @@ export class Volume implements ProtectedVolume {
   /** Snapshots and what else changes the head, one at a time. */
   private turn: Promise<unknown> = Promise.resolve()
   private generation = 0
+  /** Rows of `names`, at most. */
+  private nameCount: number
 
   constructor(
     private readonly host: VolumeHost,
@@ -88,6 +93,10 @@ export class Volume implements ProtectedVolume {
     for (const { value } of this.state.dirty.range()) {
       this.generation = Math.max(this.generation, value.generation)
     }
+    for (const { value } of this.state.names.range()) {
+      this.generation = Math.max(this.generation, value.generation)
+    }
+    this.nameCount = this.state.names.count()
   }
 
   get dir(): string {
@@ -103,13 +112,21 @@ export class Volume implements ProtectedVolume {
       rows.set(ino, row)
       return row
     }
-    for (const change of changes) mergeChange(change, rowOf)
+    const names: (Location & { ino: bigint })[] = []
+    const noteName = (parent: bigint, name: Buffer, ino: bigint): boolean => {
+      if (this.nameCount + names.length >= maxNames || !this.state.directories.has(parent)) return false
+      names.push({ parent, name, ino })
+      return true
+    }
+    for (const change of changes) mergeChange(change, rowOf, noteName)
     await this.host.db.transaction(() => {
+      for (const { ino, ...place } of names) this.state.names.put(place, { generation, ino })
       for (const [ino, row] of rows) {
         // Inode 0 stands for everything; a record that names no inode says nothing of one.
         if (ino !== everythingIno) this.state.dirty.put(ino, { ...row, generation })
       }
     })
+    this.nameCount += names.length
   }
 
   async recordEverything(): Promise<void> {
@@ -208,6 +225,7 @@ export class Volume implements ProtectedVolume {
   private async take(rootFd: number, run: SnapshotOptions): Promise<SnapshotResult> {
     const { options, blocks, pool } = this.host
     const taken = new Map([...this.state.dirty.range()].map(({ key, value }) => [key, value]))
+    const names = [...this.state.names.range()]
     const intake = new Intake(blocks, this.state, this.keys.node, (newBlocks, newBytes) => {
       const row = this.host.row(this.id)
       const sums = { blocks: row.blocks + newBlocks, bytes: row.bytes + newBytes }
@@ -221,6 +239,7 @@ export class Volume implements ProtectedVolume {
       access,
       keys: this.keys,
       taken,
+      names: names.map(({ key }) => key),
       everything: taken.has(everythingIno) || !this.knowsRoot(rootFd),
       run,
     }).run(rootFd)
@@ -236,9 +255,12 @@ export class Volume implements ProtectedVolume {
       forget(this.state, outcome.changes)
       outcome.writePlaces()
       this.settleDirty(outcome.changes, taken)
+      for (const { key, value } of names)
+        if (this.state.names.get(key)?.generation === value.generation) this.state.names.remove(key)
       this.state.snapshots.put(this.records.length + 1, record)
       this.host.putHead(this.id, head)
     })
+    this.nameCount = this.state.names.count()
     this.records.push(record)
     return { ...infoOf(record), problemCount: outcome.problemCount, problems: outcome.problems }
   }

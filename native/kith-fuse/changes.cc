@@ -19,10 +19,12 @@
 //     0  u64      sequence, n; written last
 //     8  u64      ino
 //    16  u64      parent     (names) the directory
-//    24  u64      offset     (data, truncate)
+//    24  u64      offset     (data, truncate); (names) bytes of the name
 //    32  u64      length     (data)
-//    40  u32      kind: 1 data, 2 truncate, 3 attributes, 4 names, 5 open, 6 close
+//    40  u32      kind: 1 data, 2 truncate, 3 attributes, 4 names, 5 open, 6 close, 7 text
 //    44  u32      0
+// A names record is followed by as many text records as its name needs, each with 32 bytes of it in [8..40), the last
+// one filled up with zeros. They are published together, so that the daemon has all of them or none.
 //
 // Invariant: freed <= taken <= written <= freed + capacity; and every change that was performed is covered by a record
 // > freed, or `lost` differs from `lost seen`, or the daemon looked at the file after the change.
@@ -58,6 +60,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <new>
 #include <utility>
 
@@ -74,7 +77,11 @@ constexpr size_t newestSlots = 8192;
 // not fill the log of the others.
 constexpr uint32_t separateRanges = 256;
 
-enum Kind : uint32_t { data = 1, truncate = 2, attributes = 3, names = 4, open = 5, close = 6 };
+enum Kind : uint32_t { data = 1, truncate = 2, attributes = 3, names = 4, open = 5, close = 6, text = 7 };
+
+constexpr size_t textBytes = 32;
+
+uint64_t textRecords(size_t bytes) { return (bytes + textBytes - 1) / textBytes; }
 
 uint64_t saturatingEnd(uint64_t offset, uint64_t length) {
   uint64_t end;
@@ -158,7 +165,9 @@ void ChangeLog::data(uint64_t ino, uint64_t offset, uint64_t length) {
 }
 void ChangeLog::truncate(uint64_t ino, uint64_t size) { add({ino, 0, size, 0, Kind::truncate}); }
 void ChangeLog::attributes(uint64_t ino) { add({ino, 0, 0, 0, Kind::attributes}); }
-void ChangeLog::names(uint64_t parentIno, uint64_t childIno) { add({childIno, parentIno, 0, 0, Kind::names}); }
+void ChangeLog::names(uint64_t parentIno, uint64_t childIno, std::string_view name) {
+  add({childIno, parentIno, name.size(), 0, Kind::names, name});
+}
 void ChangeLog::openedForWriting(uint64_t ino) { add({ino, 0, 0, 0, Kind::open}); }
 void ChangeLog::closedAfterWriting(uint64_t ino) { add({ino, 0, 0, 0, Kind::close}); }
 
@@ -173,10 +182,11 @@ ChangeLog::Record& ChangeLog::slot(uint64_t index) const { return records_[index
 ChangeLog::Newest& ChangeLog::newest(const Change& change) {
   // Open and close of an inode share a record: what counts is which came last.
   const uint32_t group = change.kind == Kind::close ? uint32_t{Kind::open} : change.kind;
-  uint64_t mixed = (change.ino ^ change.parent * 0x9e3779b97f4a7c15) * 0xbf58476d1ce4e5b9 + group;
+  const uint64_t nameHash = change.kind == Kind::names ? std::hash<std::string_view>{}(change.name) : 0;
+  uint64_t mixed = (change.ino ^ change.parent * 0x9e3779b97f4a7c15 ^ nameHash) * 0xbf58476d1ce4e5b9 + group;
   Newest& found = newest_[(mixed ^ mixed >> 31) & (newest_.size() - 1)];
-  if (found.ino != change.ino || found.parent != change.parent || found.group != group)
-    found = {change.ino, change.parent, UINT64_MAX, group, 0};
+  if (found.ino != change.ino || found.parent != change.parent || found.nameHash != nameHash || found.group != group)
+    found = {change.ino, change.parent, nameHash, UINT64_MAX, group, 0};
   return found;
 }
 
@@ -202,6 +212,7 @@ bool ChangeLog::widen(const Change& change, Change& whole) {
     last.separate = 0;
     return false;
   }
+  if (change.kind == Kind::names) return sameName(last.index, change.name);
   Record& record = slot(last.index);
   const uint64_t offset = record.offset, end = saturatingEnd(offset, record.length);
   const uint64_t changeEnd = saturatingEnd(change.offset, change.length);
@@ -217,10 +228,23 @@ bool ChangeLog::widen(const Change& change, Change& whole) {
   return last.index >= header_->taken;
 }
 
+// Names records are never widened: one that says the same is enough, and it was found not to be taken.
+bool ChangeLog::sameName(uint64_t index, std::string_view name) const {
+  if (slot(index).offset != name.size()) return false;
+  for (size_t at = 0; at < name.size(); at += textBytes) {
+    const std::string_view part = name.substr(at, textBytes);
+    const Record& record = slot(++index);
+    const uint64_t words[] = {record.ino, record.parent, record.offset, record.length};
+    if (std::memcmp(words, part.data(), part.size()) != 0) return false;
+  }
+  return true;
+}
+
 void ChangeLog::append(const Change& change) {
   Header& h = *header_;
   const uint64_t index = h.written.load(std::memory_order_relaxed);
-  if (!room(index)) {
+  const uint64_t texts = textRecords(change.name.size());
+  if (!room(index, 1 + texts)) {
     h.lost.fetch_add(1);
     return;
   }
@@ -231,13 +255,25 @@ void ChangeLog::append(const Change& change) {
   record.length.store(change.length, std::memory_order_relaxed);
   record.kind.store(change.kind, std::memory_order_relaxed);
   record.sequence.store(index + 1, std::memory_order_release);
-  h.written.store(index + 1, std::memory_order_release);
+  for (uint64_t i = 0; i < texts; i++) {
+    uint64_t words[textBytes / 8] = {};
+    const std::string_view part = change.name.substr(i * textBytes, textBytes);
+    std::memcpy(words, part.data(), part.size());
+    Record& text = slot(index + 1 + i);
+    text.ino.store(words[0], std::memory_order_relaxed);
+    text.parent.store(words[1], std::memory_order_relaxed);
+    text.offset.store(words[2], std::memory_order_relaxed);
+    text.length.store(words[3], std::memory_order_relaxed);
+    text.kind.store(Kind::text, std::memory_order_relaxed);
+    text.sequence.store(index + 2 + i, std::memory_order_release);
+  }
+  h.written.store(index + 1 + texts, std::memory_order_release);
   newest(change).index = index;
 }
 
-bool ChangeLog::room(uint64_t written) {
-  if (written - freedSeen_ < ::capacity) return true;
+bool ChangeLog::room(uint64_t written, uint64_t records) {
+  if (written - freedSeen_ + records <= ::capacity) return true;
   const uint64_t freed = header_->freed, check = header_->freedCheck;
   if (check == ~freed && freed > freedSeen_ && freed <= written) freedSeen_ = freed;
-  return written - freedSeen_ < ::capacity;
+  return written - freedSeen_ + records <= ::capacity;
 }

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string_view>
 #include <vector>
 
 // All calls are made AFTER the operation was performed. They are thread-safe, wait for nobody but each other, and
@@ -26,8 +27,8 @@ class ChangeLog {
   void truncate(uint64_t ino, uint64_t size);
   // Mode, owner, times or xattrs changed.
   void attributes(uint64_t ino);
-  // An entry of the directory `parentIno` that names `childIno` came, went or was renamed.
-  void names(uint64_t parentIno, uint64_t childIno);
+  // The entry `name` of the directory `parentIno`, which names `childIno`, came, went or now leads elsewhere.
+  void names(uint64_t parentIno, uint64_t childIno, std::string_view name);
   // From now until closedAfterWriting the file may change without further records. May be told again and again.
   void openedForWriting(uint64_t ino);
   // Nobody can change the file unseen any more: the whole of it counts as changed.
@@ -48,19 +49,21 @@ class ChangeLog {
   struct Record;
   // Where the newest record of an inode and group of kinds lies, so that it can take in more.
   struct Newest {
-    uint64_t ino, parent, index;
+    uint64_t ino, parent, nameHash, index;
     uint32_t group, separate;  // separate: ranges of this inode in the log that could not be joined
   };
   struct Change {
     uint64_t ino, parent, offset, length;
     uint32_t kind;
+    std::string_view name = {};  // of names; `offset` is its length then
   };
 
   ChangeLog(int fd, void* memory, size_t bytes);
   void add(const Change& change);
   bool widen(const Change& change, Change& whole);
   void append(const Change& change);
-  bool room(uint64_t written);
+  bool sameName(uint64_t index, std::string_view name) const;
+  bool room(uint64_t written, uint64_t records);
   Record& slot(uint64_t index) const;
   Newest& newest(const Change& change);
 

@@ -80,7 +80,7 @@ int Server::batchForget(Request& request) {
 int Server::replyNew(Request& request, const InodePtr& parent, int parentFd, const char* name) {
   struct statx facts;
   if (!statChild(parentFd, name, facts)) return errno;
-  log_.names(parent->ino, facts.stx_ino);
+  log_.names(parent->ino, facts.stx_ino, name);
   if (S_ISREG(facts.stx_mode) && facts.stx_size == 0) log_.truncate(facts.stx_ino, 0);
   fuse_entry_out out;
   fillEntry(out, inodes_->remember(parent, name, facts), facts);
@@ -182,7 +182,7 @@ int Server::remove(Request& request, int flag) {
   if (!examine(fd->get(), name, doomed)) return errno;
   if (unlinkat(fd->get(), name, flag) != 0) return errno;
   if (doomed.inode) inodes_->nameGone(doomed.inode, dir, name, doomed.fd, doomed.lastLink);
-  log_.names(dir->ino, doomed.facts.stx_ino);
+  log_.names(dir->ino, doomed.facts.stx_ino, name);
   request.ok();
   return 0;
 }
@@ -230,12 +230,12 @@ int Server::move(Request& request, uint64_t newDirId, unsigned flags) {
     if (moved.inode) inodes_->nameMoved(moved.inode, newDir, newName);
     if (replaces && replaced.inode && exchange) inodes_->nameMoved(replaced.inode, oldDir, oldName);
   }
-  log_.names(oldDir->ino, moved.facts.stx_ino);
-  log_.names(newDir->ino, moved.facts.stx_ino);
-  if (replaces) log_.names(newDir->ino, replaced.facts.stx_ino);
-  if (replaces && exchange) log_.names(oldDir->ino, replaced.facts.stx_ino);
+  log_.names(oldDir->ino, moved.facts.stx_ino, oldName);
+  log_.names(newDir->ino, moved.facts.stx_ino, newName);
+  if (replaces) log_.names(newDir->ino, replaced.facts.stx_ino, newName);
+  if (replaces && exchange) log_.names(oldDir->ino, replaced.facts.stx_ino, oldName);
   if (flags & RENAME_WHITEOUT && statChild(oldFd->get(), oldName, replaced.facts))
-    log_.names(oldDir->ino, replaced.facts.stx_ino);
+    log_.names(oldDir->ino, replaced.facts.stx_ino, oldName);
   request.ok();
   return 0;
 }

@@ -106,7 +106,7 @@ int Server::create(Request& request) {
   if (!fd && errno == EEXIST && !(in->flags & O_EXCL)) return ESTALE;
   struct statx facts;
   if (!fd || !statSelf(fd.get(), facts)) return errno;
-  log_.names(dir->ino, facts.stx_ino);
+  log_.names(dir->ino, facts.stx_ino, name);
   // Also of a new file: its number may have been another's, of which nothing holds any more.
   if (facts.stx_size == 0) log_.truncate(facts.stx_ino, 0);
   return replyCreated(request, inodes_->remember(dir, name, facts), facts, std::move(fd), in->flags);

@@ -1,7 +1,13 @@
 import t from 'tap'
 import { KithError } from '../../lib/base/errors.js'
 import { seeded } from '../../lib/base/random.js'
-import { decodeHeader, decodeRecord, encodeField, recordBytes } from '../../lib/format/changes.js'
+import {
+  decodeHeader,
+  decodeRecord,
+  decodeRecords,
+  encodeField,
+  recordBytes,
+} from '../../lib/format/changes.js'
 
 /** The header of a log with 11 records written, 9 taken, 7 freed, 2 lost. */
 const goldenHeader = Buffer.from(
@@ -53,6 +59,34 @@ t.test('a record of version 1', async (t) => {
   const unknown = Buffer.from(goldenRecord)
   unknown.writeUInt32LE(7, 40)
   t.equal(decodeRecord(unknown, 11), undefined, 'of an unknown kind')
+})
+
+t.test('a name in the records that follow', async (t) => {
+  const record = (sequence: number, kind: number, offset: number) => {
+    const bytes = Buffer.from(goldenRecord)
+    bytes.writeBigUInt64LE(BigInt(sequence))
+    bytes.writeBigUInt64LE(BigInt(offset), 24)
+    bytes.writeUInt32LE(kind, 40)
+    return bytes
+  }
+  const text = (sequence: number, part: string) => {
+    const bytes = record(sequence, 7, 0)
+    bytes.fill(0, 8, 40).write(part, 8)
+    return bytes
+  }
+  const name = 'a name of more than thirty-two bytes'
+  const parts = [text(12, name.slice(0, 32)), text(13, name.slice(32))] as const
+  const [named, next] = [record(11, 4, name.length), record(14, 1, 5)]
+  const read = (...records: Buffer[]) => {
+    const { changes, whole } = decodeRecords(Buffer.concat(records), 11)
+    return [whole, ...changes.map((change) => `${change.kind} ${String(change.name)} ${change.offset}`)]
+  }
+  t.same(read(named, ...parts, next), [true, `names ${name} 0`, 'data undefined 5'])
+  t.same(read(record(11, 4, 0), record(12, 1, 5)), [true, 'names undefined 0', 'data undefined 5'])
+  t.same(read(named, parts[0]), [false, 'names undefined 0'], 'its end is missing')
+  t.same(read(named, parts[0], record(13, 1, 5)), [false, 'names undefined 0', 'data undefined 5'])
+  t.same(read(record(11, 4, 256), ...parts), [false, 'names undefined 0'], 'longer than names are')
+  t.same(read(text(11, 'stray')), [false])
 })
 
 t.test('ranges past exact numbers still reach the end of every file', async (t) => {

@@ -35,8 +35,8 @@ const big = 64 << 20
 function described(changes: Change[], names: Record<string, string>): string[] {
   const name = (ino: bigint) => names[String(ino)] ?? '?'
   return changes
-    .map(({ kind, ino, parent, offset, length }) => {
-      if (kind === 'names') return `names ${name(parent)} ${name(ino)}`
+    .map(({ kind, ino, parent, offset, length, name: of }) => {
+      if (kind === 'names') return `names ${name(parent)} ${name(ino)} ${String(of)}`
       if (kind === 'data') return `data ${name(ino)} ${offset}+${length}`
       if (kind === 'truncate') return `truncate ${name(ino)} ${offset}`
       return `${kind} ${name(ino)}`
@@ -89,7 +89,7 @@ t.test('each operation is in the log when it has returned', async (t) => {
 
   closeSync(openSync(at('f'), 'w'))
   watched.knows('f', 'f')
-  t.same(await watched.done(), ['names root f', 'truncate f 0'])
+  t.same(await watched.done(), ['names root f f', 'truncate f 0'])
   await ran('truncate', ['-s', String(big), at('f')])
   t.same(await watched.done(), [`truncate f ${big}`])
   const fd = openSync(at('f'), constants.O_WRONLY)
@@ -114,20 +114,24 @@ t.test('each operation is in the log when it has returned', async (t) => {
   }
   mkdirSync(at('d'))
   watched.knows('d', 'd')
-  t.same(await watched.done(), ['names root d'])
+  t.same(await watched.done(), ['names root d d'])
   linkSync(at('f'), at('d/g'))
-  t.same(await watched.done(), ['attributes f', 'names d f'])
+  t.same(await watched.done(), ['attributes f', 'names d f g'])
   renameSync(at('f'), at('d/h'))
-  t.same(await watched.done(), ['names d f', 'names root f'])
+  t.same(await watched.done(), ['names d f h', 'names root f f'])
   symlinkSync('x', at('s'))
   watched.knows('s', 's')
-  t.same(await watched.done(), ['names root s'])
+  t.same(await watched.done(), ['names root s s'])
   renameSync(at('s'), at('d/g'))
-  t.same(await watched.done(), ['names d f', 'names d s', 'names root s'], 'the replaced one, too')
+  t.same(await watched.done(), ['names d f g', 'names d s g', 'names root s s'], 'the replaced one, too')
+  renameSync(at('d/h'), at('d/i'))
+  t.same(await watched.done(), ['names d f h', 'names d f i'])
+  renameSync(at('d/i'), at('d/h'))
+  await watched.done()
   unlinkSync(at('d/g'))
   unlinkSync(at('d/h'))
   rmdirSync(at('d'))
-  t.same(await watched.done(), ['names d f', 'names d s', 'names root d'])
+  t.same(await watched.done(), ['names d f h', 'names d s g', 'names root d d'])
   t.throws(() => rmdirSync(at('d')))
   t.throws(() => mkdirSync(at('none/d')))
   t.same(await watched.done(), [], 'what failed is not there')

@@ -65,19 +65,20 @@ async function setUp(t: Test): Promise<{ dir: string; writer: Writer; log: Chang
 
 function brief(changes: Change[]): string[] {
   return changes.map(
-    ({ kind, ino, parent, offset, length }) => `${kind} ${ino} ${parent} ${offset}+${length}`,
+    ({ kind, ino, parent, offset, length, name }) =>
+      `${kind} ${ino} ${parent} ${name ? String(name) : `${offset}+${length}`}`,
   )
 }
 
 t.test('what the server writes, the daemon reads', async (t) => {
   const { writer, log } = await setUp(t)
-  for (const line of ['data 5 100 50', 'truncate 6 77', 'attributes 7', 'names 8 9', 'open 10', 'close 11'])
+  for (const line of ['data 5 100 50', 'truncate 6 77', 'attributes 7', 'names 8 9 n', 'open 10', 'close 11'])
     await writer.do(line)
   const expected = [
     'data 5 0 100+50',
     'truncate 6 0 77+0',
     'attributes 7 0 0+0',
-    'names 9 8 0+0',
+    'names 9 8 n',
     'open 10 0 0+0',
     'close 11 0 0+0',
   ]
@@ -104,9 +105,11 @@ t.test('changes that lie together make one record', async (t) => {
     'open 7',
     'attributes 5',
     'attributes 5',
-    'names 1 5',
-    'names 1 5',
-    'names 2 5',
+    'names 1 5 a',
+    'names 1 5 a',
+    'names 1 5 b',
+    'names 2 5 a',
+    'names 1 5 b',
     'truncate 9 50',
     'truncate 9 10',
     'truncate 9 80',
@@ -118,8 +121,9 @@ t.test('changes that lie together make one record', async (t) => {
     'data 5 0 500+1',
     'open 7 0 0+0',
     'attributes 5 0 0+0',
-    'names 5 1 0+0',
-    'names 5 2 0+0',
+    'names 5 1 a',
+    'names 5 1 b',
+    'names 5 2 a',
     'truncate 9 0 10+0',
   ])
   await writer.do('data 5 501 1')
@@ -139,6 +143,27 @@ t.test('scattered writes to one file do not fill the log of the others', async (
   for (let i = 0; i < 600; i++)
     if (!changes.some(({ offset, length }) => offset <= i * 10 && i * 10 + 1 <= offset + length))
       t.fail(`the write at ${i * 10} is not covered`)
+})
+
+t.test('names of every length, also across the end of the ring', async (t) => {
+  const { writer, log } = await setUp(t)
+  await writer.do('repeat 65530 1000000')
+  await log.take()
+  await log.done()
+  const names = [1, 31, 32, 33, 64, 255].map((length) => 'abcdefghij'.repeat(26).slice(0, length))
+  for (const name of names) await writer.do(`names 1 5 ${name}`)
+  const { changes, lost } = await log.take()
+  t.notOk(lost)
+  t.same(
+    changes.map(({ name }) => String(name)),
+    names,
+  )
+  await log.done()
+  await writer.do('repeat 65530 1')
+  const full = await writer.do(`names 1 5 ${names[5]}`)
+  t.equal(full.lost, 2, 'a name for which there is no room is lost as a whole')
+  const taken = await log.take()
+  t.same([taken.changes.length, taken.lost], [65_530, true])
 })
 
 t.test('the ring goes round, and overflows into `lost`', async (t) => {

@@ -16,8 +16,8 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs'
-import { join } from 'node:path'
-import t from 'tap'
+import { basename, join } from 'node:path'
+import t, { type Test } from 'tap'
 import { mknodAt, setXattrAt } from '../../lib/base/posix.js'
 import { seeded } from '../../lib/base/random.js'
 import type { Change } from '../../lib/format/changes.js'
@@ -199,10 +199,15 @@ t.test('a tree of everything, whole and then as it changes', async (t) => {
   })
 })
 
-t.test('random work in a tree, by records alone', async (t) => {
+/** Random work, told by records alone; `told`: with the names, as kith-fuse tells them. */
+async function randomWork(t: Test, seed: number, told: boolean) {
   const fixture = await protect(t)
   const { dir } = fixture
-  const next = seeded(11)
+  const next = seeded(seed)
+  const named = (path: string, of: bigint): Change => ({
+    ...change('names', of, { parent: ino(join(path, '..')) }),
+    ...(told && { name: Buffer.from(basename(path)) }),
+  })
   const dirs = [dir]
   const files: string[] = []
   let changes: Change[] = []
@@ -212,20 +217,20 @@ t.test('random work in a tree, by records alone', async (t) => {
       const path = join(pick(dirs), `f${next() % 1000}`)
       if (files.includes(path)) return
       writeFileSync(path, seededBytes(next, next() % 20_000))
-      changes.push(named(join(path, '..'), ino(path)), change('close', ino(path)))
+      changes.push(named(path, ino(path)), change('close', ino(path)))
       files.push(path)
     },
     () => {
       const path = join(pick(dirs), `d${next() % 1000}`)
       if (dirs.includes(path)) return
       mkdirSync(path)
-      changes.push(named(join(path, '..'), ino(path)))
+      changes.push(named(path, ino(path)))
       dirs.push(path)
     },
     () => {
       if (files.length < 5) return
       const path = pick(files)
-      changes.push(named(join(path, '..'), ino(path)))
+      changes.push(named(path, ino(path)))
       unlinkSync(path)
       files.splice(files.indexOf(path), 1)
     },
@@ -241,8 +246,9 @@ t.test('random work in a tree, by records alone', async (t) => {
       const to = join(pick(dirs), `r${next() % 1000}`)
       if (files.includes(to)) return
       const of = ino(from)
+      changes.push(named(from, of))
       renameSync(from, to)
-      changes.push(named(join(from, '..'), of), named(join(to, '..'), of))
+      changes.push(named(to, of))
       files[files.indexOf(from)] = to
     },
     () => {
@@ -250,8 +256,9 @@ t.test('random work in a tree, by records alone', async (t) => {
       const to = join(pick(dirs), `m${next() % 1000}`)
       if (from === dir || `${to}/`.startsWith(`${from}/`) || dirs.includes(to)) return
       const of = ino(from)
+      changes.push(named(from, of))
       renameSync(from, to)
-      changes.push(named(join(from, '..'), of), named(join(to, '..'), of))
+      changes.push(named(to, of))
       const moved = (path: string) =>
         `${path}/`.startsWith(`${from}/`) ? to + path.slice(from.length) : path
       dirs.splice(0, dirs.length, ...dirs.map(moved))
@@ -261,8 +268,8 @@ t.test('random work in a tree, by records alone', async (t) => {
       const gone = pick(dirs)
       if (gone === dir || next() % 3 > 0) return
       const below = (path: string) => `${path}/`.startsWith(`${gone}/`)
-      for (const path of dirs.filter(below)) changes.push(named(path), named(join(path, '..'), ino(path)))
-      for (const path of files.filter(below)) changes.push(named(join(path, '..'), ino(path)))
+      for (const path of dirs.filter(below)) changes.push(named(path, ino(path)))
+      for (const path of files.filter(below)) changes.push(named(path, ino(path)))
       rmSync(gone, { recursive: true })
       dirs.splice(0, dirs.length, ...dirs.filter((path) => !below(path)))
       files.splice(0, files.length, ...files.filter((path) => !below(path)))
@@ -275,6 +282,36 @@ t.test('random work in a tree, by records alone', async (t) => {
     await sameAsDirectory(t, fixture)
     if (round % 10 === 9) await fixture.reopen()
   }
+}
+
+t.test('random work in a tree, by records alone', (t) => randomWork(t, 11, false))
+t.test('random work, with the names that changed', (t) => randomWork(t, 12, true))
+
+t.test('where the names are told, a directory is not read', async (t) => {
+  const fixture = await protect(t)
+  const { dir, rootFd, volume } = fixture
+  mkdirSync(join(dir, 'huge'))
+  for (let i = 0; i < 300; i++) writeFileSync(join(dir, 'huge', `name ${i}`), '')
+  await volume.snapshot(rootFd)
+  const at = (name: string) => join(dir, 'huge', name)
+  const told = (name: string, of: bigint) =>
+    change('names', of, { parent: ino(join(dir, 'huge')), name: Buffer.from(name) })
+  writeFileSync(at('told'), '')
+  writeFileSync(at('not told'), '')
+  const gone = ino(at('name 7'))
+  unlinkSync(at('name 7'))
+  await volume.recordChanges([told('told', ino(at('told'))), told('name 7', gone)])
+  await fixture.reopen()
+  await fixture.volume.snapshot(rootFd)
+  const reader = fixture.volume.reader(fixture.store.blocks)
+  const huge = await reader.resolve(await reader.snapshot('latest'), [Buffer.from('huge')])
+  const seen = async (name: string) => (await reader.lookup(huge, Buffer.from(name))) !== undefined
+  t.same([await seen('told'), await seen('name 7')], [true, false])
+  t.notOk(await seen('not told'))
+  t.equal(fixture.volume.pending().inodes, 0)
+  await fixture.volume.recordChanges([change('names', 0n, { parent: ino(join(dir, 'huge')) })])
+  await fixture.volume.snapshot(rootFd)
+  await sameAsDirectory(t, fixture)
 })
 
 t.test('moving a directory of 5,000 names costs no more than moving an empty one', async (t) => {

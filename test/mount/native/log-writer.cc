@@ -1,6 +1,6 @@
 // Writes a change log as kith-fuse does, for test/mount/change-log.test.ts.
 //   log-writer DIR                 carries out lines of standard input; answers each with `written lost`
-//     data INO OFFSET LENGTH | truncate INO SIZE | attributes INO | names PARENT INO | open INO | close INO
+//     data INO OFFSET LENGTH | truncate INO SIZE | attributes INO | names PARENT INO NAME | open INO | close INO
 //     repeat COUNT FIRST-INO       one data record for each of COUNT inodes
 //   log-writer DIR race THREADS INODES
 //     each thread changes the 64 bytes of each of its inodes, one after the other, in the file DIR/truth (64 bytes an
@@ -27,11 +27,14 @@ void perform(ChangeLog& log, const std::string& line) {
   std::istringstream in(line);
   std::string what;
   uint64_t a = 0, b = 0, c = 0;
-  in >> what >> a >> b >> c;
+  in >> what >> a >> b;
+  std::string name;
+  if (what == "names") in >> name;
+  else in >> c;
   if (what == "data") log.data(a, b, c);
   if (what == "truncate") log.truncate(a, b);
   if (what == "attributes") log.attributes(a);
-  if (what == "names") log.names(a, b);
+  if (what == "names") log.names(a, b, name);
   if (what == "open") log.openedForWriting(a);
   if (what == "close") log.closedAfterWriting(a);
   if (what == "repeat")
