@@ -28,6 +28,7 @@ import { assert, KithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { hash } from '../format/hash.js'
 import { type Database, encodings, type Encoding, type Table } from './database.js'
+import { examineIndex, type Examined, type Watch } from './examine.js'
 import { decodeHeader, encodeHeader, headerBytes, maxBlockBytes, segmentBytes, Segments } from './segments.js'
 
 export { maxBlockBytes } from './segments.js'
@@ -55,7 +56,7 @@ interface Place {
   bytes: number
 }
 
-interface Row extends Place {
+export interface Row extends Place {
   sequence: number
 }
 
@@ -74,7 +75,7 @@ interface Run {
   blocks: Pending[]
 }
 
-interface SegmentRow {
+export interface SegmentRow {
   length: number
   live: number
 }
@@ -184,7 +185,10 @@ export class BlockStore implements BlockReader {
       if (!place) return undefined
       if ('data' in place && place.data) return place.data
       const record = await this.readRecord(place)
-      if (record && matches(record, name, place)) return record.subarray(headerBytes)
+      if (record && matches(record, name, place)) {
+        this.damaged.delete(idOf(name))
+        return record.subarray(headerBytes)
+      }
       // A rewrite of the segment may have moved the block while it was read.
       const now = this.pending.get(idOf(name)) ?? this.index.get(name)
       if (!now) return undefined
@@ -280,6 +284,26 @@ export class BlockStore implements BlockReader {
     })
   }
 
+  /** Found damaged since the store was opened, and not replaced. */
+  get knownDamaged(): Buffer[] {
+    return [...this.damaged].map((id) => Buffer.from(id, 'latin1'))
+  }
+
+  /**
+   * Compares the index with the segments. What cannot be read counts as damaged from then on: `has` denies it, and a put
+   * replaces it. With `fix`, what follows from the rest is written anew (examine.ts).
+   */
+  examine(fix: boolean, watch?: Watch): Promise<Examined> {
+    return this.alone(async () => {
+      const { index, order, segmentRows, segments } = this
+      const parts = { db: this.options.db, index, order, segmentRows, segments }
+      const examined = await examineIndex(parts, fix, watch)
+      for (const name of examined.damaged) this.damaged.add(idOf(name))
+      if (examined.fixed > 0) this.takeStock()
+      return examined
+    })
+  }
+
   /** Commits nothing: what was put and not committed is gone. */
   async close(): Promise<void> {
     await this.exclusive.catch(() => undefined)
@@ -309,13 +333,15 @@ export class BlockStore implements BlockReader {
     // Only a segment that is whole is appended to.
     if (newest && files.get(last) === newest.length) this.active = { id: last, offset: newest.length }
     else this.active = { id: last, offset: segmentBytes }
+    for (const id of rows.keys()) this.sparse.add(id)
+    this.takeStock()
+  }
+
+  private takeStock(): void {
     for (const { key } of this.order.range({ reverse: true, limit: 1 })) this.nextSequence = key + 1
-    for (const [id, row] of rows) {
-      this.liveBytes += row.live
-      this.sparse.add(id)
-    }
     this.liveCount = this.index.count()
-    this.liveBytes -= this.liveCount * headerBytes
+    this.liveBytes = -this.liveCount * headerBytes
+    for (const { value } of this.segmentRows.range()) this.liveBytes += value.live
   }
 
   private place(name: Buffer): Place | undefined {

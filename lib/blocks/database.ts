@@ -11,6 +11,7 @@
  * since that is what makes their order the numeric one.
  */
 import { mkdirSync, statfsSync } from 'node:fs'
+import { setImmediate } from 'node:timers/promises'
 import { open, type Database as LmdbDatabase, type RootDatabase } from 'lmdb'
 import { assert, KithError } from '../base/errors.js'
 
@@ -103,6 +104,22 @@ export class Table<K, V> {
 
   *keysOf(range: Range<K> = {}): Generator<K> {
     for (const key of this.lmdb.getKeys(this.options(range))) yield this.keys.decode(key)
+  }
+
+  /** All entries, so many at a time, with turns for others between: for tables of any size. Keys keep their order. */
+  async *batches(limit: number): AsyncGenerator<{ key: K; value: V }[]> {
+    for (let start: Buffer | undefined; ;) {
+      const raw = [...this.lmdb.getRange({ limit, ...(start && { start }) })]
+      const last = raw.at(-1)?.key
+      if (!last) return
+      start = Buffer.concat([last, Buffer.alloc(1)])
+      yield raw.map(({ key, value }) => ({
+        key: this.keys.decode(Buffer.from(key)),
+        value: this.values.decode(value),
+      }))
+      if (raw.length < limit) return
+      await setImmediate()
+    }
   }
 
   count(): number {

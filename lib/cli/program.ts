@@ -35,6 +35,7 @@ export function buildProgram(): Command {
   protecting(program)
   lookingInto(program)
   readingBack(program)
+  checking(program)
   partnering(program)
   running(program)
   return program
@@ -143,6 +144,14 @@ function readingBack(program: Command): void {
     .requiredOption('--to <DIR>', 'where to put the files')
     .addOption(overwrite())
   action(recover, async (...given) => (await import('./recover.js')).run(...given))
+}
+
+function checking(program: Command): void {
+  const check = program
+    .command('check')
+    .description('whether all that the snapshots need is there and whole')
+    .option('--read-data [PART]', 'also read the blocks kept here: all, the nth of t parts (n/t), or x%')
+  action(check, async (...given) => (await import('./check.js')).run(...given))
 }
 
 function partnering(program: Command): void {

@@ -137,6 +137,45 @@ const auditResult = z.object({
   ),
 })
 
+/** A number and the first few of what it counts. */
+const some = z.object({ count, first: z.array(text) })
+
+const checkResult = z.object({
+  /** blocks here, and what was read of them */
+  blocks: count,
+  blocksRead: count,
+  bytesRead: count,
+  /** bad blocks that snapshots need: damaged here; neither here nor at a partner on line */
+  damaged: count,
+  missing: count,
+  /** damaged blocks that no snapshot needs, as far as snapshots can be read */
+  unused: count,
+  volumes: z.array(
+    z.object({
+      dir: text,
+      snapshots: count,
+      /** list nodes opened */
+      nodes: count,
+      /** blocks that are not here, and that a partner has */
+      away: count,
+      /** paths that need a bad block, and the snapshots that have them */
+      hurt: some,
+      hurtSnapshots: some,
+      problems: z.array(text),
+    }),
+  ),
+  /** what is held for others */
+  vault: z.object({ blocks: count, blocksRead: count, damaged: count, problems: z.array(text) }),
+  /** what is wrong with the index of blocks, each one line */
+  problems: z.array(text),
+})
+
+/** Which blocks to read: the nth of t parts, by name; or so many percent of them, others each time. */
+const readData = z.union([
+  z.object({ part: z.number().int().positive(), of: z.number().int().positive().max(1_000_000) }).strict(),
+  z.object({ percent: z.number().positive().max(100) }).strict(),
+])
+
 export const overwriteModes = ['never', 'if-changed', 'always'] as const
 
 const restoreResult = z.object({
@@ -182,7 +221,7 @@ export const progressNote = z.object({
   stage: text,
   done: count,
   total: count,
-  unit: z.enum(['bytes', 'files', 'partners']),
+  unit: z.enum(['bytes', 'files', 'blocks', 'snapshots', 'partners']),
 })
 
 /** Programs that have something open in a directory, or stand in it. */
@@ -364,6 +403,9 @@ export const methods = {
   join: method(z.object({ code: z.string().min(1).max(4096) }).strict(), z.object({ circle: text, id: hex })),
   partners: method(nothing, z.object({ partners: z.array(partnerInfo) })),
   audit: method(z.object({ full: z.boolean() }).strict(), auditResult),
+
+  /** Whether everything is there, and is as it should be, that the snapshots need. Changes nothing. */
+  check: method(z.object({ readData: readData.optional() }).strict(), checkResult),
 
   /** Changes settings that the daemon keeps in config.json. `bootstrap` takes effect when the daemon next starts. */
   configure: method(

@@ -1,6 +1,7 @@
 /** The methods of the control interface (api.ts), each by the part that does it. */
 import { deriveIdentity } from '../format/keys.js'
 import { newPhrase, parsePhrase } from '../format/phrase.js'
+import { check } from './check.js'
 import type { Handlers } from './control-server.js'
 import type { Daemon } from './daemon.js'
 import { decommission, decommissionPlan } from './decommission.js'
@@ -57,6 +58,7 @@ type VolumeMethod =
   | 'diff'
   | 'find'
   | 'recover'
+  | 'check'
 
 function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
   return {
@@ -82,6 +84,7 @@ function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
     diff: (params, job) => diff(daemon.services, params, job),
     find: (params, job) => find(daemon.services, params, job),
     recover: (params, job) => recover(daemon, params, job),
+    check: (params, job) => check(daemon.services, params, job),
   }
 }
 

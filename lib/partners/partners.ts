@@ -14,10 +14,12 @@ import { join } from 'node:path'
 import type { Clock } from '../base/clock.js'
 import { asKithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import { randomBytes } from '../base/random.js'
 import type { BlockReader } from '../blocks/block-store.js'
 import { Database } from '../blocks/database.js'
 import { decodeHead } from '../format/head.js'
 import type { Identity } from '../format/keys.js'
+import { maxAsked, nonceBytes } from '../format/wire.js'
 import { Auditor, type Audit } from './audit.js'
 import { Book, type Progress } from './book.js'
 import { Circles, type CircleInfo, type CircleSecret } from './circle.js'
@@ -274,6 +276,22 @@ export class Partners extends EventEmitter<Events> {
           this.book.head(key, volumeId) >= number,
       )
     )
+  }
+
+  /** For each block, whether a partner on line says that it has it. Asks one partner after the other. */
+  async held(names: readonly Buffer[]): Promise<boolean[]> {
+    const held = names.map(() => false)
+    for (const peer of this.parts.roster.holders()) {
+      const open = names.flatMap((name, i) => (held[i] === true ? [] : [{ name, i }]))
+      for (let at = 0; at < open.length; at += maxAsked) {
+        const asked = open.slice(at, at + maxAsked)
+        const request = { nonce: randomBytes(nonceBytes), names: asked.map(({ name }) => name) }
+        const answer = await peer.request('prove', request).catch(() => undefined)
+        if (!answer) break
+        asked.forEach(({ i }, n) => (held[i] = answer.proofs[n] !== undefined))
+      }
+    }
+    return held
   }
 
   /**

@@ -19,6 +19,7 @@ import {
   wrappedKeysBytes,
 } from '../format/keys.js'
 import { AdoptingReader } from './adopting-reader.js'
+import { checkStore, type CheckOptions, type StoreFindings } from './check.js'
 import { SealPool } from './seal-pool.js'
 import { TreeReader } from './tree-reader.js'
 import type { ProtectedVolume, StoreOptions, VolumeStore } from './types.js'
@@ -138,6 +139,12 @@ export class Store implements VolumeStore, VolumeHost {
       volume.clear()
     })
     await this.blocks.remove(names)
+  }
+
+  /** Whether everything is there that the snapshots need (check.ts). */
+  check(options: CheckOptions = {}): Promise<StoreFindings> {
+    const volumes = this.volumes().map(({ checked }) => checked)
+    return checkStore({ blocks: this.blocks, identity: this.options.identity, volumes }, options)
   }
 
   async close(): Promise<void> {

@@ -26,6 +26,7 @@ import {
   isPending,
   mergeChange,
 } from './dirty.js'
+import type { Checked } from './check.js'
 import { indexHeldChunks } from './chunk-index.js'
 import { Intake } from './intake.js'
 import { snapshotList, type NodeAccess } from './list-kinds.js'
@@ -197,6 +198,11 @@ export class Volume implements ProtectedVolume {
     await this.alone(() =>
       this.host.db.transaction(() => this.host.putRow(this.id, { ...this.host.row(this.id), dir })),
     )
+  }
+
+  /** For check and repair: what it is made of. */
+  get checked(): Checked {
+    return { id: this.id, dir: this.dir, keys: this.keys, state: this.state, head: () => this.head() }
   }
 
   /** Inside a transaction: what the list of a newly imported volume holds. */

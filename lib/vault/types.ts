@@ -34,3 +34,13 @@ export interface Scrubbed {
   /** where the next step goes on; absent at the end of the round */
   next?: Buffer
 }
+
+/** What a check of the vault found. */
+export interface Checked {
+  blocks: number
+  /** of them, blocks whose bytes were read */
+  read: number
+  damaged: number
+  /** what is wrong with the index, one line each */
+  problems: string[]
+}

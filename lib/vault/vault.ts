@@ -12,13 +12,14 @@
 import { join } from 'node:path'
 import { KithError } from '../base/errors.js'
 import { BlockStore, maxBlockBytes } from '../blocks/block-store.js'
+import { verifyBlocks, type Watch } from '../blocks/examine.js'
 import { Database } from '../blocks/database.js'
 import { decodeHead } from '../format/head.js'
 import { blockName } from '../format/seal.js'
 import { maxHeads, possessionProof } from '../format/wire.js'
 import { decodeRelease, type Release } from '../format/wire-release.js'
 import { VaultTables } from './index-tables.js'
-import type { Held, OwnerInfo, Scrubbed, VaultOptions } from './types.js'
+import type { Checked, Held, OwnerInfo, Scrubbed, VaultOptions } from './types.js'
 
 /** Interest that the owner's next commit makes durable: name as latin1 -> name and sealed bytes. */
 interface Gathered {
@@ -288,6 +289,14 @@ export class Vault {
     const last = names.at(-1)
     const scrubbed = { checked: names.length, damaged }
     return last && names.length === limit ? { ...scrubbed, next: last } : scrubbed
+  }
+
+  /** Whether the index and the segments agree, and the blocks for which `wanted` says so are what their names say. */
+  async check(wanted: ((name: Buffer) => boolean) | undefined, watch?: Watch): Promise<Checked> {
+    const index = await this.blocks.examine(false, watch)
+    const read = wanted && (await verifyBlocks(this.blocks, wanted, watch))
+    const damaged = new Set([...index.damaged, ...(read?.damaged ?? [])].map(hex))
+    return { blocks: index.blocks, read: read?.blocks ?? 0, damaged: damaged.size, problems: index.problems }
   }
 
   private names(owner: Buffer): Buffer[] {
