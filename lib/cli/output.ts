@@ -39,6 +39,11 @@ export function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?')
 }
 
+/** What a snapshot is marked with: `pinned, tag, tag`. */
+export function marksOf({ pinned, tags }: { pinned: boolean; tags: readonly string[] }): string {
+  return [...(pinned ? ['pinned'] : []), ...tags].join(', ')
+}
+
 /** `1 file`, `2 files` */
 export function plural(n: number, noun: string): string {
   return `${n} ${noun}${n === 1 ? '' : 's'}`

@@ -33,6 +33,7 @@ export function buildProgram(): Command {
     .option('--json', 'print facts as JSON')
     .showHelpAfterError(false)
   protecting(program)
+  keeping(program)
   lookingInto(program)
   readingBack(program)
   checking(program)
@@ -60,11 +61,20 @@ function protecting(program: Command): void {
     .option('--yes', 'do not ask')
   action(unmount, async (...given) => (await import('./unmount.js')).run(...given))
 
-  const snapshot = program.command('snapshot').description('take a snapshot now').argument('[DIR]')
-  action(snapshot, async (context, args) => (await import('./snapshot.js')).run(context, args))
+  const snapshot = program
+    .command('snapshot')
+    .description('take a snapshot now')
+    .argument('[DIR]')
+    .option('--tag <TAG>', 'mark it with a tag; may be repeated', gather)
+    .option('--pin', 'no rule forgets it')
+  action(snapshot, async (...given) => (await import('./snapshot.js')).run(...given))
 
-  const snapshots = program.command('snapshots').description('list the snapshots').argument('[DIR]')
-  action(snapshots, async (context, args) => (await import('./snapshots.js')).run(context, args))
+  const snapshots = program
+    .command('snapshots')
+    .description('list the snapshots')
+    .argument('[DIR]')
+    .option('--tag <TAG>', 'only those with one of these tags; may be repeated', gather)
+  action(snapshots, async (...given) => (await import('./snapshots.js')).run(...given))
 
   const status = program
     .command('status')
@@ -78,6 +88,55 @@ function protecting(program: Command): void {
     .argument('[DIR]')
     .option('--timeout <SECONDS>', 'give up after so long')
   action(sync, async (...given) => (await import('./sync.js')).run(...given))
+}
+
+function keepOptions(command: Command): Command {
+  for (const [rule, what] of [
+    ['last', 'the newest N'],
+    ['hourly', 'the last of each of N hours'],
+    ['daily', 'the last of each of N days'],
+    ['weekly', 'the last of each of N weeks'],
+    ['monthly', 'the last of each of N months'],
+    ['yearly', 'the last of each of N years'],
+  ]) {
+    command.option(`--keep-${rule} <N>`, `keep ${what}`)
+  }
+  return command
+    .option('--keep-within <TIME>', 'keep what is younger than this, like 36h, 30d, 8w, 6m, 1y')
+    .option('--keep-tag <TAG>', 'keep what has this tag; may be repeated', gather)
+}
+
+function keeping(program: Command): void {
+  const tag = program
+    .command('tag')
+    .description('mark snapshots with tags')
+    .argument('<SNAPSHOT...>')
+    .option('--add <TAG>', 'may be repeated', gather)
+    .option('--remove <TAG>', 'may be repeated', gather)
+    .option('--set <TAG>', 'instead of those it has; may be repeated', gather)
+  action(ofDir(tag), async (...given) => (await import('./mark.js')).tag(...given))
+  for (const what of ['pin', 'unpin'] as const) {
+    const command = program
+      .command(what)
+      .description(what === 'pin' ? 'keep snapshots whatever the rules say' : 'let the rules decide again')
+      .argument('<SNAPSHOT...>')
+    action(ofDir(command), async (context, args, options) =>
+      (await import('./mark.js')).pin(context, args, options, what === 'pin'),
+    )
+  }
+  const forget = program
+    .command('forget')
+    .description('take snapshots off the list: those named, or those that the rules do not keep')
+    .argument('[SNAPSHOT...]')
+    .option('--dry-run', 'only tell which, and why')
+  action(ofDir(keepOptions(forget)), async (...given) => (await import('./forget.js')).run(...given))
+
+  const policy = program
+    .command('policy')
+    .description('the rules by which the daemon forgets snapshots after each new one')
+    .argument('[DIR]')
+    .option('--none', 'keep everything')
+  action(keepOptions(policy), async (...given) => (await import('./policy.js')).run(...given))
 }
 
 function gather(value: string, before: string[] = []): string[] {

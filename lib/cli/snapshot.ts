@@ -1,10 +1,19 @@
-/** `kith snapshot [DIR]` */
+/** `kith snapshot [DIR] [--tag TAG] [--pin]` */
 import type { Context } from './context.js'
 import { optionalDir } from './context.js'
 import { plural, printable, size } from './output.js'
 
-export async function run(context: Context, [dir]: (string | undefined)[]) {
-  const result = await context.call('snapshot', optionalDir(dir))
+export async function run(
+  context: Context,
+  [dir]: (string | undefined)[],
+  options: { tag?: string[]; pin?: true },
+) {
+  const { tag: tags, pin: pinned } = options
+  const result = await context.call('snapshot', {
+    ...optionalDir(dir),
+    ...(tags && { tags }),
+    ...(pinned && { pinned }),
+  })
   context.print(result, () => {
     const { name, files, bytes, bytesNew, problems, problemCount } = result
     const lines = [`${name}: ${plural(files, 'file')}, ${size(bytes)}; ${size(bytesNew)} new`]

@@ -1,11 +1,13 @@
-/** `kith snapshots [DIR]` */
+/** `kith snapshots [DIR] [--tag TAG]` */
 import { optionalDir, type Context } from './context.js'
-import { age, size, table } from './output.js'
+import { age, marksOf, size, table } from './output.js'
 
-export async function run(context: Context, [dir]: (string | undefined)[]) {
-  const snapshots = await context.call('snapshots', optionalDir(dir))
+export async function run(context: Context, [dir]: (string | undefined)[], options: { tag?: string[] }) {
+  const all = await context.call('snapshots', optionalDir(dir))
+  const wanted = options.tag
+  const snapshots = wanted ? all.filter(({ tags }) => tags.some((tag) => wanted.includes(tag))) : all
   context.print(snapshots, () => {
-    if (snapshots.length === 0) return 'No snapshot yet; take one by: kith snapshot'
+    if (all.length === 0) return 'No snapshot yet; take one by: kith snapshot'
     const now = context.clock.now()
     const rows = snapshots.map((s) => [
       s.name,
@@ -13,7 +15,8 @@ export async function run(context: Context, [dir]: (string | undefined)[]) {
       String(s.files),
       size(s.bytes),
       size(s.bytesNew),
+      marksOf(s),
     ])
-    return table(['SNAPSHOT', 'TAKEN', 'FILES', 'SIZE', 'NEW'], rows, [2, 3, 4])
+    return table(['SNAPSHOT', 'TAKEN', 'FILES', 'SIZE', 'NEW', ''], rows, [2, 3, 4])
   })
 }

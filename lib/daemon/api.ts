@@ -48,7 +48,28 @@ export const snapshotInfo = z.object({
   bytes: count,
   /** sealed bytes that this snapshot added */
   bytesNew: count,
+  /** no rule forgets it */
+  pinned: z.boolean(),
+  tags: z.array(text),
 })
+
+/** Rules for what is kept (store/retention.ts has their meaning). */
+export const retentionPolicy = z
+  .object({
+    last: count.optional(),
+    hourly: count.optional(),
+    daily: count.optional(),
+    weekly: count.optional(),
+    monthly: count.optional(),
+    yearly: count.optional(),
+    withinMs: count.optional(),
+    tags: z.array(z.string().max(64)).max(32).optional(),
+  })
+  .strict()
+
+const tags = z.array(z.string().max(64)).max(32).optional()
+/** Exact names, or digits of ids. */
+const snapshotNames = z.array(z.string().min(1).max(64)).max(10_000)
 
 /** A snapshot just taken, and what it had to leave out or could not take at rest (the first few of problemCount). */
 const snapshotResult = snapshotInfo.extend({
@@ -302,8 +323,45 @@ export const methods = {
     }),
   ),
 
-  snapshot: method(dir, snapshotResult),
+  snapshot: method(dir.extend({ tags, pinned: z.boolean().optional() }).strict(), snapshotResult),
   snapshots: method(dir, z.array(snapshotInfo)),
+
+  /** Pins, unpins, tags. */
+  mark: method(
+    dir
+      .extend({
+        snapshots: snapshotNames.min(1),
+        pinned: z.boolean().optional(),
+        tags,
+        addTags: tags,
+        removeTags: tags,
+      })
+      .strict(),
+    z.array(snapshotInfo),
+  ),
+
+  /** Takes snapshots off the list: those named, or those that the rules given (else the volume's own) do not keep. */
+  forget: method(
+    dir
+      .extend({
+        snapshots: snapshotNames.optional(),
+        policy: retentionPolicy.optional(),
+        dryRun: z.boolean().optional(),
+      })
+      .strict(),
+    z.object({
+      dryRun: z.boolean(),
+      /** all that there were, oldest first */
+      snapshots: z.array(snapshotInfo.extend({ kept: z.boolean(), reasons: z.array(text) })),
+      forgotten: count,
+    }),
+  ),
+
+  /** Tells the rules of a volume, after setting them when they are given; null: none, everything is kept. */
+  policy: method(
+    dir.extend({ policy: retentionPolicy.nullable().optional() }).strict(),
+    z.object({ dir: text, policy: retentionPolicy.nullable() }),
+  ),
   status: method(dir, statusResult),
 
   /** Waits until every partner holds the newest snapshot (of every volume, without `dir`). */
@@ -428,6 +486,7 @@ export type Result<M extends MethodName> = z.infer<Methods[M]['result']>
 export type Item<M extends MethodName> = z.infer<Methods[M]['item']>
 export type EntryState = z.infer<typeof entryState>
 export type EntryType = (typeof entryTypes)[number]
+export type RetentionRules = z.infer<typeof retentionPolicy>
 export type SnapshotRow = z.infer<typeof snapshotInfo>
 export type PartnerStatus = z.infer<typeof partnerStatus>
 export type PartnerInfo = z.infer<typeof partnerInfo>

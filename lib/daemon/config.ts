@@ -7,7 +7,7 @@ import { hostname } from 'node:os'
 import { z } from 'zod'
 import { KithError } from '../base/errors.js'
 import { errnoCode } from '../base/posix.js'
-import { bootstrapList } from './api.js'
+import { bootstrapList, retentionPolicy } from './api.js'
 import { writeDurably, type Home } from './home.js'
 
 const hours = z.number().positive().max(8760)
@@ -28,6 +28,8 @@ const schema = z
     snapshotHours: hours.default(1),
     /** each partner is audited at least this often */
     auditHours: hours.default(24),
+    /** rules for what is kept, by volume id; those of volumes not named here keep everything */
+    retention: z.record(z.string(), retentionPolicy).default({}),
   })
   .strict()
 

@@ -8,6 +8,7 @@ import { decommission, decommissionPlan } from './decommission.js'
 import { cat, diff, find, ls } from './read-back.js'
 import { recover } from './recover.js'
 import { restore } from './restore-job.js'
+import { forget, policy } from './retention.js'
 import { status } from './status.js'
 import { sync } from './sync.js'
 
@@ -51,6 +52,9 @@ type VolumeMethod =
   | 'decommission'
   | 'snapshot'
   | 'snapshots'
+  | 'mark'
+  | 'forget'
+  | 'policy'
   | 'sync'
   | 'restore'
   | 'ls'
@@ -69,14 +73,23 @@ function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
     },
     decommissionPlan: (params) => decommissionPlan(daemon.services, params),
     decommission: (params) => decommission(daemon.services, params),
-    snapshot: async ({ dir }, { signal, progress }) => {
+    snapshot: async ({ dir, tags, pinned }, { signal, progress }) => {
       const volume = await daemon.services.volumes.find(dir)
       return volume.snapshot({
         signal,
+        ...(tags && { tags }),
+        ...(pinned !== undefined && { pinned }),
         progress: ({ files }) => progress({ stage: 'snapshot', done: files, total: 0, unit: 'files' }),
       })
     },
     snapshots: async ({ dir }) => (await daemon.services.volumes.find(dir)).stored.snapshots(),
+    mark: async ({ dir, snapshots, pinned, tags, addTags, removeTags }) => {
+      const change = { ...(pinned !== undefined && { pinned }), ...(tags && { tags }) }
+      const edits = { ...(addTags && { addTags }), ...(removeTags && { removeTags }) }
+      return (await daemon.services.volumes.find(dir)).mark(snapshots, { ...change, ...edits })
+    },
+    forget: (params) => forget(daemon.services, params),
+    policy: (params) => policy(daemon.services, params),
     sync: (params, job) => sync(daemon.services, params, job),
     restore: (params, job) => restore(daemon.services, params, job),
     ls: (params, job) => ls(daemon.services, params, job),

@@ -23,7 +23,13 @@ import { statFd } from '../base/posix.js'
 import type { BlockReader } from '../blocks/block-store.js'
 import { outsidersOf, type Holder } from '../mount/holders.js'
 import { clearAway, isMountedAt, Mount, mountState } from '../mount/mount.js'
-import type { ProtectedVolume as StoredVolume, SnapshotOptions, SnapshotResult } from '../store/types.js'
+import type {
+  MarkChange,
+  ProtectedVolume as StoredVolume,
+  SnapshotInfo,
+  SnapshotOptions,
+  SnapshotResult,
+} from '../store/types.js'
 import type { Stopped } from '../mount/types.js'
 import type { TreeReader } from '../store/tree-reader.js'
 import { MountKeeper } from './mount-keeper.js'
@@ -48,7 +54,9 @@ export interface ProtectedVolumeOptions {
   /** where blocks come from that are not here: partners */
   remote: BlockReader
   /** a new snapshot was committed */
-  onSnapshot(): void
+  onSnapshot(volume: ProtectedVolume): void
+  /** what is said of snapshots changed, or some went: there is a new head */
+  onHead(): void
 }
 
 export class ProtectedVolume {
@@ -233,7 +241,7 @@ export class ProtectedVolume {
   }
 
   /** Takes a snapshot now. */
-  async snapshot({ signal, progress }: SnapshotOptions = {}): Promise<SnapshotResult> {
+  async snapshot({ signal, progress, ...marks }: SnapshotOptions = {}): Promise<SnapshotResult> {
     const mount = this.#mounted()
     const ends = signal ? AbortSignal.any([signal, this.#leaving.signal]) : this.#leaving.signal
     this.#taking++
@@ -245,7 +253,7 @@ export class ProtectedVolume {
         await this.#findOutsiders(mount)
         await this.stored.recordEverything()
       }
-      return this.stored.snapshot(mount.rootFd, { signal: ends, ...(progress && { progress }) })
+      return this.stored.snapshot(mount.rootFd, { signal: ends, ...marks, ...(progress && { progress }) })
     })
       .catch((error: unknown) => {
         this.#failed('snapshot', error)
@@ -255,9 +263,24 @@ export class ProtectedVolume {
     this.#problems = {}
     this.#failedAt = undefined
     this.#takenAt = this.#options.clock.monotonic()
-    this.#options.onSnapshot()
+    this.#options.onSnapshot(this)
     if (this.#mount === mount) await mount.snapshotsChanged()
     return info
+  }
+
+  /** Pins, unpins, tags. */
+  async mark(names: readonly string[], change: MarkChange): Promise<SnapshotInfo[]> {
+    const marked = await this.stored.mark(names, change)
+    this.#options.onHead()
+    return marked
+  }
+
+  /** Takes snapshots off the list, here and in `.snapshots`. */
+  async forget(names: readonly string[]): Promise<SnapshotInfo[]> {
+    const gone = await this.stored.forget(names)
+    this.#options.onHead()
+    await this.#mount?.snapshotsChanged()
+    return gone
   }
 
   #mountOptions() {

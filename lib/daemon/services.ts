@@ -15,6 +15,8 @@ import { Store } from '../store/store.js'
 import { Vault } from '../vault/vault.js'
 import type { Config } from './config.js'
 import type { Home } from './home.js'
+import type { ProtectedVolume } from './protected-volume.js'
+import { applyPolicy } from './retention.js'
 import { Upkeep } from './upkeep.js'
 import { Volumes } from './volumes.js'
 
@@ -32,6 +34,8 @@ export class Services {
   readonly partners: Partners
   readonly volumes: Volumes
   readonly upkeep: Upkeep
+  /** took a snapshot, and the rules for what is kept were not applied since */
+  readonly unsorted = new Set<ProtectedVolume>()
   /** settings in use, which a change takes effect on only at the next start */
   readonly bootstrap: readonly string[]
 
@@ -54,7 +58,11 @@ export class Services {
       clock,
       log,
       remote: parts.partners.reader,
-      onSnapshot: () => parts.partners.wake(),
+      onSnapshot: (volume) => {
+        parts.partners.wake()
+        this.unsorted.add(volume)
+      },
+      onHead: () => parts.partners.wake(),
     })
     this.upkeep = new Upkeep(clock, log)
   }
@@ -140,6 +148,18 @@ export class Services {
       run: async () => {
         // What fails is kept by the volume, which is due again after a while.
         for (const volume of due()) await volume.snapshot().catch(() => undefined)
+      },
+    })
+    this.upkeep.add({
+      name: 'retention',
+      firstMs: 0,
+      everyMs: 0,
+      wanted: () => this.unsorted.size > 0,
+      run: async () => {
+        for (const volume of [...this.unsorted]) {
+          await applyPolicy(this, volume)
+          this.unsorted.delete(volume)
+        }
       },
     })
   }

@@ -1,7 +1,7 @@
 /**
  * Nodes: the records that snapshots are made of, each the plaintext of one sealed block. Layout:
  *
- *     [0]      version, 1
+ *     [0]      version, 1; 2 in leaves of the snapshot list
  *     [1]      kind: 1 directory, 2 file list, 3 snapshot list (snapshot-list.ts)
  *     [2]      level: 0 a leaf, 1 to 7 an index over nodes of the level below
  *     [3]      0
@@ -190,10 +190,10 @@ export function extentItemBytes(extent: Extent): number {
 export const fileChildBytes = 44
 
 /** The first 8 bytes of every node. */
-export function startNode(kind: NodeKind, level: number, items: number): Writer {
+export function startNode(kind: NodeKind, level: number, items: number, version = nodeVersion): Writer {
   assert(level <= maxLevel && items <= maxNodeItems, 'nodes are cut by NodeCutter')
   const out = new Writer(4096)
-  return out.u8(nodeVersion).u8(nodeKinds[kind]).u8(level).u8(0).u32(items)
+  return out.u8(version).u8(nodeKinds[kind]).u8(level).u8(0).u32(items)
 }
 
 export function finishNode(out: Writer): Buffer {
@@ -201,21 +201,24 @@ export function finishNode(out: Writer): Buffer {
   return out.finish()
 }
 
-/** Reads the first 8 bytes. Throws KithError `damaged` unless it is a node of this kind. */
+/** Reads the first 8 bytes. Throws KithError `damaged` unless it is a node of this kind, of a version up to `newest`. */
 export function openNodeReader(
   bytes: Buffer,
   kind: NodeKind,
-): { from: Reader; level: number; items: number } {
+  newest = nodeVersion,
+): { from: Reader; version: number; level: number; items: number } {
   const from = new Reader(bytes, `${kind} node`)
   if (bytes.length > maxPlainBytes) throw from.damaged('it is too long')
-  if (from.u8() !== nodeVersion) throw from.damaged('its version is unknown; a newer kith wrote it')
+  const version = from.u8()
+  if (version < nodeVersion || version > newest)
+    throw from.damaged('its version is unknown; a newer kith wrote it')
   if (from.u8() !== nodeKinds[kind]) throw from.damaged('it is a record of another kind')
   const level = from.u8()
   from.zero(1)
   const items = from.u32()
   if (level > maxLevel || items > maxNodeItems) throw from.damaged('it exceeds its bounds')
   if (level > 0 && items === 0) throw from.damaged('an index is empty')
-  return { from, level, items }
+  return { from, version, level, items }
 }
 
 export function encodeDirectoryNode(node: DirectoryNode): Buffer {

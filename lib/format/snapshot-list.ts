@@ -1,13 +1,17 @@
 /**
  * The list of a volume's snapshots: nodes of kind 3 (node.ts has the first 8 bytes), sealed like all nodes. The head
- * names its root. Ascending by instant, then ordinal. Items:
+ * names its root. Ascending by instant, then ordinal. Leaves have version 2; those of version 1, which an older kith
+ * wrote, are read: their records have no marks, and their root entry begins at 34. Items:
  *
  *     leaf    record:
  *       [0..16)   id, random
  *       [16..24)  time, ms since 1970
  *       [24..26)  ordinal: 1, or n for the nth snapshot taken within the same second
  *       [26..34)  bytes that this snapshot added to the store, sealed
- *       [34..)    root entry (entry.ts): a directory without a name; it holds files, bytes and busy files below
+ *       [34]      marks: 1 pinned, other bits 0
+ *       [35]      number of tags, at most 32
+ *       [36..)    tags, each: length u8, 1 to 64, and bytes; ascending, each once
+ *       [..)      root entry (entry.ts): a directory without a name; it holds files, bytes and busy files below
  *     index   node reference 36, records below u64, and of the last record below: time u64, ordinal u16
  *
  * The key by which list nodes end (node.ts) is a record's instant and ordinal, 10 bytes as stored here, in leaf and
@@ -19,13 +23,19 @@
 import { assert } from '../base/errors.js'
 import { Writer, type Reader } from './bytes.js'
 import { entryBytes, readEntry, readNodeRef, writeEntry, writeNodeRef, type DirectoryEntry } from './entry.js'
-import { cutItems, finishNode, openNodeReader, startNode } from './node.js'
+import { cutItems, finishNode, nodeVersion, openNodeReader, startNode } from './node.js'
 import type { NodeRef } from './seal.js'
 
 export const snapshotIdBytes = 16
 export const maxOrdinal = 65_535
 /** 9999-12-31T23:59:59.999Z, the last instant whose name has four digits for the year. */
 export const maxTime = 253_402_300_799_999
+
+export const maxTags = 32
+export const maxTagBytes = 64
+/** Of leaves: since version 2 they have marks and tags. */
+const leafVersion = 2
+const pinnedMark = 1
 
 export interface SnapshotRecord {
   id: Buffer
@@ -34,6 +44,10 @@ export interface SnapshotRecord {
   /** 1 for the first snapshot within its second */
   ordinal: number
   bytesNew: number
+  /** no rule forgets it */
+  pinned: boolean
+  /** ascending, each once; see isTag */
+  tags: string[]
   /** the snapshot's root directory; its totals are the snapshot's */
   root: DirectoryEntry
 }
@@ -82,9 +96,22 @@ export function recordKey(time: number, ordinal: number): Buffer {
   return new Writer(10).number(time).u16(ordinal).finish()
 }
 
+/** What may be a tag: 1 to 64 bytes of UTF-8 without white space, commas and control characters. */
+export function isTag(text: string): boolean {
+  const bytes = Buffer.byteLength(text)
+  return (
+    bytes >= 1 && bytes <= maxTagBytes && Buffer.from(text).toString() === text && !/[\s,\p{Cc}]/u.test(text)
+  )
+}
+
+/** As records hold them: ascending by their bytes, each once. */
+export function sortedTags(tags: Iterable<string>): string[] {
+  return [...new Set(tags)].sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)))
+}
+
 /** Encoded length of a record, for the cutter. */
 export function recordItemBytes(record: SnapshotRecord): number {
-  return 34 + entryBytes(record.root)
+  return 36 + record.tags.reduce((sum, tag) => sum + 1 + Buffer.byteLength(tag), 0) + entryBytes(record.root)
 }
 
 export const snapshotChildBytes = 54
@@ -105,12 +132,8 @@ export function cutSnapshotChildren(children: Iterable<SnapshotChild>, level: nu
 
 export function encodeSnapshotNode(node: SnapshotNode): Buffer {
   if ('records' in node) {
-    const out = startNode('snapshots', 0, node.records.length)
-    for (const record of node.records) {
-      assert(record.id.length === snapshotIdBytes, 'snapshot ids have 16 bytes')
-      out.raw(record.id).number(record.time).u16(record.ordinal).number(record.bytesNew)
-      writeEntry(out, record.root)
-    }
+    const out = startNode('snapshots', 0, node.records.length, leafVersion)
+    for (const record of node.records) writeRecord(out, record)
     return finishNode(out)
   }
   const out = startNode('snapshots', node.level, node.children.length)
@@ -121,9 +144,21 @@ export function encodeSnapshotNode(node: SnapshotNode): Buffer {
   return finishNode(out)
 }
 
+function writeRecord(out: Writer, record: SnapshotRecord): void {
+  const { tags } = record
+  assert(record.id.length === snapshotIdBytes, 'snapshot ids have 16 bytes')
+  assert(tags.length <= maxTags && tags.every(isTag), 'tags were checked where they came in')
+  out.raw(record.id).number(record.time).u16(record.ordinal).number(record.bytesNew)
+  out.u8(record.pinned ? pinnedMark : 0).u8(tags.length)
+  for (const tag of tags) out.u8(Buffer.byteLength(tag)).raw(Buffer.from(tag))
+  writeEntry(out, record.root)
+}
+
 /** Strict: throws KithError `damaged` unless records ascend and every field is in bounds. */
 export function decodeSnapshotNode(bytes: Buffer): SnapshotNode {
-  const { from, level, items } = openNodeReader(bytes, 'snapshots')
+  const { from, version, level, items } = openNodeReader(bytes, 'snapshots', leafVersion)
+  if (level > 0 && version !== nodeVersion)
+    throw from.damaged('its version is unknown; a newer kith wrote it')
   let last: { time: number; ordinal: number } | undefined
   const ascend = (time: number, ordinal: number): void => {
     if (time > maxTime || ordinal < 1) throw from.damaged('a snapshot has an impossible time')
@@ -134,7 +169,7 @@ export function decodeSnapshotNode(bytes: Buffer): SnapshotNode {
   if (level === 0) {
     const records: SnapshotRecord[] = []
     for (let i = 0; i < items; i++) {
-      const record = readRecord(from)
+      const record = readRecord(from, version)
       ascend(record.time, record.ordinal)
       records.push(record)
     }
@@ -153,12 +188,31 @@ export function decodeSnapshotNode(bytes: Buffer): SnapshotNode {
   return { kind: 'snapshots', level, children }
 }
 
-function readRecord(from: Reader): SnapshotRecord {
+function readRecord(from: Reader, version: number): SnapshotRecord {
   const id = from.slice(snapshotIdBytes)
   const time = from.number()
   const ordinal = from.u16()
   const bytesNew = from.number()
+  const marks = version === nodeVersion ? 0 : from.u8()
+  if (marks > pinnedMark) throw from.damaged('a snapshot has unknown marks')
+  const tags = version === nodeVersion ? [] : readTags(from)
   const root = readEntry(from, true)
   if (root.type !== 'directory') throw from.damaged('the root of a snapshot is no directory')
-  return { id, time, ordinal, bytesNew, root }
+  return { id, time, ordinal, bytesNew, pinned: marks === pinnedMark, tags, root }
+}
+
+function readTags(from: Reader): string[] {
+  const count = from.u8()
+  if (count > maxTags) throw from.damaged('a snapshot has too many tags')
+  const tags: string[] = []
+  let last: Buffer | undefined
+  for (let i = 0; i < count; i++) {
+    const bytes = from.slice(from.u8())
+    const tag = bytes.toString()
+    if (!isTag(tag) || !Buffer.from(tag).equals(bytes)) throw from.damaged('a tag is impossible')
+    if (last && Buffer.compare(last, bytes) >= 0) throw from.damaged('tags are out of order')
+    last = bytes
+    tags.push(tag)
+  }
+  return tags
 }

@@ -15,6 +15,9 @@ export interface SnapshotInfo {
   bytes: number
   /** sealed bytes that it added to the store */
   bytesNew: number
+  /** no rule forgets it */
+  pinned: boolean
+  tags: string[]
 }
 
 export function infoOf(record: SnapshotRecord): SnapshotInfo {
@@ -25,6 +28,8 @@ export function infoOf(record: SnapshotRecord): SnapshotInfo {
     files: record.root.totals.files,
     bytes: record.root.totals.bytes,
     bytesNew: record.bytesNew,
+    pinned: record.pinned,
+    tags: record.tags,
   }
 }
 
@@ -41,6 +46,29 @@ export function findSnapshot<T extends { time: number; ordinal: number }>(
   if (found) return found
   const hint = records.length === 0 ? 'there is none yet' : '`kith snapshots` lists them'
   throw new KithError('notFound', `no snapshot ${JSON.stringify(name)}: ${hint}`)
+}
+
+/**
+ * The snapshot that `name` names alone: its exact instant, `latest`, or eight or more digits of its id; a day may mean
+ * many, and is none here.
+ * @throws KithError notFound
+ */
+export function exactSnapshot<T extends { id: Buffer; time: number; ordinal: number }>(
+  records: readonly T[],
+  name: string,
+): T {
+  const found = name === 'latest' ? records.at(-1) : (exact(records, name) ?? byId(records, name))
+  if (found) return found
+  throw new KithError(
+    'notFound',
+    `no snapshot ${JSON.stringify(name)}: give its exact name, as \`kith snapshots\` lists it`,
+  )
+}
+
+function byId<T extends { id: Buffer }>(records: readonly T[], name: string): T | undefined {
+  if (!/^[0-9a-f]{8,32}$/.test(name)) return undefined
+  const [found, ...others] = records.filter(({ id }) => id.toString('hex').startsWith(name))
+  return others.length === 0 ? found : undefined
 }
 
 function exact<T extends { time: number; ordinal: number }>(

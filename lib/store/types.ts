@@ -41,6 +41,18 @@ export interface SnapshotOptions {
   /** Ends the snapshot early, with KithError cancelled; what was sealed so far stays and is not done again. */
   signal?: AbortSignal
   progress?: (done: { files: number; bytes: number }) => void
+  /** Marks of the new snapshot. */
+  tags?: readonly string[]
+  pinned?: boolean
+}
+
+/** What is to become of the marks of snapshots. */
+export interface MarkChange {
+  pinned?: boolean
+  /** these instead of those there */
+  tags?: readonly string[]
+  addTags?: readonly string[]
+  removeTags?: readonly string[]
 }
 
 /** Something that a snapshot had to leave out or could not take at rest. */
@@ -84,6 +96,20 @@ export interface ProtectedVolume {
   snapshot(rootFd: number, options?: SnapshotOptions): Promise<SnapshotResult>
   /** Oldest first. */
   snapshots(): SnapshotInfo[]
+  /** Those that these names mean (snapshot-info.ts, exactSnapshot), each once. @throws KithError notFound */
+  named(names: readonly string[]): SnapshotInfo[]
+  /**
+   * Pins, unpins, tags snapshots, by their names; all of them or none.
+   * @returns those given, as they are now
+   * @throws KithError notFound, usage for a bad tag
+   */
+  mark(names: readonly string[], change: MarkChange): Promise<SnapshotInfo[]>
+  /**
+   * Takes snapshots off the list, by their names; all of them or none. What only they used is freed by a prune.
+   * @returns those that went
+   * @throws KithError notFound
+   */
+  forget(names: readonly string[]): Promise<SnapshotInfo[]>
   /** The newest signed head. A volume has one from its first snapshot on. */
   head(): Buffer | undefined
   /** Signs the head anew, under the next sequence number, after the circles changed. */

@@ -8,14 +8,22 @@
  */
 import type { BlockReader, BlockStore } from '../blocks/block-store.js'
 import type { Database } from '../blocks/database.js'
-import { asKithError } from '../base/errors.js'
+import { asKithError, KithError } from '../base/errors.js'
 import { statFd } from '../base/posix.js'
 import { randomBytes } from '../base/random.js'
 import type { Change } from '../format/changes.js'
 import { decodeHead, encodeHead, sealOwnerState, type Head } from '../format/head.js'
 import type { VolumeKeys } from '../format/keys.js'
 import type { NodeRef } from '../format/seal.js'
-import { maxOrdinal, snapshotIdBytes, type SnapshotRecord } from '../format/snapshot-list.js'
+import {
+  isTag,
+  maxOrdinal,
+  maxTagBytes,
+  maxTags,
+  snapshotIdBytes,
+  sortedTags,
+  type SnapshotRecord,
+} from '../format/snapshot-list.js'
 import { AdoptingReader } from './adopting-reader.js'
 import {
   afterSnapshot,
@@ -30,15 +38,16 @@ import type { Checked } from './check.js'
 import { indexHeldChunks } from './chunk-index.js'
 import { Intake } from './intake.js'
 import { snapshotList, type NodeAccess } from './list-kinds.js'
-import { editList } from './lists.js'
+import { editList, type Edit } from './lists.js'
 import { Nodes } from './nodes.js'
 import { forget, type StateChanges } from './places.js'
 import type { SealPool } from './seal-pool.js'
-import { infoOf } from './snapshot-info.js'
+import { exactSnapshot, infoOf } from './snapshot-info.js'
 import { Snapshotter, type SnapshotOutcome } from './snapshotter.js'
 import { type Location, VolumeState } from './state.js'
 import { TreeReader } from './tree-reader.js'
 import type {
+  MarkChange,
   PendingChanges,
   ProtectedVolume,
   SnapshotInfo,
@@ -75,7 +84,12 @@ export interface VolumeHost {
 export class Volume implements ProtectedVolume {
   private readonly state: VolumeState
   private readonly nodes: Nodes
+  /** Oldest first. */
   private readonly records: SnapshotRecord[]
+  /** Of the rows of the records, by id. */
+  private readonly numbers: Map<string, number>
+  /** The last snapshot taken, also when it is forgotten: its name is not given again. */
+  private last: { time: number; ordinal: number } | undefined
   private readonly stopping = new AbortController()
   /** Snapshots and what else changes the head, one at a time. */
   private turn: Promise<unknown> = Promise.resolve()
@@ -90,7 +104,10 @@ export class Volume implements ProtectedVolume {
   ) {
     this.state = new VolumeState(host.db, id)
     this.nodes = new Nodes(host.blocks, keys.node)
-    this.records = [...this.state.snapshots.range()].map(({ value }) => value)
+    const rows = [...this.state.snapshots.range()]
+    this.records = rows.map(({ value }) => value)
+    this.numbers = new Map(rows.map(({ key, value }) => [value.id.toString('hex'), key]))
+    this.last = this.records.at(-1)
     for (const { value } of this.state.dirty.range()) {
       this.generation = Math.max(this.generation, value.generation)
     }
@@ -169,6 +186,29 @@ export class Volume implements ProtectedVolume {
     return this.records.map(infoOf)
   }
 
+  named(names: readonly string[]): SnapshotInfo[] {
+    return this.recordsOf(names).map(infoOf)
+  }
+
+  mark(names: readonly string[], change: MarkChange): Promise<SnapshotInfo[]> {
+    const given = [...(change.tags ?? []), ...(change.addTags ?? []), ...(change.removeTags ?? [])]
+    return this.alone(async () => {
+      refuseBadTags(given)
+      const marked = this.recordsOf(names).map((record) => withMarks(record, change))
+      for (const { tags } of marked) refuseTooMany(tags)
+      await this.editRecords(marked.map((record) => ({ key: record, part: record })))
+      return marked.map(infoOf)
+    })
+  }
+
+  forget(names: readonly string[]): Promise<SnapshotInfo[]> {
+    return this.alone(async () => {
+      const gone = this.recordsOf(names)
+      await this.editRecords(gone.map((record) => ({ key: record, part: undefined })))
+      return gone.map(infoOf)
+    })
+  }
+
   head(): Buffer | undefined {
     return this.host.head(this.id)
   }
@@ -209,6 +249,8 @@ export class Volume implements ProtectedVolume {
   importRecords(records: readonly SnapshotRecord[]): void {
     records.forEach((record, i) => this.state.snapshots.put(i + 1, record))
     this.records.splice(0, this.records.length, ...records)
+    records.forEach((record, i) => this.numbers.set(record.id.toString('hex'), i + 1))
+    this.last = this.records.at(-1)
   }
 
   /** Inside a transaction. */
@@ -229,14 +271,13 @@ export class Volume implements ProtectedVolume {
   }
 
   private async take(rootFd: number, run: SnapshotOptions): Promise<SnapshotResult> {
-    const { options, blocks, pool } = this.host
+    const { options, pool } = this.host
     const taken = new Map([...this.state.dirty.range()].map(({ key, value }) => [key, value]))
     const names = [...this.state.names.range()]
-    const intake = new Intake(blocks, this.state, this.keys.node, (newBlocks, newBytes) => {
-      const row = this.host.row(this.id)
-      const sums = { blocks: row.blocks + newBlocks, bytes: row.bytes + newBytes }
-      if (newBlocks > 0) this.host.putRow(this.id, { ...row, ...sums })
-    })
+    const { tags = [], pinned = false } = run
+    refuseBadTags(tags)
+    refuseTooMany(sortedTags(tags))
+    const intake = this.intake()
     const access: NodeAccess = { nodes: this.nodes, intake }
     const outcome = await new Snapshotter({
       clock: options.clock,
@@ -249,26 +290,70 @@ export class Volume implements ProtectedVolume {
       everything: taken.has(everythingIno) || !this.knowsRoot(rootFd),
       run,
     }).run(rootFd)
-    const record = this.recordOf(outcome, intake.newBytes)
+    const record = this.recordOf(outcome, intake.newBytes, { tags: sortedTags(tags), pinned })
     const list = snapshotList(access)
     const root = await editList(list, this.decodedHead()?.snapshots, [{ key: record, part: record }])
-    const row = this.host.row(this.id)
-    const head = this.signHead(root, {
-      blocks: row.blocks + intake.unaccounted.blocks,
-      bytes: row.bytes + intake.unaccounted.bytes,
-    })
+    const head = this.signHead(root, this.sumsWith(intake))
+    const number = Math.max(0, ...this.state.snapshots.keysOf({ reverse: true, limit: 1 })) + 1
     await intake.commit(() => {
       forget(this.state, outcome.changes)
       outcome.writePlaces()
       this.settleDirty(outcome.changes, taken)
       for (const { key, value } of names)
         if (this.state.names.get(key)?.generation === value.generation) this.state.names.remove(key)
-      this.state.snapshots.put(this.records.length + 1, record)
+      this.state.snapshots.put(number, record)
       this.host.putHead(this.id, head)
     })
     this.nameCount = this.state.names.count()
     this.records.push(record)
+    this.numbers.set(record.id.toString('hex'), number)
+    this.last = record
     return { ...infoOf(record), problemCount: outcome.problemCount, problems: outcome.problems }
+  }
+
+  private intake(): Intake {
+    return new Intake(this.host.blocks, this.state, this.keys.node, (newBlocks, newBytes) => {
+      const row = this.host.row(this.id)
+      const sums = { blocks: row.blocks + newBlocks, bytes: row.bytes + newBytes }
+      if (newBlocks > 0) this.host.putRow(this.id, { ...row, ...sums })
+    })
+  }
+
+  /** What the volume has brought in when the intake is committed. */
+  private sumsWith({ unaccounted }: Intake): { blocks: number; bytes: number } {
+    const row = this.host.row(this.id)
+    return { blocks: row.blocks + unaccounted.blocks, bytes: row.bytes + unaccounted.bytes }
+  }
+
+  /** The records of these names, oldest first, each once. */
+  private recordsOf(names: readonly string[]): SnapshotRecord[] {
+    const found = new Set(names.map((name) => exactSnapshot(this.records, name)))
+    return this.records.filter((record) => found.has(record))
+  }
+
+  /** Changes or takes away records: the list, its rows and the head in one transaction. */
+  private async editRecords(edits: Edit<SnapshotRecord, SnapshotRecord>[]): Promise<void> {
+    if (edits.length === 0) return
+    const intake = this.intake()
+    const list = snapshotList({ nodes: this.nodes, intake })
+    const root = await editList(list, this.decodedHead()?.snapshots, edits)
+    const head = this.signHead(root, this.sumsWith(intake))
+    const idOf = ({ id }: SnapshotRecord) => id.toString('hex')
+    await intake.commit(() => {
+      for (const { key, part } of edits) {
+        const number = this.numbers.get(idOf(key))
+        if (number === undefined) continue
+        if (part) this.state.snapshots.put(number, part)
+        else this.state.snapshots.remove(number)
+      }
+      this.host.putHead(this.id, head)
+    })
+    const now = new Map(edits.map(({ key, part }) => [idOf(key), part]))
+    const kept = this.records.flatMap((record) => {
+      return now.has(idOf(record)) ? (now.get(idOf(record)) ?? []) : record
+    })
+    this.records.splice(0, this.records.length, ...kept)
+    for (const [id, part] of now) if (!part) this.numbers.delete(id)
   }
 
   private knowsRoot(rootFd: number): boolean {
@@ -278,9 +363,13 @@ export class Volume implements ProtectedVolume {
   }
 
   /** Named by the clock, and always after the last one, even when the clock went back. */
-  private recordOf(outcome: SnapshotOutcome, bytesNew: number): SnapshotRecord {
+  private recordOf(
+    outcome: SnapshotOutcome,
+    bytesNew: number,
+    marks: Pick<SnapshotRecord, 'tags' | 'pinned'>,
+  ): SnapshotRecord {
     const now = Math.max(0, Math.floor(this.host.options.clock.now()))
-    const last = this.records.at(-1)
+    const { last } = this
     let time = now
     let ordinal = 1
     if (last && Math.floor(now / 1000) <= Math.floor(last.time / 1000)) {
@@ -291,7 +380,7 @@ export class Volume implements ProtectedVolume {
         ordinal = 1
       }
     }
-    return { id: randomBytes(snapshotIdBytes), time, ordinal, bytesNew, root: outcome.root }
+    return { id: randomBytes(snapshotIdBytes), time, ordinal, bytesNew, ...marks, root: outcome.root }
   }
 
   private signHead(snapshots: NodeRef, { blocks, bytes }: { blocks: number; bytes: number }): Buffer {
@@ -340,4 +429,23 @@ export class Volume implements ProtectedVolume {
     this.turn = done.catch(() => undefined)
     return done
   }
+}
+
+function withMarks(record: SnapshotRecord, change: MarkChange): SnapshotRecord {
+  const removed = new Set(change.removeTags)
+  const tags = [...(change.tags ?? record.tags), ...(change.addTags ?? [])].filter((tag) => !removed.has(tag))
+  return { ...record, tags: sortedTags(tags), pinned: change.pinned ?? record.pinned }
+}
+
+function refuseBadTags(tags: readonly string[]): void {
+  const bad = tags.find((tag) => !isTag(tag))
+  if (bad === undefined) return
+  throw new KithError(
+    'usage',
+    `${JSON.stringify(bad)} cannot be a tag: 1 to ${maxTagBytes} bytes without spaces and commas`,
+  )
+}
+
+function refuseTooMany(tags: readonly string[]): void {
+  if (tags.length > maxTags) throw new KithError('usage', `a snapshot has at most ${maxTags} tags`)
 }

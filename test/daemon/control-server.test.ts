@@ -11,7 +11,16 @@ import { maxLineBytes, methods } from '../../lib/daemon/api.js'
 import { ControlClient } from '../../lib/daemon/control-client.js'
 import { ControlServer, type Handlers, type Job } from '../../lib/daemon/control-server.js'
 
-const info = { name: '2024-06-01T09-30-00Z', id: '00', time: 1, files: 2, bytes: 3, bytesNew: 4 }
+const info = {
+  name: '2024-06-01T09-30-00Z',
+  id: '00',
+  time: 1,
+  files: 2,
+  bytes: 3,
+  bytesNew: 4,
+  pinned: false,
+  tags: [],
+}
 
 /** A home with a server in it. `snapshot` is a job that runs until `finish` or until it is cancelled. */
 async function serve(test: { teardown(end: () => Promise<void>): unknown }, homeName = 'home') {

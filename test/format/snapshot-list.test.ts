@@ -22,6 +22,8 @@ function records(random: () => number, count: number): SnapshotRecord[] {
     time: start + Math.floor(i / 2) * 3_600_000 + (i % 2),
     ordinal: 1 + (i % 2),
     bytesNew: random(),
+    pinned: i % 3 === 1,
+    tags: i % 4 === 0 ? [`t${i}`, 'zwölf'] : [],
     root: someDirectory(random, Buffer.alloc(0)),
   }))
 }
@@ -92,6 +94,21 @@ t.test('the decoder is strict', (t) => {
   )
   t.throws(() => decodeSnapshotNode(leaf([{ ...a, ordinal: 0 }])), { code: 'damaged' })
   t.throws(() => decodeSnapshotNode(leaf([{ ...a, time: 1e15 }])), { code: 'damaged' }, 'year 33658')
+  const tagged = leaf([{ ...a, tags: ['aa', 'bb'] }])
+  const at = tagged.indexOf('aa')
+  for (const [bytes, why] of [
+    [Buffer.from('\x02bb\x02aa'), 'tags out of order'],
+    [Buffer.from('\x02aa\x02aa'), 'one tag twice'],
+    [Buffer.from('\x02a \x02bb'), 'a tag with a space'],
+    [Buffer.from([2, 0xff, 0xfe, 2, 98, 98]), 'a tag that is no text'],
+  ] as const) {
+    const wrong = Buffer.from(tagged)
+    bytes.copy(wrong, at - 1)
+    t.throws(() => decodeSnapshotNode(wrong), { code: 'damaged' }, why)
+  }
+  const marked = Buffer.from(tagged)
+  marked[at - 3] = 2
+  t.throws(() => decodeSnapshotNode(marked), { code: 'damaged' }, 'an unknown mark')
   const named = { ...a, root: { ...a.root, name: Buffer.from('x') } }
   t.throws(() => decodeSnapshotNode(leaf([named])), { code: 'damaged' }, 'a root with a name')
   t.end()
@@ -123,11 +140,18 @@ t.test('what an earlier kith wrote', (t) => {
     { kind: 'snapshots', level: 0, records: records(random, 5) },
     index(random, 5),
   ]
-  for (const [i, node] of nodes.entries()) {
-    const bytes = golden(`format-1/snapshots-${i}`, () => encodeSnapshotNode(node))
+  const [leaf, above] = nodes as [SnapshotNode, SnapshotNode]
+  for (const [file, node] of [
+    ['format-2/snapshots-0', leaf],
+    ['format-1/snapshots-1', above],
+  ] as const) {
+    const bytes = golden(file, () => encodeSnapshotNode(node))
     t.same(decodeSnapshotNode(bytes), node)
     t.ok(encodeSnapshotNode(node).equals(bytes))
   }
+  const old = decodeSnapshotNode(golden('format-1/snapshots-0', () => Buffer.alloc(0)))
+  const unmarked = 'records' in leaf ? leaf.records.map((r) => ({ ...r, pinned: false, tags: [] })) : []
+  t.same(old, { ...leaf, records: unmarked }, 'records of version 1 have no marks')
   t.end()
 })
 

@@ -74,7 +74,7 @@ export class MemoryVolume implements SnapshotCatalog {
     id.writeDoubleLE(time, 0)
     id.writeUInt8(ordinal, 8)
     const root = { ...this.#directory(Buffer.alloc(0), { directory: tree }) }
-    this.records.push({ id, time, ordinal, bytesNew: 0, root })
+    this.records.push({ id, time, ordinal, bytesNew: 0, pinned: false, tags: [], root })
     this.#list = this.#node(encodeSnapshotNode({ kind: 'snapshots', level: 0, records: this.records }))
     return snapshotName(time, ordinal)
   }
