@@ -45,8 +45,9 @@ export async function policy(services: Services, params: Params<'policy'>): Prom
         'these rules would keep nothing but the newest snapshot: give at least one',
       )
     }
-    const { [volume.id]: _, ...others } = services.config.settings.retention
-    const retention = params.policy ? { ...others, [volume.id]: params.policy } : others
+    const retention = { ...services.config.settings.retention }
+    if (params.policy) retention[volume.id] = params.policy
+    else Reflect.deleteProperty(retention, volume.id)
     services.config.set({ retention })
   }
   return { dir: volume.dir, policy: rulesOf(services, volume) ?? null }
