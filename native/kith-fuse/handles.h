@@ -1,4 +1,4 @@
-// What the kernel holds open: files and directories. A handle's address is the `fh` the kernel sends back.
+// What the kernel holds open: files (of directories: listings.h). A handle's address is the `fh` the kernel sends back.
 #pragma once
 
 #include <mutex>
@@ -15,16 +15,6 @@ struct FileHandle {
   bool writes;  // opened for writing
   bool unseen;  // may write without WRITE requests
   FdPtr held;   // of the inode, where it could not always be opened again; else null
-};
-
-// A directory being read. `buffer` holds entries as getdents64 gave them; requests on one handle may come at once.
-struct DirHandle {
-  Fd fd;  // none for a directory that is shown empty
-  InodePtr inode;
-  std::mutex mutex;  // guards what follows
-  std::vector<char> buffer;
-  size_t begin = 0, end = 0;  // the entries not yet given out
-  uint64_t position = 0;      // the directory offset of the entry at `begin`
 };
 
 // The open files, for the answer to: what is still open? And, has anyone opened this one?

@@ -120,9 +120,10 @@ void supervise(Mount& mount, Server& server, int signals, int stopEvent, int end
 
 // The kernel asks anew what `.snapshots` holds, and what the names in it mean.
 void notifySnapshotsChanged(int device, Snapshots& snapshots) {
+  const std::vector<std::string> names = snapshots.listChanged();
   const fuse_notify_inval_inode_out out{Snapshots::rootNode, 0, 0};
   Request::send(device, 0, FUSE_NOTIFY_INVAL_INODE, &out, sizeof(out));
-  for (const std::string& name : snapshots.knownNames()) {
+  for (const std::string& name : names) {
     fuse_notify_inval_entry_out entry{};
     entry.parent = Snapshots::rootNode;
     entry.namelen = static_cast<uint32_t>(name.size());

@@ -90,9 +90,7 @@ Server::Operation Server::operation(uint32_t opcode) {
     of[FUSE_GETXATTR] = &Server::getxattr;
     of[FUSE_LISTXATTR] = &Server::listxattr;
     of[FUSE_REMOVEXATTR] = &Server::removexattr;
-    of[FUSE_OPENDIR] = &Server::opendir;
     of[FUSE_READDIR] = &Server::readdir;
-    of[FUSE_RELEASEDIR] = &Server::releasedir;
     of[FUSE_FSYNCDIR] = &Server::fsyncdir;
     of[FUSE_CREATE] = &Server::create;
     of[FUSE_NOTIFY_REPLY] = &Server::ignored;
@@ -108,7 +106,7 @@ Server::Operation Server::operation(uint32_t opcode) {
     of[wire::opCopyFileRange64] = &Server::copyFileRange64;
     return of;
   }();
-  // FLUSH, ACCESS, INTERRUPT, POLL and BMAP among them: after one ENOSYS the kernel does without.
+  // FLUSH, OPENDIR, ACCESS, INTERRUPT, POLL and BMAP among them: after one ENOSYS the kernel does without.
   return opcode < table.size() && table[opcode] ? table[opcode] : &Server::unsupported;
 }
 

@@ -9,6 +9,7 @@
 #include "changes.h"
 #include "handles.h"
 #include "inodes.h"
+#include "listings.h"
 #include "request.h"
 #include "snapshots.h"
 #include "unseen.h"
@@ -106,14 +107,12 @@ class Server {
   int ioctl(Request&);
 
   // server_directories.cc
-  int opendir(Request&);
   int readdir(Request&);
   int readdirplus(Request&);
-  int releasedir(Request&);
   int fsyncdir(Request&);
   int list(Request&, bool plus);
-  int fill(DirHandle& dir, uint64_t offset, char* reply, size_t room, size_t& used, bool plus);
-  bool putEntry(const DirHandle& dir, const struct DirEntry& entry, char* reply, size_t room, size_t& used, bool plus);
+  int fill(Listings::Stream& dir, char* reply, size_t room, size_t& used, bool plus);
+  bool putEntry(const Listings::Stream& dir, const struct DirEntry& entry, char* reply, size_t room, size_t& used, bool plus);
 
   // server_xattrs.cc
   int setxattr(Request&);
@@ -137,6 +136,7 @@ class Server {
   Snapshots* snapshots_ = nullptr;
   Awaited awaited_;
   OpenFiles open_;
+  Listings listings_;
   Backings backings_;
   Unseen unseen_;
   bool extendedSetxattr_ = false;  // agreed at INIT

@@ -86,6 +86,7 @@ int Server::change(const Request& request, const fuse_setattr_in& in, const Inod
   }
   if (in.valid & FATTR_MODE) {
     caller::keepSetId();
+    if (inode->type == S_IFDIR && !(in.mode & S_IRUSR) && !caller::switches()) listings_.keepReadable(inode, fd);
     std::lock_guard lock(modes_);
     if (fchmodat(AT_FDCWD, path.get(), in.mode & 07777, 0) != 0) return errno;
     log_.attributes(inode->ino);

@@ -171,18 +171,27 @@ int Server::ioctl(Request& request) {
   if (!given) return EINVAL;
   const bool sets = in->cmd == FS_IOC_SETFLAGS || in->cmd == FS_IOC_FSSETXATTR;
   if (!sets && in->cmd != FS_IOC_GETFLAGS && in->cmd != FS_IOC_FSGETXATTR && in->cmd != FS_IOC_GETVERSION) return ENOTTY;
-  const bool isDir = (in->flags & FUSE_IOCTL_DIR) != 0;
-  const auto* dir = reinterpret_cast<DirHandle*>(in->fh);
-  const Fd& fd = isDir ? dir->fd : file(in->fh).fd;
-  if (!fd) return EXDEV;
+  InodePtr inode;
+  FdPtr path;
+  Fd dir;
+  if (in->flags & FUSE_IOCTL_DIR) {
+    if (const int error = node(request.header().nodeid, inode, path)) return error;
+    if (inode->foreign) return EXDEV;
+    bool borrowed;
+    dir = listings_.open(inode, path->get(), borrowed);
+    if (!dir) return errno;
+  } else {
+    inode = file(in->fh).inode;
+  }
+  const int fd = dir ? dir.get() : file(in->fh).fd.get();
   struct {
     fuse_ioctl_out head;
     alignas(8) char argument[sizeof(struct fsxattr) + 4];
   } out{};
   if (in->in_size > sizeof(out.argument) || in->out_size > sizeof(out.argument)) return EINVAL;
   memcpy(out.argument, given, in->in_size);
-  if (::ioctl(fd.get(), in->cmd, out.argument) != 0) return errno;
-  if (sets) log_.attributes(isDir ? dir->inode->ino : file(in->fh).inode->ino);
+  if (::ioctl(fd, in->cmd, out.argument) != 0) return errno;
+  if (sets) log_.attributes(inode->ino);
   request.reply(&out, sizeof(out.head) + in->out_size);
   return 0;
 }

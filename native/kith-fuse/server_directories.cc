@@ -7,12 +7,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "caller.h"
+#include <algorithm>
+
 #include "server.h"
 
 namespace {
 
-constexpr size_t listBytes = 64 << 10;
+// Read at once from the directory under the mount.
+constexpr size_t minListBytes = 4 << 10, maxListBytes = 32 << 10;
+// An entry with its attributes takes at least so many times its bytes there: what does not fit is read again.
+constexpr size_t plusGrowth = 4;
 
 // As getdents64 lays it out; `length` is the whole record's.
 struct RawEntry {
@@ -29,65 +33,54 @@ bool isDots(const char* name) { return name[0] == '.' && (!name[1] || (name[1] =
 
 struct DirEntry : RawEntry {};
 
-int Server::opendir(Request& request) {
-  InodePtr inode;
-  FdPtr path;
-  if (const int error = node(request.header().nodeid, inode, path)) return error;
-  auto handle = std::make_unique<DirHandle>();
-  handle->inode = inode;
-  if (!inode->foreign) {
-    handle->fd = Fd(openat(AT_FDCWD, caller::ProcName(path->get()).get(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!handle->fd) return errno;
-  }
-  fuse_open_out out{};
-  out.fh = reinterpret_cast<uint64_t>(handle.get());
-  out.open_flags = wire::openKeepCache | wire::openCacheDir;
-  if (request.reply(out) == 0) handle.release();
-  return 0;
-}
-
 int Server::readdir(Request& request) { return list(request, false); }
 
 int Server::readdirplus(Request& request) { return list(request, true); }
 
-// Once the reply is sent the handle may be gone: another worker may be serving its RELEASEDIR already.
+// The stream is kept before the reply is sent: the kernel may go on at once.
 int Server::list(Request& request, bool plus) {
   const auto* in = request.take<fuse_read_in>();
   if (!in) return EINVAL;
-  DirHandle& dir = *reinterpret_cast<DirHandle*>(in->fh);
-  const size_t room = std::min<size_t>(in->size, wire::maxTransfer);
+  InodePtr inode;
+  FdPtr path;
+  if (const int error = node(request.header().nodeid, inode, path)) return error;
   size_t used = 0;
-  if (const int error = fill(dir, in->offset, request.scratch, room, used, plus)) return error;
+  if (!inode->foreign) {
+    std::unique_ptr<Listings::Stream> dir = listings_.take(inode, path->get(), in->offset);
+    if (!dir) return errno;
+    const size_t room = std::min<size_t>(in->size, wire::maxTransfer);
+    if (const int error = fill(*dir, request.scratch, room, used, plus)) return error;
+    if (used > 0) listings_.keep(std::move(dir));
+  }
   request.reply(request.scratch, used);
   return 0;
 }
 
-int Server::fill(DirHandle& dir, uint64_t offset, char* reply, size_t room, size_t& used, bool plus) {
-  std::lock_guard lock(dir.mutex);
-  if (dir.fd && offset != dir.position) {
-    if (::lseek(dir.fd.get(), static_cast<off_t>(offset), SEEK_SET) < 0) return errno;
-    dir.begin = dir.end = 0;
-    dir.position = offset;
-  }
-  while (dir.fd) {
-    if (dir.begin == dir.end) {
-      dir.buffer.resize(listBytes);
-      const long got = syscall(SYS_getdents64, dir.fd.get(), dir.buffer.data(), listBytes);
-      if (got < 0 && used == 0) return errno;
-      if (got <= 0) break;
-      dir.begin = 0;
-      dir.end = static_cast<size_t>(got);
+int Server::fill(Listings::Stream& dir, char* reply, size_t room, size_t& used, bool plus) {
+  if (dir.ended) return 0;
+  std::unique_lock lock(listings_.borrowing, std::defer_lock);
+  if (dir.borrowed) lock.lock();
+  // The last time more may have been read than there was room for.
+  if (::lseek(dir.fd.get(), static_cast<off_t>(dir.position), SEEK_SET) < 0) return errno;
+  alignas(RawEntry) char raw[maxListBytes];
+  const size_t atOnce = std::clamp(plus ? room / plusGrowth : room, minListBytes, maxListBytes);
+  while (true) {
+    const long got = syscall(SYS_getdents64, dir.fd.get(), raw, atOnce);
+    if (got < 0 && used == 0) return errno;
+    dir.ended = got == 0;
+    if (got <= 0) return 0;
+    for (long at = 0; at < got;) {
+      const auto& entry = *reinterpret_cast<const DirEntry*>(raw + at);
+      if (!isSnapshotsName(dir.inode, entry.name) && !putEntry(dir, entry, reply, room, used, plus)) return 0;
+      at += entry.length;
+      dir.position = static_cast<uint64_t>(entry.next);
     }
-    const auto& entry = *reinterpret_cast<const DirEntry*>(dir.buffer.data() + dir.begin);
-    if (!isSnapshotsName(dir.inode, entry.name) && !putEntry(dir, entry, reply, room, used, plus)) break;
-    dir.begin += entry.length;
-    dir.position = static_cast<uint64_t>(entry.next);
   }
-  return 0;
 }
 
 // False when the entry does not fit. An entry that went since it was listed is left out.
-bool Server::putEntry(const DirHandle& dir, const DirEntry& entry, char* reply, size_t room, size_t& used, bool plus) {
+bool Server::putEntry(const Listings::Stream& dir, const DirEntry& entry, char* reply, size_t room, size_t& used,
+                      bool plus) {
   const size_t nameLength = strlen(entry.name);
   const size_t head = plus ? sizeof(fuse_entry_out) : 0;
   const size_t size = FUSE_DIRENT_ALIGN(head + FUSE_NAME_OFFSET + nameLength);
@@ -117,19 +110,16 @@ bool Server::putEntry(const DirHandle& dir, const DirEntry& entry, char* reply, 
   return true;
 }
 
-int Server::releasedir(Request& request) {
-  const auto* in = request.take<fuse_release_in>();
-  if (!in) return EINVAL;
-  delete reinterpret_cast<DirHandle*>(in->fh);
-  request.ok();
-  return 0;
-}
-
 int Server::fsyncdir(Request& request) {
-  const auto* in = request.take<fuse_fsync_in>();
-  if (!in) return EINVAL;
-  const Fd& fd = reinterpret_cast<DirHandle*>(in->fh)->fd;
-  if (fd && ::fsync(fd.get()) != 0) return errno;
+  if (!request.take<fuse_fsync_in>()) return EINVAL;
+  InodePtr inode;
+  FdPtr path;
+  if (const int error = node(request.header().nodeid, inode, path)) return error;
+  if (!inode->foreign) {
+    bool borrowed;
+    const Fd fd = listings_.open(inode, path->get(), borrowed);
+    if (!fd || ::fsync(fd.get()) != 0) return errno;
+  }
   request.ok();
   return 0;
 }

@@ -182,6 +182,7 @@ int Server::remove(Request& request, int flag) {
   if (!examine(fd->get(), name, doomed)) return errno;
   if (unlinkat(fd->get(), name, flag) != 0) return errno;
   if (doomed.inode) inodes_->nameGone(doomed.inode, dir, name, doomed.fd, doomed.lastLink);
+  if (doomed.inode && flag & AT_REMOVEDIR) listings_.gone(doomed.inode);
   log_.names(dir->ino, doomed.facts.stx_ino, name);
   request.ok();
   return 0;
@@ -225,8 +226,10 @@ int Server::move(Request& request, uint64_t newDirId, unsigned flags) {
   const bool exchange = (flags & RENAME_EXCHANGE) != 0;
   const bool same = replaces && moved.facts.stx_ino == replaced.facts.stx_ino;  // two links to one file: nothing happened
   if (!same) {
-    if (replaces && replaced.inode && !exchange)
+    if (replaces && replaced.inode && !exchange) {
       inodes_->nameGone(replaced.inode, newDir, newName, replaced.fd, replaced.lastLink);
+      if (replaced.inode->type == S_IFDIR) listings_.gone(replaced.inode);
+    }
     if (moved.inode) inodes_->nameMoved(moved.inode, newDir, newName);
     if (replaces && replaced.inode && exchange) inodes_->nameMoved(replaced.inode, oldDir, oldName);
   }

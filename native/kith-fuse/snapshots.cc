@@ -62,6 +62,15 @@ uint64_t Snapshots::Tree::adopt(uint64_t parent, const std::string& name, const 
   return known->second;
 }
 
+// By this time the kernel sees that what it listed of `.snapshots` holds no more.
+void Snapshots::Tree::listChanged() {
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  std::lock_guard lock(mutex_);
+  root_.mtime = now.tv_sec;
+  root_.mtimeNs = uint32_t(now.tv_nsec);
+}
+
 std::vector<std::string> Snapshots::Tree::knownNames() {
   std::lock_guard lock(mutex_);
   std::vector<std::string> names;
@@ -115,14 +124,15 @@ void Snapshots::Tree::handle(const fuse_in_header& header, const char* body, siz
     case wire::opStatx: return attributes(header);
     case FUSE_READLINK: return readlink(unique, id);
     case FUSE_OPEN: return open(unique, part<fuse_open_in>(body, length));
-    case FUSE_OPENDIR: return openDirectory(unique, id);
+    case FUSE_OPENDIR: return fail(unique, ENOSYS);  // as of the live tree: listings.h
     case FUSE_READ: return read(unique, id, part<fuse_read_in>(body, length));
     case FUSE_LSEEK: return seek(unique, id, part<fuse_lseek_in>(body, length));
     case FUSE_READDIR:
     case FUSE_READDIRPLUS: {
       const auto* in = part<fuse_read_in>(body, length);
       if (!in) return fail(unique, EINVAL);
-      return list({unique, id, in->fh, in->offset, in->size, header.opcode == FUSE_READDIRPLUS});
+      if (in->offset == 0) startListing(id);
+      return list({unique, id, in->offset, in->size, header.opcode == FUSE_READDIRPLUS});
     }
     case FUSE_GETXATTR:
     case FUSE_LISTXATTR: {
@@ -149,12 +159,6 @@ void Snapshots::Tree::handle(const fuse_in_header& header, const char* body, siz
     case FUSE_POLL: {
       const auto* in = part<fuse_poll_in>(body, length);
       return reply(unique, fuse_poll_out{in ? in->events : 0, 0});
-    }
-    case FUSE_RELEASEDIR: {
-      const auto* in = part<fuse_release_in>(body, length);
-      std::lock_guard lock(mutex_);
-      if (in) directories_.erase(in->fh);
-      return ok(unique);
     }
     // Nothing is ever dirty here, and readers need not wait for each other.
     case FUSE_RELEASE: case FUSE_FLUSH: case FUSE_FSYNC: case FUSE_FSYNCDIR: case FUSE_SYNCFS: case FUSE_SETLK:
@@ -227,7 +231,7 @@ void Snapshots::Tree::attributes(const fuse_in_header& header) {
     out.attr = kernelAttributes(found);
     self.reply(unique, out);
   };
-  if (header.nodeid == rootNode) return answer(*this, root_, shortSeconds);
+  if (header.nodeid == rootNode) return answer(*this, root(), shortSeconds);
   ask(BridgeRequest::getattr, unique, header.nodeid, {}, [=](Tree& self, const uint8_t* payload, size_t length) {
     FrameReader from(payload, length);
     const SnapshotAttributes found = readAttributes(from);
@@ -240,17 +244,6 @@ void Snapshots::Tree::open(uint64_t unique, const fuse_open_in* in) {
   if (!in || (in->flags & O_ACCMODE) != O_RDONLY || (in->flags & O_TRUNC)) return fail(unique, EROFS);
   fuse_open_out out{};
   out.open_flags = wire::openKeepCache;
-  reply(unique, out);
-}
-
-void Snapshots::Tree::openDirectory(uint64_t unique, uint64_t id) {
-  fuse_open_out out{};
-  if (id != rootNode) out.open_flags = wire::openKeepCache | wire::openCacheDir;
-  {
-    std::lock_guard lock(mutex_);
-    out.fh = ++lastHandle_;
-    directories_.try_emplace(out.fh);
-  }
   reply(unique, out);
 }
 
@@ -298,6 +291,9 @@ Snapshots::~Snapshots() = default;
 void Snapshots::handle(const fuse_in_header& header, const char* body, size_t length) {
   tree_->handle(header, body, length);
 }
-std::vector<std::string> Snapshots::knownNames() { return tree_->knownNames(); }
+std::vector<std::string> Snapshots::listChanged() {
+  tree_->listChanged();
+  return tree_->knownNames();
+}
 void Snapshots::forget(uint64_t nodeid, uint64_t lookups) { tree_->forget(nodeid, lookups); }
 void Snapshots::fillRootEntry(fuse_entry_out& out) const { out = tree_->rootEntry(); }

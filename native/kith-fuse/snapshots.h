@@ -32,8 +32,8 @@ class Snapshots {
   // For BATCH_FORGET, which names nodes in its body: those that owns() are given here one by one.
   void forget(uint64_t nodeid, uint64_t lookups);
 
-  // The names in `.snapshots` that the kernel may hold on to, for when the list of snapshots has changed.
-  std::vector<std::string> knownNames();
+  // The list of snapshots has changed: the names in `.snapshots` that the kernel may hold on to.
+  std::vector<std::string> listChanged();
 
   // The answer to LOOKUP of `.snapshots` in the mount's root. Short timeouts; its node is never forgotten.
   void fillRootEntry(fuse_entry_out& out) const;

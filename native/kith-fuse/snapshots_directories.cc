@@ -1,20 +1,31 @@
-// Listing directories of snapshots, in batches as the daemon gives them. A handle keeps the newest batch, and where each batch
-// began, so that seeking back asks for the same batch again. Cookies: 0 `.`, 1 `..`, then 2 + index.
+// Listing directories of snapshots, in batches as the daemon gives them. Of a directory that is being listed
+// the newest batch is kept, and where each batch began, so that seeking back asks for the same batch again. Who lists it at the
+// same time shares this. Cookies: 0 `.`, 1 `..`, then 2 + index.
 #include "snapshots_tree.h"
+
+void Snapshots::Tree::startListing(uint64_t id) {
+  std::lock_guard lock(mutex_);
+  if (id == rootNode) directories_.erase(id);  // the others never change
+}
+
+// Called with mutex_ held.
+Snapshots::Tree::Directory& Snapshots::Tree::directory(uint64_t id) {
+  auto found = directories_.find(id);
+  if (found != directories_.end()) return found->second;
+  if (directories_.size() >= maxDirectories) directories_.erase(directories_.begin());
+  return directories_[id];
+}
 
 void Snapshots::Tree::list(const Listing& listing) {
   const uint64_t index = listing.offset < 2 ? 0 : listing.offset - 2;
   std::unique_lock lock(mutex_);
-  auto found = directories_.find(listing.handle);
-  if (found == directories_.end()) {
-    lock.unlock();
-    return fail(listing.unique, EBADF);
-  }
-  if (!found->second.holds(index)) {
+  const Directory& dir = directory(listing.node);
+  if (!dir.holds(index)) {
     lock.unlock();
     return fetch(listing, index);
   }
-  const std::vector<char> out = render(listing, found->second);
+  const std::vector<char> out = render(listing, dir);
+  if (out.empty()) directories_.erase(listing.node);
   lock.unlock();
   reply_(listing.unique, 0, out.data(), out.size());
 }
@@ -26,9 +37,7 @@ void Snapshots::Tree::fetch(const Listing& listing, uint64_t index) {
   uint64_t first;
   {
     std::lock_guard lock(mutex_);
-    auto found = directories_.find(listing.handle);
-    if (found == directories_.end()) return fail(listing.unique, EBADF);
-    const auto& starts = found->second.starts;
+    const auto& starts = directory(listing.node).starts;
     auto start = std::upper_bound(starts.begin(), starts.end(), index,
                                   [](uint64_t wanted, const Directory::Start& s) { return wanted < s.index; });
     --start;  // the first one is 0
@@ -59,13 +68,11 @@ int Snapshots::Tree::store(const Listing& listing, uint64_t first, const uint8_t
   // An empty batch that is not the last would be asked for again for ever.
   if (!from.atEnd() || (batch.empty() && !last)) return EIO;
   std::lock_guard lock(mutex_);
-  auto found = directories_.find(listing.handle);
-  if (found == directories_.end()) return EBADF;
   if (listed_.size() > maxListed) listed_.clear();
   if (listing.node != rootNode)
     for (const Listed& entry : batch)
       listed_.insert_or_assign(keyOf(listing.node, entry.name, entry.name), entry.attributes);
-  Directory& directory = found->second;
+  Directory& directory = this->directory(listing.node);
   directory.first = first;
   directory.batch = std::move(batch);
   directory.last = last;

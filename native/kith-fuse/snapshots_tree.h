@@ -28,6 +28,7 @@ class Snapshots::Tree : public std::enable_shared_from_this<Tree> {
  private:
   static constexpr uint64_t longSeconds = 24 * 3600;  // for what never changes
   static constexpr size_t maxListed = 65536;          // entries
+  static constexpr size_t maxDirectories = 64;        // being listed
   static constexpr uint64_t shortSeconds = 1;         // for the list of snapshots, and names that may come to mean another one
 
   struct Node {
@@ -43,7 +44,7 @@ class Snapshots::Tree : public std::enable_shared_from_this<Tree> {
     std::string name, canonical;
   };
 
-  // One open directory. Guarded by Tree::mutex_.
+  // One directory being listed. Guarded by Tree::mutex_.
   struct Directory {
     struct Start {
       uint64_t index;
@@ -60,7 +61,7 @@ class Snapshots::Tree : public std::enable_shared_from_this<Tree> {
   };
 
   struct Listing {
-    uint64_t unique, node, handle, offset;
+    uint64_t unique, node, offset;
     uint32_t room;
     bool plus;
   };
@@ -83,11 +84,12 @@ class Snapshots::Tree : public std::enable_shared_from_this<Tree> {
     root_.nlink = 2;
     root_.uid = ::geteuid();
     root_.gid = ::getegid();
-    root_.mtime = ::time(nullptr);
+    listChanged();
   }
   void handle(const fuse_in_header& header, const char* body, size_t length);
   void forget(uint64_t id, uint64_t lookups);
-  fuse_entry_out rootEntry() const { return entry(rootNode, root_, shortSeconds); }
+  fuse_entry_out rootEntry() { return entry(rootNode, root(), shortSeconds); }
+  void listChanged();
   std::vector<std::string> knownNames();
 
  private:
@@ -96,18 +98,23 @@ class Snapshots::Tree : public std::enable_shared_from_this<Tree> {
   void lookedUp(uint64_t unique, uint64_t parent, const std::string& name, int error, FrameReader from);
   void attributes(const fuse_in_header& header);
   void open(uint64_t unique, const fuse_open_in* in);
-  void openDirectory(uint64_t unique, uint64_t id);
   void read(uint64_t unique, uint64_t id, const fuse_read_in* in);
   bool readSmall(uint64_t unique, uint64_t id, const fuse_read_in& in);
   void readlink(uint64_t unique, uint64_t id);
   void seek(uint64_t unique, uint64_t id, const fuse_lseek_in* in);
   void xattr(BridgeRequest type, uint64_t unique, uint64_t id, const fuse_getxattr_in* in, std::string_view name);
+  void startListing(uint64_t id);
+  Directory& directory(uint64_t id);
   void list(const Listing& listing);
   void fetch(const Listing& listing, uint64_t index);
   int store(const Listing& listing, uint64_t first, const uint8_t* payload, size_t length);
   std::vector<char> render(const Listing& listing, const Directory& directory);
   bool put(std::vector<char>& out, const Listing& listing, uint64_t cookie, const Listed& entry, bool dot);
 
+  SnapshotAttributes root() {
+    std::lock_guard lock(mutex_);
+    return root_;
+  }
   std::optional<FrameWriter> path(uint64_t id);
   uint64_t adopt(uint64_t parent, const std::string& name, const std::string& canonical,
                  const SnapshotAttributes& attributes);
@@ -131,16 +138,16 @@ class Snapshots::Tree : public std::enable_shared_from_this<Tree> {
 
   Bridge& bridge_;
   const Reply reply_;
-  SnapshotAttributes root_{};
   std::mutex mutex_;  // guards all below
+  SnapshotAttributes root_{};
   std::unordered_map<uint64_t, Node> nodes_;
   std::unordered_map<std::string, uint64_t> byKey_;
-  std::unordered_map<uint64_t, Directory> directories_;
+  std::unordered_map<uint64_t, Directory> directories_;  // by node, at most maxDirectories
   // What listings told of entries of snapshots, by keyOf: programs list a whole directory first, then ask for each entry.
   std::unordered_map<std::string, SnapshotAttributes> listed_;
   std::unordered_set<uint64_t> top_;  // the nodes of names of snapshots
   SnapshotContents contents_;  // by keyOf
-  uint64_t lastNode_ = rootNode, lastHandle_ = 0;
+  uint64_t lastNode_ = rootNode;
 };
 
 template <typename Use>

@@ -142,6 +142,7 @@ t.test('names of snapshots', async (t) => {
   await at.sh('[ "$(cat .snapshots/latest/v)" = 3 ] && touch go')
   t.equal(await reader, '23')
   t.match(await at.sh('ls .snapshots'), /2024-06-03T12-00-00Z/)
+  t.equal(await at.sh('ls .snapshots | wc -l'), '6\n')
 
   // Though the kernel keeps exact names, one whose snapshot was removed is gone at once.
   t.equal(await at.sh(`cat ${older}/v`), '1')
@@ -149,6 +150,37 @@ t.test('names of snapshots', async (t) => {
   await mount.snapshotsChanged()
   t.match(await at.sh(`cat ${older}/v 2>&1 || true`), /No such file/)
   t.match(await at.sh(`ls ${older} 2>&1 || true`), /No such file/)
+  t.equal(await at.sh('ls .snapshots | wc -l'), '5\n')
+})
+
+t.test('directories of snapshots listed by many at once', async (t) => {
+  const entries = (count: number): Tree =>
+    Object.fromEntries(Array.from({ length: count }, (_, k) => [`name-${k}`, { file: Buffer.from('') }]))
+  const tree: Tree = {}
+  for (let i = 0; i < 80; i++) tree[`dir${i}`] = { directory: entries(10) }
+  tree.big = { directory: entries(3500) }
+  const volume = new MemoryVolume()
+  volume.take(first, tree)
+  const { at } = await served(t, volume)
+  const script = `import os
+tops = ["${older}/dir%d" % i for i in range(80)] + ["${older}/big"] * 3
+found, streams = {top: [] for top in tops}, []
+for top in tops:
+    stream = os.scandir(top)
+    streams.append((top, stream))
+    found[top].append(next(stream).name)
+while streams:
+    left = []
+    for top, stream in streams:
+        names = [entry.name for _, entry in zip(range(600), stream)]
+        found[top].extend(names)
+        if names: left.append((top, stream))
+    streams = left
+for top in tops:
+    assert len(set(found[top])) == (3500 if "big" in top else 10), (top, len(found[top]))
+assert len(found[tops[-1]]) == 3 * 3500
+print("all")`
+  t.equal(await at.sh(`python3 -c '${script}'`), 'all\n')
 })
 
 t.test('nothing can be changed', async (t) => {

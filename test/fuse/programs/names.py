@@ -1,5 +1,5 @@
 """Cases about names, directories and opening. How they run: casebook.py."""
-import ctypes, fcntl, os, socket, stat, subprocess, time
+import ctypes, fcntl, os, socket, stat, struct, subprocess, time
 from casebook import *
 
 
@@ -206,6 +206,62 @@ def directory_seeks():
     while (n := name()) is not None:
         everything.add(n)
     equal((b'later' in everything, len(everything)), (True, 303))
+
+
+@case
+def directories_read_at_once():
+    os.mkdir('d')
+    for i in range(2000):
+        write(f'd/{i}')
+
+    def names(of, count):
+        return [entry.name for _, entry in zip(range(count), of)]
+
+    first, second, third = os.scandir('d'), os.scandir('d'), os.scandir('d')
+    begun = names(first, 1), names(second, 700), names(third, 1500)
+    for i in range(0, 2000, 2):
+        os.unlink(f'd/{i}')
+    write('d/new')
+    for stream, early in zip((first, second, third), begun):
+        all = early + names(stream, 3000)
+        check(len(all) == len(set(all)), 'each once')
+        check({str(i) for i in range(1, 2000, 2)} <= set(all), 'what stayed is listed')
+    equal(sorted(os.listdir('d')), sorted(['new'] + [str(i) for i in range(1, 2000, 2)]))
+    # Left in the middle; who begins later sees what is there then.
+    for i in range(100):
+        names(os.scandir('d'), 5)
+        write(f'd/late{i}')
+        check(f'late{i}' in os.listdir('d'), 'a new name is listed')
+
+
+@case
+def directories_that_are_gone():
+    os.mkdir('d')
+    write('d/f')
+    fd = os.open('d', os.O_RDONLY)
+    equal(os.listdir(fd), ['f'])
+    os.rename('d', 'e')
+    write('e/g')
+    equal(sorted(os.listdir(fd)), ['f', 'g'])
+    os.fsync(fd)
+    equal(struct.unpack('i', fcntl.ioctl(fd, 0x80086601, bytes(8))[:4])[0] >= 0, True)
+    os.unlink('e/f')
+    os.unlink('e/g')
+    os.mkdir('other')
+    attempt(os.rename, 'other', 'e')
+    write('e/new')
+    equal(os.listdir(fd), [])
+    fails('ENOENT', os.stat, 'f', dir_fd=fd)
+    equal(os.listdir('e'), ['new'])
+    os.close(fd)
+    fd = os.open('e', os.O_RDONLY)
+    os.unlink('e/new')
+    os.rmdir('e')
+    os.mkdir('e')
+    write('e/newer')
+    equal(os.listdir(fd), [])
+    os.fsync(fd)
+    equal(os.listdir('e'), ['newer'])
 
 
 @case
