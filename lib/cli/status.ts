@@ -52,10 +52,17 @@ function partnersTable(volume: VolumeStatus, now: number): string {
     p.name,
     p.online ? 'on line' : 'off line',
     size(p.bytesHeld),
+    p.recoveryPoint === null ? 'nothing whole yet' : behind(p.recoveryPoint, now),
+    p.bytesPending === 0 ? '-' : size(p.bytesPending),
     age(p.lastProof, now),
     p.faults.join('; '),
   ])
-  return table(['PARTNER', '', 'HOLDS', 'PROVEN', ''], rows, [2])
+  return table(['PARTNER', '', 'HOLDS', 'AS OF', 'WAITING', 'PROVEN', ''], rows, [2])
+}
+
+/** The moment as of which the partner has everything. */
+function behind(time: number, now: number): string {
+  return now - time < 1000 ? 'now' : age(time, now)
 }
 
 function problems(list: string[]): string {

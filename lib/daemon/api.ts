@@ -84,6 +84,10 @@ export const partnerStatus = z.object({
   online: z.boolean(),
   /** sealed bytes of ours that it has acknowledged as durable */
   bytesHeld: count,
+  /** sealed bytes of ours that it still lacks, contents of changed files that no snapshot names yet among them */
+  bytesPending: count,
+  /** the directory as it was then can be got back from this partner alone; null: not yet, or longer ago than is known */
+  recoveryPoint: time.nullable(),
   /** when it last proved to hold what it claims; null before the first proof */
   lastProof: time.nullable(),
   /** what is wrong with it, e.g. a failed proof; empty when all is well */

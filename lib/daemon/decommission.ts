@@ -12,7 +12,7 @@ export async function decommissionPlan(
     dir: volume.dir,
     snapshots: volume.stored.snapshots().length,
     bytesHere: services.store.blocks.bytes,
-    partners: partnersOf(services),
+    partners: partnersOf(services, volume),
   }
 }
 

@@ -2,6 +2,7 @@
  * One protected directory: its volume in the store, its mount, and what flows between the two.
  *
  *     change log --take--> recordChanges (durable) --done--> forgotten by the log
+ *     files at rest --readAhead--> their blocks are in the store --> partners are woken
  *     mount.sync, take, recordChanges, volume.snapshot --> partners are woken, `.snapshots` shows it
  *
  * Everything that touches the volume's change set or takes a snapshot runs in one queue, so that a snapshot never sees
@@ -32,6 +33,7 @@ import type {
 } from '../store/types.js'
 import type { Stopped } from '../mount/types.js'
 import type { TreeReader } from '../store/tree-reader.js'
+import { IntakePlan } from './intake-plan.js'
 import { MountKeeper } from './mount-keeper.js'
 import { MountMark } from './mount-mark.js'
 
@@ -57,6 +59,8 @@ export interface ProtectedVolumeOptions {
   onSnapshot(volume: ProtectedVolume): void
   /** what is said of snapshots changed, or some went: there is a new head */
   onHead(): void
+  /** new blocks were committed that no snapshot names yet */
+  onBlocks(): void
 }
 
 export class ProtectedVolume {
@@ -74,6 +78,9 @@ export class ProtectedVolume {
   #healed = false
   #queue: Promise<unknown> = Promise.resolve()
   #intake: Timer | undefined
+  readonly #plan = new IntakePlan()
+  /** the next reading ahead, or the one under way */
+  #ahead: Timer | 'running' | undefined
   /** why the last intake, the last snapshot failed */
   #problems: { intake?: string; snapshot?: string } = {}
   #failedAt: number | undefined
@@ -326,6 +333,8 @@ export class ProtectedVolume {
     mount.on('replaced', () => this.#whenLost(mount))
     void this.#findOutsiders(mount)
     this.#schedule(0)
+    this.#plan.again(this.stored.changedFiles(), clock.monotonic())
+    this.#scheduleAhead()
   }
 
   async #findOutsiders(mount: Mount): Promise<void> {
@@ -374,6 +383,9 @@ export class ProtectedVolume {
     this.#outsiders = []
     this.#intake?.cancel()
     this.#intake = undefined
+    if (this.#ahead !== 'running') this.#ahead?.cancel()
+    this.#ahead = undefined
+    this.#plan.clear()
   }
 
   #schedule(ms: number): void {
@@ -397,6 +409,43 @@ export class ProtectedVolume {
     if (lost) await this.stored.recordEverything()
     if (changes.length > 0) await this.stored.recordChanges(changes)
     await mount.done()
+    this.#plan.note(changes, this.#options.clock.monotonic())
+    this.#scheduleAhead()
+  }
+
+  /** Not in the queue: changes are recorded meanwhile. The store has it end early when a snapshot is asked for. */
+  #scheduleAhead(atLeastMs = 0): void {
+    const next = this.#plan.next()
+    if (next === undefined || this.#ahead === 'running' || !this.#mount) return
+    this.#ahead?.cancel()
+    const mount = this.#mount
+    const { clock } = this.#options
+    this.#ahead = clock.after(Math.max(atLeastMs, next - clock.monotonic()), () => {
+      this.#ahead = 'running'
+      const leaving = this.#leaving
+      void this.#readAhead(mount).then((pauseMs) => {
+        if (leaving.signal.aborted || this.#mount !== mount) return
+        this.#ahead = undefined
+        this.#scheduleAhead(pauseMs)
+      })
+    })
+  }
+
+  /** Gives how long to wait at least before the next. */
+  async #readAhead(mount: Mount): Promise<number> {
+    const { clock } = this.#options
+    const due = this.#plan.take(clock.monotonic())
+    try {
+      const { read, left } = await this.stored.readAhead(mount.rootFd, due, this.#leaving.signal)
+      this.#plan.again(left, clock.monotonic())
+      delete this.#problems.intake
+      if (read > 0) this.#options.onBlocks()
+      return gatherMs
+    } catch (error) {
+      this.#failed('intake', error)
+      this.#plan.again(due, clock.monotonic())
+      return retryMs
+    }
   }
 
   #exclusive<T>(step: () => Promise<T>): Promise<T> {

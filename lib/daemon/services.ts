@@ -2,7 +2,7 @@
  * What runs once a node has an identity: the store of its own blocks, the vault of others', the partners, the protected
  * directories and the upkeep. Here they are joined: none of them knows another.
  *
- *     store --OwnedBlocks--> partners      new blocks and heads are offered; `wake` on every snapshot
+ *     store --OwnedBlocks--> partners      new blocks and heads are offered; `wake` when there are new ones
  *     vault <--sessions----- partners      others' blocks come in
  *     store, then partners --BlockReader--> snapshots, restore
  */
@@ -63,6 +63,7 @@ export class Services {
         this.unsorted.add(volume)
       },
       onHead: () => parts.partners.wake(),
+      onBlocks: () => parts.partners.wake(),
     })
     this.upkeep = new Upkeep(clock, log)
   }

@@ -1,5 +1,6 @@
 /** `status`: what is so, from all parts. */
 import { statfs } from 'node:fs/promises'
+import { decodeHead } from '../format/head.js'
 import { mounts, type MountEntry } from '../mount/mount-table.js'
 import { mountpointsBelow } from '../mount/surroundings.js'
 import type { Result, PartnerStatus, VolumeStatus } from './api.js'
@@ -55,7 +56,7 @@ function volumeStatus(
     changed: volume.stored.pending().inodes,
     bytesPending:
       partners.length === 0 ? services.store.blocks.bytes : Math.max(...partners.map((p) => p.bytesPending)),
-    partners: partnersOf(services),
+    partners: partnersOf(services, volume),
     leftOut: mountpointsBelow(table, volume.dir),
     problems: volume.problems,
   }
@@ -71,14 +72,30 @@ async function problems(home: string): Promise<string[]> {
   ]
 }
 
-/** What each partner holds of this node's blocks. Volumes share their blocks, so it is the same for each. */
-export function partnersOf(services: Services): PartnerStatus[] {
-  return services.partners.list().map(({ id, name, online, bytesHeld, lastProof, trouble }) => ({
+/** What each partner holds: in bytes, of all volumes together. */
+export function partnersOf(services: Services, volume: ProtectedVolume): PartnerStatus[] {
+  const list = services.partners.list()
+  return list.map(({ id, name, online, bytesHeld, bytesPending, lastProof, trouble }) => ({
     id,
     name,
     online,
     bytesHeld,
+    bytesPending,
+    recoveryPoint: recoveryPoint(services, volume, id),
     lastProof,
     faults: trouble,
   }))
+}
+
+/** A head is sent after all blocks that it can name. Nothing changed since the newest one: then it is as of now. */
+function recoveryPoint(
+  { partners, clock }: Services,
+  volume: ProtectedVolume,
+  partner: string,
+): number | null {
+  const held = partners.headHeld(partner, volume.stored.id)
+  const head = volume.stored.head()
+  if (held === 0 || !head) return null
+  if (held >= decodeHead(head).sequence && !volume.changed) return clock.now()
+  return volume.stored.pointOf(held) ?? null
 }

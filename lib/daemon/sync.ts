@@ -38,7 +38,7 @@ export async function sync(services: Services, params: Params<'sync'>, job: Job)
     volumes: volumes.map((volume, i) => ({
       dir: volume.dir,
       snapshot: names[i] ?? '',
-      partners: partnersOf(services),
+      partners: partnersOf(services, volume),
     })),
   }
 }

@@ -215,6 +215,11 @@ export class Partners extends EventEmitter<Events> {
     })
   }
 
+  /** Sequence number of the volume's head that the partner (hex) acknowledged, with all blocks that it names; 0: none. */
+  headHeld(partner: string, volume: Buffer): number {
+    return this.book.head(Buffer.from(partner, 'hex'), volume)
+  }
+
   circles(): CircleInfo[] {
     return this.parts.circles.list().map(({ id, name, since, invitedBy }) => {
       return { id, name, since, ...(invitedBy !== undefined && { invitedBy }) }

@@ -2,18 +2,37 @@
  * The files of a snapshot on their way through the worker threads: small ones in batches, since a message costs as much
  * as a small file; retries for files that change while they are read; the names of one hard-linked file as one.
  */
-import { sleep } from '../base/clock.js'
+import { sleep, type Clock } from '../base/clock.js'
 import type { FileStat } from '../base/posix.js'
+import type { VolumeKeys } from '../format/keys.js'
 import { KithError } from '../base/errors.js'
 import type { Entry, FileContent } from '../format/node.js'
 import type { Dirty } from './dirty.js'
 import { typeOf } from './entries.js'
 import type { SealItem, SealResult, Span } from './seal-messages.js'
-import type { SnapshotterOptions } from './snapshotter.js'
+import type { NodeAccess } from './list-kinds.js'
+import type { SealPool } from './seal-pool.js'
+import type { SnapshotOptions } from './types.js'
 import { applySpans, planSpans, wholeContent } from './spans.js'
 
 export type FileOutcome =
-  { outcome: 'entry'; entry: Entry } | { outcome: 'gone' } | { outcome: 'unreadable'; why: string }
+  | { outcome: 'entry'; entry: Entry }
+  | { outcome: 'gone' }
+  | { outcome: 'unreadable'; why: string }
+  /** It changed while it was read: hasty ones only. */
+  | { outcome: 'changed' }
+
+export interface FileIntakeOptions {
+  clock: Clock
+  pool: SealPool
+  access: NodeAccess
+  keys: VolumeKeys
+  /** Nothing is known of what changed: files are read as a whole. */
+  everything: boolean
+  /** One try, and no file that was not at rest. */
+  hasty?: boolean
+  run: SnapshotOptions
+}
 
 /** A name to be read. */
 export interface FileRequest {
@@ -36,14 +55,14 @@ interface Pending {
   done: Done
 }
 
-/** What all directories of one snapshot share. */
+/** What all directories of one snapshot, or of one reading ahead, share. */
 export class FileIntake {
   /** Files with several names, by inode: read once. */
   readonly links = new Map<bigint, Promise<FileOutcome>>()
   files = 0
   bytes = 0
 
-  constructor(readonly options: SnapshotterOptions) {}
+  constructor(readonly options: FileIntakeOptions) {}
 
   directory(fd: number): DirectoryFiles {
     return new DirectoryFiles(this, fd)
@@ -148,13 +167,18 @@ export class DirectoryFiles {
       else changed.push(pending)
     }
     if (changed.length === 0) return
+    if (options.hasty) {
+      for (const { done } of changed) done({ outcome: 'changed' })
+      return
+    }
     if (last) throw new KithError('internal', 'a file changed beyond its last try')
     await sleep(options.clock, patience[attempt] ?? 0)
     await this.run(changed, attempt + 1)
   }
 
   private async item(request: FileRequest, index: number, attempt: number): Promise<SealItem> {
-    const item: SealItem = { index, name: request.name, last: attempt >= patience.length }
+    const last = !this.shared.options.hasty && attempt >= patience.length
+    const item: SealItem = { index, name: request.name, last }
     if (attempt > 0) return item
     const { dirty, before, stat } = request
     const sparse = stat.blocks * 512 < stat.size

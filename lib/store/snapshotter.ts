@@ -5,7 +5,8 @@
  *   2. walk      down from the root's descriptor along those directories. Only the names that changed are looked at,
  *                however many there are; a directory of which the log does not tell them is read and compared. What is
  *                as it was costs nothing: a known directory that is not on the way keeps its node, wherever it stands now
- *   3. files     new and changed ones go to the worker threads (seal-pool.ts), in batches
+ *   3. files     new and changed ones go to the worker threads (seal-pool.ts), in batches; what was read ahead
+ *                (read-ahead.ts) and has not changed since is taken over
  *   4. nodes     bottom-up, each directory's list edited where entries changed (lists.ts)
  *
  * What to write into the tables is gathered in `StateChanges`; the volume commits it together with the head. The walk
@@ -38,6 +39,7 @@ import { type DirectoryFiles, FileIntake, type FileOutcome } from './file-intake
 import { directoryList, type DirectoryPart, type NodeAccess } from './list-kinds.js'
 import { editList, type Edit } from './lists.js'
 import { Places, type StateChanges } from './places.js'
+import { earlyEntry, entryOf } from './read-ahead.js'
 import type { SealPool } from './seal-pool.js'
 import type { DirectoryRow, Location, VolumeState } from './state.js'
 import { findEntry, walkLeaves } from './tree-walk.js'
@@ -295,7 +297,9 @@ export class Snapshotter {
   private async file(visit: Visit, old: Entry | undefined, name: Buffer, stat: FileStat): Promise<void> {
     const dirty = this.options.taken.get(stat.ino)
     if (typeOf(stat) === undefined) return
-    const before = old?.ino === stat.ino ? old : await this.byInode(stat.ino)
+    const { state } = this.options
+    const before =
+      earlyEntry(state, stat) ?? (old?.ino === stat.ino ? old : await entryOf(this.options, stat.ino))
     if (before && this.unchanged(before, stat, dirty)) {
       if (before === old && sameAttributes(old, stat)) return
       const attributes = attributesOf(name, stat, xattrsAt(visit.fd, name))
@@ -305,17 +309,6 @@ export class Snapshotter {
     await visit.files.add({ name, stat, before, dirty }, (outcome) =>
       this.fileDone(visit, name, old, outcome),
     )
-  }
-
-  /** The entry that the last snapshot has of this inode, under any name. */
-  private async byInode(ino: bigint): Promise<Entry | undefined> {
-    const { state, access } = this.options
-    for (const { parent, name } of state.files.get(ino) ?? []) {
-      const row = state.directories.get(parent)
-      const entry = row && (await findEntry(access.nodes, row.node, name))
-      if (entry?.ino === ino) return entry
-    }
-    return undefined
   }
 
   /** Whether the content is what it was. */
@@ -340,6 +333,7 @@ export class Snapshotter {
         }
         break
       }
+      case 'changed':
       case 'gone':
         this.set(visit, name, old, undefined)
         this.places.again(visit.ino, 'names')

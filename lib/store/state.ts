@@ -11,13 +11,24 @@
  *     dirty        inode -> dirty.ts
  *     names        directory's inode u64 big endian, name -> [0..8) generation as in dirty.ts [8..16) inode that the name
  *                  led to, or does: a name to be looked at, in a directory that the last snapshot knows
+ *     early        inode -> [0..8) birth time ns i64, then an entry (format/entry.ts): the file as it was read after the last
+ *                  snapshot, and before the next; the blocks that it names are in use (read-ahead.ts)
+ *     points       sequence number of a head -> time of the newest snapshot that it names, ms since 1970; the last few
  *     chunks       chunk id -> block name 32, sealed length u32
  *     nodes        block name of a node -> nothing
  *     snapshots    number, from 1 -> snapshot list node (format/snapshot-list.ts) with this one record
  */
 import { type Database, encodings, type Encoding, type Table } from '../blocks/database.js'
 import { Reader, Writer } from '../format/bytes.js'
-import { readNodeRef, writeNodeRef, type Totals } from '../format/node.js'
+import {
+  entryBytes,
+  readEntry,
+  readNodeRef,
+  writeEntry,
+  writeNodeRef,
+  type FileEntry,
+  type Totals,
+} from '../format/node.js'
 import type { NodeRef } from '../format/seal.js'
 import { decodeSnapshotNode, encodeSnapshotNode, type SnapshotRecord } from '../format/snapshot-list.js'
 import { damaged } from '../format/bytes.js'
@@ -72,6 +83,29 @@ const locationsEncoding: Encoding<Location[]> = {
   },
 }
 
+/** What was read of a file since the last snapshot. */
+export interface EarlyRow {
+  /** Tells the file from a later one with the same inode number. */
+  btimeNs: bigint
+  entry: FileEntry
+}
+
+const earlyEncoding: Encoding<EarlyRow> = {
+  encode({ btimeNs, entry }) {
+    const out = new Writer(8 + entryBytes(entry)).i64(btimeNs)
+    writeEntry(out, entry)
+    return out.finish()
+  },
+  decode(bytes) {
+    const from = new Reader(bytes, 'early row')
+    const btimeNs = from.i64()
+    const entry = readEntry(from)
+    from.end()
+    if (entry.type !== 'file') throw from.damaged('it is of no file')
+    return { btimeNs, entry }
+  },
+}
+
 /** A name that came, went or leads elsewhere. */
 export interface NameRow {
   generation: number
@@ -114,6 +148,8 @@ export class VolumeState {
   readonly files: Table<bigint, Location[]>
   readonly dirty: Table<bigint, Dirty>
   readonly names: Table<Location, NameRow>
+  readonly early: Table<bigint, EarlyRow>
+  readonly points: Table<number, number>
   readonly chunks: Table<Buffer, ChunkRow>
   readonly nodes: Table<Buffer, Buffer>
   readonly snapshots: Table<number, SnapshotRecord>
@@ -124,6 +160,8 @@ export class VolumeState {
     this.files = db.table(name('files'), encodings.bigint, locationsEncoding)
     this.dirty = db.table(name('dirty'), encodings.bigint, dirtyEncoding)
     this.names = db.table(name('names'), nameKey, nameEncoding)
+    this.early = db.table(name('early'), encodings.bigint, earlyEncoding)
+    this.points = db.table(name('points'), encodings.number, encodings.number)
     this.chunks = db.table(name('chunks'), encodings.bytes, chunkEncoding)
     this.nodes = db.table(name('nodes'), encodings.bytes, encodings.bytes)
     this.snapshots = db.table(name('snapshots'), encodings.number, recordEncoding)
@@ -135,6 +173,8 @@ export class VolumeState {
     this.files.clear()
     this.dirty.clear()
     this.names.clear()
+    this.early.clear()
+    this.points.clear()
     this.chunks.clear()
     this.nodes.clear()
     this.snapshots.clear()

@@ -115,7 +115,7 @@ export class Store implements VolumeStore, VolumeHost {
     await this.blocks.commit(() => {
       this.putRow(id, row)
       this.putHead(id, from.head)
-      volume.importRecords(records)
+      volume.importRecords(records, head.sequence)
     })
     this.open.set(id.toString('hex'), volume)
     return volume

@@ -6,6 +6,7 @@ import type { Change } from '../format/changes.js'
 import type { Circle } from '../format/head.js'
 import type { Identity, VolumeKeys } from '../format/keys.js'
 import type { SnapshotInfo } from './snapshot-info.js'
+import type { ReadAheadResult } from './read-ahead.js'
 import type { TreeReader } from './tree-reader.js'
 
 export type { SnapshotInfo } from './snapshot-info.js'
@@ -92,6 +93,16 @@ export interface ProtectedVolume {
   /** The change log has a gap: the next snapshot compares everything. Durable when it resolves. */
   recordEverything(): Promise<void>
   pending(): PendingChanges
+  /** Inodes whose content is known to have changed, and was not read since. */
+  changedFiles(): bigint[]
+  /**
+   * Reads what changed in these files, so that the next snapshot need not; it is in the store, durably, when this resolves.
+   * A snapshot that is asked for ends it early. What is not worth it, or is not found, is left to the snapshot.
+   * @throws KithError noSpace
+   */
+  readAhead(rootFd: number, inos: readonly bigint[], signal?: AbortSignal): Promise<ReadAheadResult>
+  /** Time of the newest snapshot that this head of the volume names; undefined: no longer known. */
+  pointOf(headSequence: number): number | undefined
   /** Takes a snapshot of the directory behind `rootFd`. Calls run one after the other. */
   snapshot(rootFd: number, options?: SnapshotOptions): Promise<SnapshotResult>
   /** Oldest first. */

@@ -9,11 +9,12 @@
 import type { BlockReader, BlockStore } from '../blocks/block-store.js'
 import type { Database } from '../blocks/database.js'
 import { asKithError, KithError } from '../base/errors.js'
-import { statFd } from '../base/posix.js'
+import { close, openRoot, statFd } from '../base/posix.js'
 import { randomBytes } from '../base/random.js'
 import type { Change } from '../format/changes.js'
 import { decodeHead, encodeHead, sealOwnerState, type Head } from '../format/head.js'
 import type { VolumeKeys } from '../format/keys.js'
+import type { FileEntry } from '../format/node.js'
 import type { NodeRef } from '../format/seal.js'
 import {
   isTag,
@@ -28,6 +29,7 @@ import { AdoptingReader } from './adopting-reader.js'
 import {
   afterSnapshot,
   clean,
+  dataChanged,
   type Dirty,
   dirtyBytes,
   everythingIno,
@@ -41,6 +43,7 @@ import { snapshotList, type NodeAccess } from './list-kinds.js'
 import { editList, type Edit } from './lists.js'
 import { Nodes } from './nodes.js'
 import { forget, type StateChanges } from './places.js'
+import { ReadAhead, type ReadAheadResult } from './read-ahead.js'
 import type { SealPool } from './seal-pool.js'
 import { exactSnapshot, infoOf } from './snapshot-info.js'
 import { Snapshotter, type SnapshotOutcome } from './snapshotter.js'
@@ -58,6 +61,9 @@ import type {
 
 /** Names to be looked at that are noted one by one; beyond that, their directories are read. */
 const maxNames = 100_000
+
+/** A partner so many heads behind holds "older than" the oldest point. */
+const pointsKept = 10_000
 
 /** What the store keeps of a volume beside its tables. */
 export interface VolumeRow {
@@ -96,6 +102,11 @@ export class Volume implements ProtectedVolume {
   private generation = 0
   /** Rows of `names`, at most. */
   private nameCount: number
+  /** Where the log said that inodes stand, since the last snapshot; may be short of some. */
+  private readonly places = new Map<bigint, Location & { generation: number }>()
+  /** Ends the reading ahead that is under way: a snapshot does not wait for it. */
+  private readingAhead = new AbortController()
+  private snapshotsWaiting = 0
 
   constructor(
     private readonly host: VolumeHost,
@@ -136,7 +147,12 @@ export class Volume implements ProtectedVolume {
       names.push({ parent, name, ino })
       return true
     }
-    for (const change of changes) mergeChange(change, rowOf, noteName)
+    for (const change of changes) {
+      mergeChange(change, rowOf, noteName)
+      const { kind, ino, parent, name } = change
+      if (kind !== 'names' || !name) continue
+      if (this.places.size < maxNames) this.places.set(ino, { parent, name, generation })
+    }
     await this.host.db.transaction(() => {
       for (const { ino, ...place } of names) this.state.names.put(place, { generation, ino })
       for (const [ino, row] of rows) {
@@ -170,8 +186,47 @@ export class Volume implements ProtectedVolume {
     return pending
   }
 
+  changedFiles(): bigint[] {
+    const files = []
+    for (const { key, value } of this.state.dirty.range()) if (dataChanged(value)) files.push(key)
+    return files
+  }
+
+  async readAhead(rootFd: number, inos: readonly bigint[], signal?: AbortSignal): Promise<ReadAheadResult> {
+    // Its own: the caller's may be closed before this has its turn.
+    const fd = openRoot(`/proc/self/fd/${rootFd}`)
+    try {
+      return await this.alone(async () => {
+        if (this.snapshotsWaiting > 0) return { read: 0, left: [...inos] }
+        this.readingAhead = new AbortController()
+        const ends = [this.stopping.signal, this.readingAhead.signal, ...(signal ? [signal] : [])]
+        const { options, pool } = this.host
+        const access = { nodes: this.nodes, intake: this.intake() }
+        const { state, keys, places } = this
+        const run = { clock: options.clock, pool, state, access, keys, places, signal: AbortSignal.any(ends) }
+        return new ReadAhead(fd, run).run(inos)
+      })
+    } catch (error) {
+      throw asKithError(error)
+    } finally {
+      close(fd)
+    }
+  }
+
+  /** Files read ahead of the next snapshot: no snapshot names their blocks yet, but all are in use. */
+  *earlyFiles(): Generator<FileEntry> {
+    for (const { value } of this.state.early.range()) yield value.entry
+  }
+
+  pointOf(headSequence: number): number | undefined {
+    return this.state.points.get(headSequence)
+  }
+
   snapshot(rootFd: number, options: SnapshotOptions = {}): Promise<SnapshotResult> {
+    this.readingAhead.abort()
+    this.snapshotsWaiting++
     return this.alone(async () => {
+      this.snapshotsWaiting--
       const { signal } = this.stopping
       const run = { ...options, signal: options.signal ? AbortSignal.any([options.signal, signal]) : signal }
       try {
@@ -218,7 +273,7 @@ export class Volume implements ProtectedVolume {
       const old = this.decodedHead()
       if (!old) return
       const head = this.signHead(old.snapshots, this.host.row(this.id))
-      await this.host.db.transaction(() => this.host.putHead(this.id, head))
+      await this.host.db.transaction(() => this.putHead(head, this.records.at(-1)?.time ?? 0))
     })
   }
 
@@ -246,7 +301,8 @@ export class Volume implements ProtectedVolume {
   }
 
   /** Inside a transaction: what the list of a newly imported volume holds. */
-  importRecords(records: readonly SnapshotRecord[]): void {
+  importRecords(records: readonly SnapshotRecord[], headSequence: number): void {
+    this.state.points.put(headSequence, records.at(-1)?.time ?? 0)
     records.forEach((record, i) => this.state.snapshots.put(i + 1, record))
     this.records.splice(0, this.records.length, ...records)
     records.forEach((record, i) => this.numbers.set(record.id.toString('hex'), i + 1))
@@ -274,6 +330,7 @@ export class Volume implements ProtectedVolume {
     const { options, pool } = this.host
     const taken = new Map([...this.state.dirty.range()].map(({ key, value }) => [key, value]))
     const names = [...this.state.names.range()]
+    const { generation } = this
     const { tags = [], pinned = false } = run
     refuseBadTags(tags)
     refuseTooMany(sortedTags(tags))
@@ -301,10 +358,12 @@ export class Volume implements ProtectedVolume {
       this.settleDirty(outcome.changes, taken)
       for (const { key, value } of names)
         if (this.state.names.get(key)?.generation === value.generation) this.state.names.remove(key)
+      this.state.early.clear()
       this.state.snapshots.put(number, record)
-      this.host.putHead(this.id, head)
+      this.putHead(head, record.time)
     })
     this.nameCount = this.state.names.count()
+    for (const [ino, place] of this.places) if (place.generation <= generation) this.places.delete(ino)
     this.records.push(record)
     this.numbers.set(record.id.toString('hex'), number)
     this.last = record
@@ -339,6 +398,10 @@ export class Volume implements ProtectedVolume {
     const root = await editList(list, this.decodedHead()?.snapshots, edits)
     const head = this.signHead(root, this.sumsWith(intake))
     const idOf = ({ id }: SnapshotRecord) => id.toString('hex')
+    const now = new Map(edits.map(({ key, part }) => [idOf(key), part]))
+    const kept = this.records.flatMap((record) => {
+      return now.has(idOf(record)) ? (now.get(idOf(record)) ?? []) : record
+    })
     await intake.commit(() => {
       for (const { key, part } of edits) {
         const number = this.numbers.get(idOf(key))
@@ -346,14 +409,18 @@ export class Volume implements ProtectedVolume {
         if (part) this.state.snapshots.put(number, part)
         else this.state.snapshots.remove(number)
       }
-      this.host.putHead(this.id, head)
-    })
-    const now = new Map(edits.map(({ key, part }) => [idOf(key), part]))
-    const kept = this.records.flatMap((record) => {
-      return now.has(idOf(record)) ? (now.get(idOf(record)) ?? []) : record
+      this.putHead(head, kept.at(-1)?.time ?? 0)
     })
     this.records.splice(0, this.records.length, ...kept)
     for (const [id, part] of now) if (!part) this.numbers.delete(id)
+  }
+
+  /** Inside a transaction. */
+  private putHead(head: Buffer, newest: number): void {
+    const { sequence } = decodeHead(head)
+    this.state.points.put(sequence, newest)
+    if (sequence > pointsKept) this.state.points.remove(sequence - pointsKept)
+    this.host.putHead(this.id, head)
   }
 
   private knowsRoot(rootFd: number): boolean {
