@@ -20,6 +20,7 @@
  * Index rows, little endian, keyed by name:
  *   blocks    [0..8) sequence u64 [8..12) segment u32 [12..16) offset of the record u32 [16..20) sealed bytes u32
  *   order     sequence -> name
+ *   damaged   name -> nothing: found to differ from its name; counts as not here until it is put again
  *   segments  number -> [0..8) committed length u64 [8..16) bytes of live records u64, headers included
  */
 import { join } from 'node:path'
@@ -29,6 +30,7 @@ import type { Log } from '../base/log.js'
 import { hash } from '../format/hash.js'
 import { type Database, encodings, type Encoding, type Table } from './database.js'
 import { examineIndex, type Examined, type Watch } from './examine.js'
+import { salvageAnywhere, salvageInPlace, type Take } from './salvage.js'
 import { decodeHeader, encodeHeader, headerBytes, maxBlockBytes, segmentBytes, Segments } from './segments.js'
 
 export { maxBlockBytes } from './segments.js'
@@ -119,6 +121,7 @@ export class BlockStore implements BlockReader {
   private readonly index: Table<Buffer, Row>
   private readonly order: Table<number, Buffer>
   private readonly segmentRows: Table<number, SegmentRow>
+  private readonly damagedRows: Table<Buffer, Buffer>
   private readonly segments: Segments
   /** Put and not yet committed, in order. */
   private readonly pending = new Map<string, Pending>()
@@ -150,6 +153,7 @@ export class BlockStore implements BlockReader {
     this.index = db.table('blocks', encodings.bytes, rowEncoding)
     this.order = db.table('order', encodings.number, encodings.bytes)
     this.segmentRows = db.table('segments', encodings.number, segmentEncoding)
+    this.damagedRows = db.table('damaged', encodings.bytes, encodings.bytes)
     this.active = { id: 0, offset: segmentBytes }
   }
 
@@ -270,6 +274,7 @@ export class BlockStore implements BlockReader {
           this.index.remove(name)
           this.order.remove(row.sequence)
           this.addLive(row.segment, -recordBytes(row))
+          if (this.damaged.has(idOf(name))) this.damagedRows.remove(name)
           rows.push(row)
         }
         return rows
@@ -304,6 +309,35 @@ export class BlockStore implements BlockReader {
     })
   }
 
+  /** These count as not here, also after the next start, until they are put again or are found to be whole after all. */
+  async rememberDamaged(names: readonly Buffer[]): Promise<void> {
+    await this.alone(() =>
+      this.options.db.transaction(() => {
+        for (const name of names) if (this.index.has(name)) this.damagedRows.put(name, Buffer.alloc(0))
+      }),
+    )
+    for (const name of names) if (this.index.has(name)) this.damaged.add(idOf(name))
+  }
+
+  remembersDamaged(name: Buffer): boolean {
+    return this.damagedRows.has(name)
+  }
+
+  /** Gives those of the blocks that can still be found whole: where the index says, or `anywhere` in the segments. */
+  async salvage(
+    names: readonly Buffer[],
+    anywhere: boolean,
+    take: Take,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    if (anywhere) return salvageAnywhere(this.segments, new Set(names.map(idOf)), take, signal)
+    const said = names.flatMap((name) => {
+      const row = this.index.get(name)
+      return row ? [{ name, ...row }] : []
+    })
+    return salvageInPlace(this.segments, said, take)
+  }
+
   /** Commits nothing: what was put and not committed is gone. */
   async close(): Promise<void> {
     await this.exclusive.catch(() => undefined)
@@ -334,6 +368,7 @@ export class BlockStore implements BlockReader {
     if (newest && files.get(last) === newest.length) this.active = { id: last, offset: newest.length }
     else this.active = { id: last, offset: segmentBytes }
     for (const id of rows.keys()) this.sparse.add(id)
+    for (const name of this.damagedRows.keysOf()) this.damaged.add(idOf(name))
     this.takeStock()
   }
 
@@ -439,6 +474,7 @@ export class BlockStore implements BlockReader {
           this.addLive(row.segment, -recordBytes(row))
           old.push(row)
         }
+        if (this.damaged.has(idOf(name))) this.damagedRows.remove(name)
         this.index.put(name, { sequence: first + i, segment, offset, bytes })
         this.order.put(first + i, name)
         const end = ends.get(segment) ?? { length: 0, live: 0 }

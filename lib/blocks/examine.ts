@@ -65,6 +65,7 @@ export async function examineIndex(parts: StoreParts, fix: boolean, watch: Watch
   const rows = new Map([...segmentRows.range()].map(({ key, value }) => [key, value]))
   const files = new Map(segments.list().map(({ id, length }) => [id, length]))
   const sums = new Map<number, number>()
+  const reach = new Map<number, number>()
   const found: Findings = { damaged: [], nowhere: [], unordered: [] }
   const total = index.count()
   let blocks = 0
@@ -73,6 +74,7 @@ export async function examineIndex(parts: StoreParts, fix: boolean, watch: Watch
     for (const { key: name, value: row } of batch) {
       const end = row.offset + headerBytes + row.bytes
       sums.set(row.segment, (sums.get(row.segment) ?? 0) + headerBytes + row.bytes)
+      reach.set(row.segment, Math.max(reach.get(row.segment) ?? 0, end))
       const length = Math.min(rows.get(row.segment)?.length ?? 0, files.get(row.segment) ?? 0)
       if (end > length || row.bytes === 0 || row.bytes > maxBlockBytes) found.damaged.push(name)
       if (!rows.has(row.segment) && !files.has(row.segment)) found.nowhere.push(name)
@@ -86,7 +88,7 @@ export async function examineIndex(parts: StoreParts, fix: boolean, watch: Watch
   if (found.unordered.length > 0) problems.push(`${found.unordered.length} blocks are not in their order`)
   if (spare > 0) problems.push(`${spare} places in the order of blocks name none`)
   if (found.nowhere.length > 0) problems.push(`${found.nowhere.length} blocks lie in segments that are gone`)
-  const fixed = fix && problems.length > 0 ? await putRight(parts, found, sums) : 0
+  const fixed = fix && problems.length > 0 ? await putRight(parts, found, { sums, reach, files }) : 0
   return { blocks, damaged: found.damaged, problems, fixed }
 }
 
@@ -104,7 +106,14 @@ function* aboutSegments(
   }
 }
 
-async function putRight(parts: StoreParts, found: Findings, sums: Map<number, number>): Promise<number> {
+interface Facts {
+  /** of segments: bytes of their records, where the last one ends, the length of the file */
+  sums: Map<number, number>
+  reach: Map<number, number>
+  files: Map<number, number>
+}
+
+async function putRight(parts: StoreParts, found: Findings, facts: Facts): Promise<number> {
   const { db, index, order, segmentRows } = parts
   return db.transaction(() => {
     let fixed = 0
@@ -130,9 +139,12 @@ async function putRight(parts: StoreParts, found: Findings, sums: Map<number, nu
       fixed++
     }
     for (const { key: id, value: row } of [...segmentRows.range()]) {
-      const live = sums.get(id) ?? 0
-      if (row.live === live) continue
-      segmentRows.put(id, { ...row, live })
+      const live = facts.sums.get(id) ?? 0
+      const there = facts.files.get(id) ?? 0
+      // A segment that was cut short is as long as it is, when all that lay beyond has found another place.
+      const length = there < row.length && (facts.reach.get(id) ?? 0) <= there ? there : row.length
+      if (row.live === live && row.length === length) continue
+      segmentRows.put(id, { length, live })
       fixed++
     }
     return fixed

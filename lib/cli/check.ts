@@ -27,7 +27,7 @@ function choice(given: true | string | undefined): Params<'check'>['readData'] {
 }
 
 /** What is wrong, in a few words each; empty: nothing. */
-function badness(result: Result<'check'>): string[] {
+export function badness(result: Result<'check'>): string[] {
   const { missing, vault } = result
   const damaged = result.damaged + result.unused
   const problems = [result, vault, ...result.volumes].reduce((sum, part) => sum + part.problems.length, 0)
@@ -39,7 +39,7 @@ function badness(result: Result<'check'>): string[] {
   return bad
 }
 
-function text(result: Result<'check'>): string {
+export function text(result: Result<'check'>): string {
   const { blocks, blocksRead, bytesRead, unused, vault } = result
   const lines: string[] = []
   for (const volume of result.volumes) {

@@ -211,6 +211,12 @@ function checking(program: Command): void {
     .description('whether all that the snapshots need is there and whole')
     .option('--read-data [PART]', 'also read the blocks kept here: all, the nth of t parts (n/t), or x%')
   action(check, async (...given) => (await import('./check.js')).run(...given))
+
+  const repair = program
+    .command('repair')
+    .description('heal what is damaged, from partners, live files and other copies')
+    .option('--dry-run', 'only tell what could be healed')
+  action(repair, async (...given) => (await import('./repair.js')).run(...given))
 }
 
 function partnering(program: Command): void {

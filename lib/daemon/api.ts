@@ -195,6 +195,24 @@ const checkResult = z.object({
   problems: z.array(text),
 })
 
+const repairResult = z.object({
+  dryRun: z.boolean(),
+  /** what was wrong before */
+  before: checkResult,
+  /** blocks healed (on a dry run: that could be), by where they were whole: behind a damaged header; at a partner; in the
+   * live file; in an older copy */
+  healed: z.object({ record: count, partner: count, live: count, copy: count }),
+  /** rows of the index written anew; heads signed anew */
+  rows: count,
+  heads: count,
+  /** files and directories that the next snapshot reads anew, since they need what could not be healed */
+  marked: count,
+  /** damaged blocks of others that were dropped: their owners send them again */
+  dropped: count,
+  /** what is wrong now; on a dry run as before */
+  after: checkResult,
+})
+
 /** Which blocks to read: the nth of t parts, by name; or so many percent of them, others each time. */
 const readData = z.union([
   z.object({ part: z.number().int().positive(), of: z.number().int().positive().max(1_000_000) }).strict(),
@@ -468,6 +486,9 @@ export const methods = {
 
   /** Whether everything is there, and is as it should be, that the snapshots need. Changes nothing. */
   check: method(z.object({ readData: readData.optional() }).strict(), checkResult),
+
+  /** Reads every block, and heals what can be healed. */
+  repair: method(z.object({ dryRun: z.boolean() }).strict(), repairResult),
 
   /** Changes settings that the daemon keeps in config.json. `bootstrap` takes effect when the daemon next starts. */
   configure: method(

@@ -12,19 +12,19 @@ const stages = { index: 'check the index', data: 'read blocks', snapshots: 'chec
 export async function check(services: Services, params: Params<'check'>, job: Job): Promise<Result<'check'>> {
   const wanted = params.readData && selection(params.readData)
   const found = await services.store.check({ ...sources(services), ...watched(job), wanted })
-  const vault = await services.vault.check(wanted, {
+  return { ...resultOf(found), vault: await vaultOf(services, wanted, job) }
+}
+
+export async function vaultOf(
+  { vault }: Services,
+  wanted: ((name: Buffer) => boolean) | undefined,
+  job: Job,
+): Promise<Result<'check'>['vault']> {
+  const { blocks, read, damaged, problems } = await vault.check(wanted, {
     signal: job.signal,
     progress: (done, total) => job.progress({ stage: 'check the vault', done, total, unit: 'blocks' }),
   })
-  return {
-    ...resultOf(found),
-    vault: {
-      blocks: vault.blocks,
-      blocksRead: vault.read,
-      damaged: vault.damaged,
-      problems: vault.problems,
-    },
-  }
+  return { blocks, blocksRead: read, damaged, problems }
 }
 
 /** Partners, when there are any on line: nobody waits for one to come. */
@@ -68,7 +68,7 @@ function volumeOf(volume: VolumeFindings): Result<'check'>['volumes'][number] {
     snapshots,
     nodes,
     away,
-    hurt: some([...volume.hurt.keys()].sort()),
+    hurt: some([...new Set([...volume.hurt.values()].map(({ path }) => path))].sort()),
     hurtSnapshots: some(volume.hurtSnapshots),
     problems,
   }

@@ -7,6 +7,7 @@ import type { Daemon } from './daemon.js'
 import { decommission, decommissionPlan } from './decommission.js'
 import { cat, diff, find, ls } from './read-back.js'
 import { recover } from './recover.js'
+import { repair } from './repair.js'
 import { restore } from './restore-job.js'
 import { forget, policy } from './retention.js'
 import { status } from './status.js'
@@ -63,6 +64,7 @@ type VolumeMethod =
   | 'find'
   | 'recover'
   | 'check'
+  | 'repair'
 
 function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
   return {
@@ -98,6 +100,7 @@ function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
     find: (params, job) => find(daemon.services, params, job),
     recover: (params, job) => recover(daemon, params, job),
     check: (params, job) => check(daemon.services, params, job),
+    repair: (params, job) => repair(daemon.services, params, job),
   }
 }
 

@@ -290,6 +290,11 @@ export class ProtectedVolume {
     return gone
   }
 
+  /** The plain directory, open; undefined while it is not mounted. */
+  get liveRoot(): number | undefined {
+    return this.#mount?.rootFd
+  }
+
   #mountOptions() {
     const { home, clock, log } = this.#options
     return { dir: this.dir, home, volumeId: this.stored.id, clock, log }

@@ -283,6 +283,11 @@ export class Partners extends EventEmitter<Events> {
     )
   }
 
+  /** The highest sequence of the volume's head that a partner acknowledged, 0 for none. */
+  acknowledgedHead(volume: Buffer): number {
+    return Math.max(0, ...this.parts.roster.known().map(({ key }) => this.book.head(key, volume)))
+  }
+
   /** For each block, whether a partner on line says that it has it. Asks one partner after the other. */
   async held(names: readonly Buffer[]): Promise<boolean[]> {
     const held = names.map(() => false)

@@ -56,7 +56,11 @@ export interface VolumeFindings {
   nodes: number
   away: number
   problems: string[]
-  /** files and directories that need a bad block, by path */
+  /** the head is missing or damaged, or its list of snapshots is */
+  headless: boolean
+  /** inodes of known directories whose lists are not here */
+  lostDirectories: bigint[]
+  /** files and directories that need a bad block, each once for each state that it has had */
   hurt: Map<string, Met>
   /** names of the snapshots that do */
   hurtSnapshots: string[]
@@ -76,7 +80,9 @@ const askedAtOnce = 1024
 const rowsAtOnce = 2000
 
 export async function checkStore(
-  { blocks, identity, volumes }: { blocks: BlockStore; identity: Identity; volumes: readonly Checked[] },
+  blocks: BlockStore,
+  identity: Identity,
+  volumes: readonly { checked: Checked }[],
   options: CheckOptions = {},
 ): Promise<StoreFindings> {
   const { signal, wanted, progress } = options
@@ -94,12 +100,14 @@ export async function checkStore(
     wanted &&
     (await verifyBlocks(blocks, wanted, { signal, progress: (done, all) => progress?.('data', done, all) }))
   note(read?.damaged ?? [])
-  const checks = volumes.map((volume) => new VolumeCheck(volume, blocks, identity, bad, options))
+  const checks = volumes.map(({ checked }) => new VolumeCheck(checked, blocks, identity, bad, options))
   const findings: VolumeFindings[] = []
   for (const check of checks) findings.push(await check.run())
   const needed = new Set<string>()
   if (bad.size > 0) for (const check of checks) await check.attribute(needed)
-  for (const [name, wound] of bad) if (wound === 'missing' && !needed.has(name)) bad.delete(name)
+  for (const [name, wound] of bad)
+    if (!needed.has(name) && (wound === 'missing' || blocks.remembersDamaged(Buffer.from(name, 'latin1'))))
+      bad.delete(name)
   return {
     index,
     read,
@@ -158,16 +166,9 @@ class VolumeCheck {
     private readonly options: CheckOptions,
   ) {
     const { id, dir, keys } = volume
-    this.found = {
-      id,
-      dir,
-      snapshots: 0,
-      nodes: 0,
-      away: 0,
-      problems: [],
-      hurt: new Map(),
-      hurtSnapshots: [],
-    }
+    const counts = { snapshots: 0, nodes: 0, away: 0 }
+    const lists = { problems: [], lostDirectories: [], hurtSnapshots: [] }
+    this.found = { id, dir, ...counts, ...lists, headless: false, hurt: new Map() }
     const reader = new WitnessReader(
       blocks,
       options.remote,
@@ -184,7 +185,7 @@ class VolumeCheck {
     const rows = this.rows()
     found.snapshots = rows.length
     if (head) await this.compareList(head.snapshots, rows)
-    else if (rows.length > 0) found.problems.push('there is no good head: partners and recovery rely on it')
+    else if (rows.length > 0) this.headless('there is no good head')
     const visitor: Visitor = {
       node: () => false,
       chunk: (ref) => {
@@ -224,7 +225,7 @@ class VolumeCheck {
         node: isBad,
         chunk: isBad,
         unreadable: isBad,
-        hurt: (met) => void this.found.hurt.set(met.path, met),
+        hurt: (met) => void this.found.hurt.set(`${met.path}/${met.entry.ino}/${met.entry.mtimeNs}`, met),
       },
       this.options.signal,
     )
@@ -269,11 +270,16 @@ class VolumeCheck {
     const nodes = await this.listNodes(root, undefined, records)
     this.found.nodes += nodes.length
     if (nodes.some(({ name }) => this.bad.has(name.toString('latin1')))) {
-      this.found.problems.push('the list of snapshots is damaged: partners and recovery rely on it')
+      this.headless('the list of snapshots is damaged')
       return
     }
     const same = records.length === rows.length && rows.every(({ id }, i) => records[i]?.id.equals(id))
-    if (!same) this.found.problems.push('the list of snapshots and the table of them differ')
+    if (!same) this.headless('the list of snapshots is not the table of them')
+  }
+
+  private headless(why: string): void {
+    this.found.headless = true
+    this.found.problems.push(`${why}: partners and recovery rely on it`)
   }
 
   private async listNodes(
@@ -331,33 +337,31 @@ class VolumeCheck {
   private async tables(): Promise<void> {
     const { state } = this.volume
     const { problems } = this.found
-    const wrong = { chunks: 0, directories: 0 }
+    let wrong = 0
     await this.table('chunks', state.chunks, (row) => {
       const size = this.blocks.size(row.name)
-      if (size !== undefined && size !== row.sealedBytes) wrong.chunks++
+      if (size !== undefined && size !== row.sealedBytes) wrong++
     })
-    await this.table('directories', state.directories, ({ node }) => {
-      if (this.blocks.size(node.name) !== node.sealedBytes) wrong.directories++
+    await this.table('directories', state.directories, ({ node }, ino) => {
+      if (this.blocks.size(node.name) !== node.sealedBytes) this.found.lostDirectories.push(ino)
     })
     await this.table('nodes', state.nodes)
     await this.table('files', state.files)
     await this.table('dirty', state.dirty)
-    if (wrong.chunks > 0) problems.push(`the chunk index has ${wrong.chunks} wrong rows`)
-    if (wrong.directories > 0)
-      problems.push(
-        `the lists of ${wrong.directories} directories are not here: the next snapshot needs them`,
-      )
+    if (wrong > 0) problems.push(`the chunk index has ${wrong} wrong rows`)
+    const lost = this.found.lostDirectories.length
+    if (lost > 0) problems.push(`the lists of ${lost} directories are not here: the next snapshot needs them`)
   }
 
   private async table<K, V>(
     name: string,
     table: Table<K, V>,
-    each: (value: V) => void = () => undefined,
+    each: (value: V, key: K) => void = () => undefined,
   ): Promise<void> {
     try {
       for await (const batch of table.batches(rowsAtOnce)) {
         stopIfAborted(this.options.signal)
-        for (const { value } of batch) each(value)
+        for (const { key, value } of batch) each(value, key)
       }
     } catch (error) {
       if (error instanceof KithError && error.code === 'cancelled') throw error

@@ -7,6 +7,7 @@
  * not hold them all. After a crash they are ahead of the head, which does no harm: what led to them is still dirty, and
  * is compared again, now with what is there already.
  */
+import { KithError } from '../base/errors.js'
 import type { Entry } from '../format/node.js'
 import type { NodeRef } from '../format/seal.js'
 import { clean, type Dirty } from './dirty.js'
@@ -86,7 +87,12 @@ export class Places {
       // A new directory may have taken the inode number of the one that went.
       if (this.placed.get(ino) === false) continue
       this.goneDirectories.add(ino)
-      for await (const leaf of walkLeaves(nodes, node)) for (const entry of leaf) this.removed(entry, ino)
+      try {
+        for await (const leaf of walkLeaves(nodes, node)) for (const entry of leaf) this.removed(entry, ino)
+      } catch (error) {
+        // A damaged list of what is gone must not stop backups; rows of what was below say nothing wrong that counts.
+        if (!(error instanceof KithError) || error.code !== 'damaged') throw error
+      }
     }
   }
 

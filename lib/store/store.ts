@@ -20,6 +20,7 @@ import {
 } from '../format/keys.js'
 import { AdoptingReader } from './adopting-reader.js'
 import { checkStore, type CheckOptions, type StoreFindings } from './check.js'
+import { repairStore, type Repaired, type RepairOptions } from './repair.js'
 import { SealPool } from './seal-pool.js'
 import { TreeReader } from './tree-reader.js'
 import type { ProtectedVolume, StoreOptions, VolumeStore } from './types.js'
@@ -143,8 +144,12 @@ export class Store implements VolumeStore, VolumeHost {
 
   /** Whether everything is there that the snapshots need (check.ts). */
   check(options: CheckOptions = {}): Promise<StoreFindings> {
-    const volumes = this.volumes().map(({ checked }) => checked)
-    return checkStore({ blocks: this.blocks, identity: this.options.identity, volumes }, options)
+    return checkStore(this.blocks, this.options.identity, this.volumes(), options)
+  }
+
+  /** Heals what can be healed (repair.ts). */
+  repair(options: RepairOptions): Promise<Repaired> {
+    return repairStore(this.blocks, this.options.identity, this.volumes(), options)
   }
 
   async close(): Promise<void> {

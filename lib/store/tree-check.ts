@@ -4,7 +4,7 @@
  * anything below it is hurt. Memory: some hundred bytes for each node, none for files.
  */
 import { KithError } from '../base/errors.js'
-import { isText, nameText } from '../base/path-text.js'
+import { nameText } from '../base/path-text.js'
 import { damaged } from '../format/bytes.js'
 import {
   directoryNodeSpan,
@@ -21,7 +21,7 @@ import type { Nodes } from './nodes.js'
 
 /** A file or directory met on the walk. */
 export interface Met {
-  /** from the snapshot's root, `/` between names; bytes that are no UTF-8 as \xNN */
+  /** from the snapshot's root, `/` between names, each as nameText writes it */
   path: string
   entry: FileEntry | DirectoryEntry
 }
@@ -89,7 +89,7 @@ export class TreeCheck {
   private async entry(entry: Entry, parent: string): Promise<boolean> {
     this.entries++
     if (entry.type !== 'directory' && entry.type !== 'file') return false
-    const name = isText(entry.name) ? entry.name.toString() : nameText(entry.name)
+    const name = nameText(entry.name)
     const path = parent === '' ? name : `${parent}/${name}`
     return entry.type === 'directory' ? this.directory(entry, path) : this.file(entry, path)
   }

@@ -295,6 +295,31 @@ export class Volume implements ProtectedVolume {
     )
   }
 
+  /** Signs a new head over the records in the table, when the old one or its list is damaged. @param above its sequence */
+  rebuildHead(above: number): Promise<void> {
+    return this.alone(async () => {
+      const intake = new Intake(this.host.blocks, this.state, this.keys.node, () => undefined)
+      const edits = this.records.map((record) => ({ key: record, part: record }))
+      const root = await editList(snapshotList({ nodes: this.nodes, intake }), undefined, edits)
+      const sequence = Math.max(above, this.soundSequence()) + 1
+      const head = this.signHead(root, this.host.row(this.id), sequence)
+      await intake.commit(() => this.host.putHead(this.id, head))
+    })
+  }
+
+  /** The next snapshot reads these files, and compares these directories, as if they were new. Durable when it resolves. */
+  async forgetContents(files: readonly bigint[], directories: readonly bigint[]): Promise<void> {
+    const generation = ++this.generation
+    await this.host.db.transaction(() => {
+      for (const ino of files) {
+        const row = this.state.dirty.get(ino) ?? clean()
+        this.state.dirty.put(ino, { ...row, whole: true, generation })
+      }
+      for (const ino of directories) this.state.directories.remove(ino)
+      if (directories.length > 0) this.state.dirty.put(everythingIno, { ...clean(), names: true, generation })
+    })
+  }
+
   /** For check and repair: what it is made of. */
   get checked(): Checked {
     return { id: this.id, dir: this.dir, keys: this.keys, state: this.state, head: () => this.head() }
@@ -450,7 +475,20 @@ export class Volume implements ProtectedVolume {
     return { id: randomBytes(snapshotIdBytes), time, ordinal, bytesNew, ...marks, root: outcome.root }
   }
 
-  private signHead(snapshots: NodeRef, { blocks, bytes }: { blocks: number; bytes: number }): Buffer {
+  /** Of the head, 0 when it is damaged. */
+  private soundSequence(): number {
+    try {
+      return this.decodedHead()?.sequence ?? 0
+    } catch {
+      return 0
+    }
+  }
+
+  private signHead(
+    snapshots: NodeRef,
+    { blocks, bytes }: { blocks: number; bytes: number },
+    sequence = (this.decodedHead()?.sequence ?? 0) + 1,
+  ): Buffer {
     const { identity, clock, circles } = this.host.options
     const { dir, wrappedKeys } = this.host.row(this.id)
     const state = { label: dir, circles: circles?.() ?? [] }
@@ -458,7 +496,7 @@ export class Volume implements ProtectedVolume {
       {
         owner: identity.id,
         volumeId: this.id,
-        sequence: (this.decodedHead()?.sequence ?? 0) + 1,
+        sequence,
         time: Math.max(0, Math.floor(clock.now())),
         blocks,
         bytes,

@@ -12,7 +12,7 @@
 import { join } from 'node:path'
 import { KithError } from '../base/errors.js'
 import { BlockStore, maxBlockBytes } from '../blocks/block-store.js'
-import { verifyBlocks, type Watch } from '../blocks/examine.js'
+import { stopIfAborted, verifyBlocks, type Watch } from '../blocks/examine.js'
 import { Database } from '../blocks/database.js'
 import { decodeHead } from '../format/head.js'
 import { blockName } from '../format/seal.js'
@@ -35,6 +35,8 @@ export const blockOverhead = 512
 const maxGathered = 16_384
 /** Blocks let go of in one transaction. */
 const releaseBatch = 10_000
+/** Blocks read in one step of a round. */
+const scrubBatch = 256
 
 export class Vault {
   private readonly gathered = new Map<string, Gathered>()
@@ -297,6 +299,20 @@ export class Vault {
     const read = wanted && (await verifyBlocks(this.blocks, wanted, watch))
     const damaged = new Set([...index.damaged, ...(read?.damaged ?? [])].map(hex))
     return { blocks: index.blocks, read: read?.blocks ?? 0, damaged: damaged.size, problems: index.problems }
+  }
+
+  /** Puts the index right, and drops what is damaged: the owners' audits find it missing and send it again. */
+  async repair(signal?: AbortSignal): Promise<{ checked: number; dropped: number }> {
+    await this.blocks.examine(true, { signal })
+    const done = { checked: 0, dropped: 0 }
+    let step: Scrubbed | undefined
+    do {
+      stopIfAborted(signal)
+      step = await this.verify(scrubBatch, step?.next)
+      done.checked += step.checked
+      done.dropped += step.damaged.length
+    } while (step.next)
+    return done
   }
 
   private names(owner: Buffer): Buffer[] {
