@@ -1,16 +1,19 @@
 /**
- * `npm run bench [-- mount|applications|browse|snapshots|network|format ...] [--small]`: without a subject, all of them. Figures are ratios within
- * this run; docs/benchmarks.md has those of a quiet machine. Peers that are not installed are left out with a notice.
+ * `npm run bench [-- mount|applications|browse|snapshots|changes|network|format ...] [--small]`: without a subject, all
+ * of them; `changes` is part of `snapshots`. Figures are ratios within this run; docs/benchmarks.md has those of a quiet machine. Peers that are not installed are left out with a notice.
  */
 import { interrupted } from './commands.js'
 import { benchApplications } from './applications.js'
 import { benchBrowse } from './browse.js'
+import { benchChanges, type ChangesScale } from './changes.js'
 import { benchFormat } from './format.js'
 import { benchMount } from './mount.js'
 import { benchNetwork } from './network.js'
 import { benchSnapshots } from './snapshots.js'
 
-const subjects = ['format', 'mount', 'applications', 'browse', 'snapshots', 'network'] as const
+const subjects = ['format', 'mount', 'applications', 'browse', 'snapshots', 'changes', 'network'] as const
+/** Without a subject: `changes` is run by `snapshots`. */
+const whole = subjects.filter((subject) => subject !== 'changes')
 type Subject = (typeof subjects)[number]
 
 function say(line: string): void {
@@ -21,6 +24,12 @@ function isSubject(text: string): text is Subject {
   return (subjects as readonly string[]).includes(text)
 }
 
+function changes(small: boolean): ChangesScale {
+  return small
+    ? { sizes: [1000, 10_000], wide: 10_000, rounds: 3, closed: 5 }
+    : { sizes: [10_000, 100_000, 1_000_000], wide: 1_000_000, rounds: 7, closed: 40 }
+}
+
 async function main(args: string[]): Promise<number> {
   const small = args.includes('--small')
   const named = args.filter((arg) => arg !== '--small')
@@ -29,7 +38,7 @@ async function main(args: string[]): Promise<number> {
     console.error(`bench: ${wrong} is none of ${subjects.join(', ')}, --small`)
     return 2
   }
-  for (const subject of named.length > 0 ? named.filter(isSubject) : subjects) {
+  for (const subject of named.length > 0 ? named.filter(isSubject) : whole) {
     if (subject === 'format') benchFormat(small ? 5 : 31, say)
     else if (subject === 'mount')
       await benchMount(
@@ -50,11 +59,14 @@ async function main(args: string[]): Promise<number> {
         small ? { files: 5000, megabytes: 50, rounds: 3 } : { files: 100_000, megabytes: 500, rounds: 3 },
         say,
       )
-    else
+    else if (subject === 'changes') await benchChanges(changes(small), say)
+    else {
       await benchSnapshots(
         small ? { megabytes: 20, rounds: 1, repeats: 2 } : { megabytes: 1500, rounds: 3, repeats: 3 },
         say,
       )
+      await benchChanges(changes(small), say)
+    }
   }
   return 0
 }

@@ -7,7 +7,6 @@
  * Two commands that start one at once are fine: the daemon that loses the lock says `busy`, and its client connects to
  * the other.
  */
-import { spawn } from 'node:child_process'
 import { closeSync, fchmodSync, mkdirSync, openSync, renameSync, statSync } from 'node:fs'
 import { connect as connectSocket, type Socket } from 'node:net'
 import { join } from 'node:path'
@@ -254,6 +253,7 @@ async function startDaemon(home: string, bootstrap: string[] | undefined): Promi
   const main = fileURLToPath(new URL('./main.js', import.meta.url))
   const args = [main, '--home', home, '--ready-fd', '3']
   if (bootstrap) args.push('--bootstrap', bootstrap.join(','))
+  const { spawn } = await import('node:child_process')
   const child = spawn(process.execPath, args, {
     detached: true,
     cwd: '/',
