@@ -14,6 +14,7 @@ import { mkdirSync, statfsSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 import { open, type Database as LmdbDatabase, type RootDatabase } from 'lmdb'
 import { assert, KithError } from '../base/errors.js'
+import { reached } from '../base/persistence.js'
 
 /** How a type is stored as a key or a value. */
 export interface Encoding<T> {
@@ -190,14 +191,19 @@ export class Database {
     this.running = true
     let failure: { error: unknown } | undefined
     try {
-      return this.root.transactionSync(() => {
+      const result = this.root.transactionSync(() => {
+        let done: T
         try {
-          return work()
+          done = work()
         } catch (error) {
           failure = { error }
           throw error
         }
+        reached('indexCommit')
+        return done
       })
+      reached('indexCommitted')
+      return result
     } catch (error) {
       // What `work` itself threw is its own matter; the rest comes from lmdb.
       if (failure && failure.error === error && !isLmdbError(error)) throw error

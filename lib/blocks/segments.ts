@@ -16,6 +16,7 @@ import { mkdirSync, readdirSync, statSync } from 'node:fs'
 import { open, rm, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { assert, KithError } from '../base/errors.js'
+import { reached } from '../base/persistence.js'
 
 export const segmentBytes = 64 * 1024 * 1024
 export const nameBytes = 32
@@ -75,6 +76,7 @@ export class Segments {
   async write(id: number, offset: number, bytes: Buffer): Promise<void> {
     try {
       const handle = await this.handle(id)
+      reached('segmentWrite')
       for (let done = 0; done < bytes.length;) {
         const { bytesWritten } = await handle.write(bytes, done, bytes.length - done, offset + done)
         done += bytesWritten
@@ -87,10 +89,12 @@ export class Segments {
   /** What was written is on the disk when this resolves, and so is the file's name. */
   async sync(id: number): Promise<void> {
     const handle = await this.handle(id)
+    reached('segmentSync')
     await handle.datasync()
     if (!this.unnamed.delete(id)) return
     const folder = await open(this.dir, 'r')
     try {
+      reached('segmentFolderSync')
       await folder.sync()
     } finally {
       await folder.close()
@@ -112,12 +116,14 @@ export class Segments {
 
   async truncate(id: number, length: number): Promise<void> {
     const handle = await this.handle(id)
+    reached('segmentTruncate')
     await handle.truncate(length)
     await handle.datasync()
   }
 
   async remove(id: number): Promise<void> {
     await this.forget(id)
+    reached('segmentRemove')
     await rm(this.path(id), { force: true })
   }
 

@@ -35,6 +35,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { KithError } from '../base/errors.js'
+import { reached } from '../base/persistence.js'
 import { errnoCode } from '../base/posix.js'
 import { hash } from '../format/hash.js'
 import { identityFrom, type Identity } from '../format/keys.js'
@@ -110,11 +111,14 @@ export function writeDurably(file: string, bytes: Buffer): void {
   const fd = openSync(beside, 'wx', 0o600)
   try {
     chmodSync(beside, 0o600)
+    reached('fileWrite')
     writeSync(fd, bytes)
+    reached('fileSync')
     fsyncSync(fd)
   } finally {
     closeSync(fd)
   }
+  reached('fileRename')
   renameSync(beside, file)
   syncDirectory(join(file, '..'))
 }
@@ -123,6 +127,7 @@ export function writeDurably(file: string, bytes: Buffer): void {
 export function syncDirectory(path: string): void {
   const dir = openSync(path, 'r')
   try {
+    reached('folderSync')
     fsyncSync(dir)
   } finally {
     closeSync(dir)

@@ -7,6 +7,7 @@
  */
 import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { reached } from '../base/persistence.js'
 import { stateDirOf } from '../mount/mount.js'
 import { syncDirectory, writeDurably } from './home.js'
 
@@ -37,6 +38,7 @@ export class MountMark {
 
   clear(): void {
     if (this.get() === undefined) return
+    reached('markRemove')
     rmSync(this.#file, { force: true })
     syncDirectory(this.#dir)
   }
