@@ -22,6 +22,7 @@
  *   order     sequence -> name
  *   damaged   name -> nothing: found to differ from its name; counts as not here until it is put again
  *   segments  number -> [0..8) committed length u64 [8..16) bytes of live records u64, headers included
+ *   counters  `sequence` -> the highest sequence number given when blocks were last taken out, u64 big endian
  */
 import { join } from 'node:path'
 import type { Clock } from '../base/clock.js'
@@ -31,7 +32,17 @@ import { hash } from '../format/hash.js'
 import { type Database, encodings, type Encoding, type Table } from './database.js'
 import { examineIndex, type Examined, type Watch } from './examine.js'
 import { salvageAnywhere, salvageInPlace, type Take } from './salvage.js'
-import { decodeHeader, encodeHeader, headerBytes, maxBlockBytes, segmentBytes, Segments } from './segments.js'
+import {
+  type Compacted,
+  nothingDone,
+  decodeHeader,
+  encodeHeader,
+  headerBytes,
+  maxBlockBytes,
+  segmentBytes,
+  Segments,
+} from './segments.js'
+import { segmentEncoding, type SegmentRow } from './segment-rows.js'
 
 export { maxBlockBytes } from './segments.js'
 
@@ -77,11 +88,6 @@ interface Run {
   blocks: Pending[]
 }
 
-export interface SegmentRow {
-  length: number
-  live: number
-}
-
 const flushBytes = 4 * 1024 * 1024
 
 const rowEncoding: Encoding<Row> = {
@@ -101,19 +107,6 @@ const rowEncoding: Encoding<Row> = {
   }),
 }
 
-const segmentEncoding: Encoding<SegmentRow> = {
-  encode(row) {
-    const bytes = Buffer.allocUnsafe(16)
-    bytes.writeBigUInt64LE(BigInt(row.length), 0)
-    bytes.writeBigUInt64LE(BigInt(row.live), 8)
-    return bytes
-  },
-  decode: (bytes) => ({
-    length: Number(bytes.readBigUInt64LE(0)),
-    live: Number(bytes.readBigUInt64LE(8)),
-  }),
-}
-
 const idOf = (name: Buffer) => name.toString('latin1')
 const recordBytes = (place: { bytes: number }) => headerBytes + place.bytes
 
@@ -122,6 +115,7 @@ export class BlockStore implements BlockReader {
   private readonly order: Table<number, Buffer>
   private readonly segmentRows: Table<number, SegmentRow>
   private readonly damagedRows: Table<Buffer, Buffer>
+  private readonly counters: Table<string, number>
   private readonly segments: Segments
   /** Put and not yet committed, in order. */
   private readonly pending = new Map<string, Pending>()
@@ -132,7 +126,7 @@ export class BlockStore implements BlockReader {
   private readonly unsynced = new Set<number>()
   private readonly damaged = new Set<string>()
   /** Segments that may have space to give back. */
-  private readonly sparse = new Set<number>()
+  readonly sparse = new Set<number>()
   private nextSequence = 1
   private liveBytes = 0
   private liveCount = 0
@@ -154,6 +148,7 @@ export class BlockStore implements BlockReader {
     this.order = db.table('order', encodings.number, encodings.bytes)
     this.segmentRows = db.table('segments', encodings.number, segmentEncoding)
     this.damagedRows = db.table('damaged', encodings.bytes, encodings.bytes)
+    this.counters = db.table('counters', encodings.text, encodings.number)
     this.active = { id: 0, offset: segmentBytes }
   }
 
@@ -262,8 +257,24 @@ export class BlockStore implements BlockReader {
     return this.index.keysOf(after ? { start: Buffer.concat([after, Buffer.alloc(1)]) } : {})
   }
 
-  /** Frees the blocks; unknown names are no error. Durable when it resolves. */
-  remove(names: readonly Buffer[]): Promise<void> {
+  /** The block's sequence number, when it is committed. */
+  sequence(name: Buffer): number | undefined {
+    return this.index.get(name)?.sequence
+  }
+
+  /** Frees the blocks, with their space; unknown names are no error. Durable when it resolves. */
+  async remove(names: readonly Buffer[]): Promise<void> {
+    await this.takeOut(names)
+    await this.alone(async () => {
+      for (const segment of [...this.sparse]) await this.reclaim(segment)
+    })
+  }
+
+  /**
+   * Takes the blocks out of the index; unknown names are no error. Their space comes back by `compact`.
+   * @param also runs inside the index transaction, as in commit()
+   */
+  takeOut(names: readonly Buffer[], also?: () => void): Promise<void> {
     return this.alone(async () => {
       await this.commitPending()
       const removed = await this.options.db.transaction(() => {
@@ -277,6 +288,9 @@ export class BlockStore implements BlockReader {
           if (this.damaged.has(idOf(name))) this.damagedRows.remove(name)
           rows.push(row)
         }
+        // Partners remember how far they have come: a number that was given must not be given again.
+        this.counters.put('sequence', this.lastSequence)
+        also?.()
         return rows
       })
       for (const row of removed) {
@@ -285,8 +299,12 @@ export class BlockStore implements BlockReader {
         this.sparse.add(row.segment)
       }
       for (const name of names) this.damaged.delete(idOf(name))
-      for (const segment of [...this.sparse]) await this.reclaim(segment)
     })
+  }
+
+  /** Gives a segment's dead space back, when at least half of it is dead. Commits may come between two segments. */
+  compact(segment: number): Promise<Compacted> {
+    return this.alone(() => this.reclaim(segment))
   }
 
   /** Found damaged since the store was opened, and not replaced. */
@@ -373,7 +391,9 @@ export class BlockStore implements BlockReader {
   }
 
   private takeStock(): void {
-    for (const { key } of this.order.range({ reverse: true, limit: 1 })) this.nextSequence = key + 1
+    this.nextSequence = (this.counters.get('sequence') ?? 0) + 1
+    for (const { key } of this.order.range({ reverse: true, limit: 1 }))
+      this.nextSequence = Math.max(this.nextSequence, key + 1)
     this.liveCount = this.index.count()
     this.liveBytes = -this.liveCount * headerBytes
     for (const { value } of this.segmentRows.range()) this.liveBytes += value.live
@@ -501,23 +521,25 @@ export class BlockStore implements BlockReader {
   }
 
   /** Gives a segment's dead space back, when it is worth it. */
-  private async reclaim(segment: number): Promise<void> {
+  private async reclaim(segment: number): Promise<Compacted> {
     this.sparse.delete(segment)
     const row = this.segmentRows.get(segment)
-    if (!row || row.live * 2 > row.length) return
+    if (!row || row.live * 2 > row.length) return nothingDone
     if (segment === this.active.id) this.active.offset = segmentBytes
     if ([...this.pending.values()].some((block) => block.segment === segment)) {
       this.sparse.add(segment)
-      return
+      return nothingDone
     }
     try {
-      if (row.live > 0 && !(await this.rewrite(segment, row.length))) return
+      if (row.live > 0 && !(await this.rewrite(segment, row.length))) return nothingDone
       await this.options.db.transaction(() => this.segmentRows.remove(segment))
       await this.segments.remove(segment)
+      return { copied: row.live, freed: row.length - row.live }
     } catch (error) {
       // The next removal tries again; until then the space is not back, and nothing is lost.
       this.sparse.add(segment)
       this.options.log.warn({ segment, error: String(error) }, 'segment not reclaimed')
+      return nothingDone
     }
   }
 

@@ -10,8 +10,9 @@
  */
 import { setImmediate } from 'node:timers/promises'
 import { KithError } from '../base/errors.js'
-import type { BlockStore, Row, SegmentRow } from './block-store.js'
+import type { BlockStore, Row } from './block-store.js'
 import type { Database, Table } from './database.js'
+import type { SegmentRow } from './segment-rows.js'
 import { headerBytes, maxBlockBytes, type Segments } from './segments.js'
 
 /** What a block store is made of. */

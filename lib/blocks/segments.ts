@@ -25,6 +25,14 @@ export const maxBlockBytes = 1024 * 1024 + 64
 export const headerBytes = 40
 const magic = 0x4b4c424b
 
+/** Bytes of records copied, and bytes of files given back beyond these. */
+export interface Compacted {
+  copied: number
+  freed: number
+}
+
+export const nothingDone: Compacted = { copied: 0, freed: 0 }
+
 export interface RecordHeader {
   name: Buffer
   /** Of the sealed bytes, without the header. */

@@ -131,6 +131,12 @@ function keeping(program: Command): void {
     .option('--dry-run', 'only tell which, and why')
   action(ofDir(keepOptions(forget)), async (...given) => (await import('./forget.js')).run(...given))
 
+  const prune = program
+    .command('prune')
+    .description('free what no snapshot needs any more, here and then at the partners')
+    .option('--dry-run', 'only tell how much')
+  action(prune, async (...given) => (await import('./prune.js')).run(...given))
+
   const policy = program
     .command('policy')
     .description('the rules by which the daemon forgets snapshots after each new one')

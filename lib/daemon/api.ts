@@ -379,6 +379,21 @@ export const methods = {
     }),
   ),
 
+  /** Frees what no snapshot of any volume needs any more. */
+  prune: method(
+    z.object({ dryRun: z.boolean().optional() }).strict(),
+    z.object({
+      dryRun: z.boolean(),
+      /** sealed blocks that went, or would go */
+      blocks: count,
+      bytes: count,
+      blocksKept: count,
+      bytesKept: count,
+      /** given back to the disk */
+      bytesFreed: count,
+    }),
+  ),
+
   /** Tells the rules of a volume, after setting them when they are given; null: none, everything is kept. */
   policy: method(
     dir.extend({ policy: retentionPolicy.nullable().optional() }).strict(),

@@ -28,6 +28,8 @@ const schema = z
     snapshotHours: hours.default(1),
     /** each partner is audited at least this often */
     auditHours: hours.default(24),
+    /** what no snapshot needs is freed by itself, this often, after snapshots were forgotten */
+    pruneHours: hours.default(24),
     /** rules for what is kept, by volume id; those of volumes not named here keep everything */
     retention: z.record(z.string(), retentionPolicy).default({}),
   })

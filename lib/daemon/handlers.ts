@@ -9,7 +9,7 @@ import { cat, diff, find, ls } from './read-back.js'
 import { recover } from './recover.js'
 import { repair } from './repair.js'
 import { restore } from './restore-job.js'
-import { forget, policy } from './retention.js'
+import { forget, policy, prune } from './retention.js'
 import { status } from './status.js'
 import { sync } from './sync.js'
 
@@ -56,6 +56,7 @@ type VolumeMethod =
   | 'mark'
   | 'forget'
   | 'policy'
+  | 'prune'
   | 'sync'
   | 'restore'
   | 'ls'
@@ -92,6 +93,7 @@ function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
     },
     forget: (params) => forget(daemon.services, params),
     policy: (params) => policy(daemon.services, params),
+    prune: (params, job) => prune(daemon.services, params, job),
     sync: (params, job) => sync(daemon.services, params, job),
     restore: (params, job) => restore(daemon.services, params, job),
     ls: (params, job) => ls(daemon.services, params, job),

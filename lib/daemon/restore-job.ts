@@ -15,13 +15,18 @@ export async function restore(
   refuseSnapshotsFolder(services, params.to)
   const { reader } = volume
   const { name, entry } = await findPart(reader, params.snapshot, params.path)
-  const result = await restoreTree(reader, entry, params.to, {
-    overwrite: params.overwrite,
-    filter: { include: params.include ?? [], exclude: params.exclude ?? [] },
-    signal: job.signal,
-    progress: (progress) => job.progress(noteOf('restore', progress)),
-  })
-  return resultOf(name, result)
+  const release = volume.stored.hold((await reader.snapshot(params.snapshot)).node)
+  try {
+    const result = await restoreTree(reader, entry, params.to, {
+      overwrite: params.overwrite,
+      filter: { include: params.include ?? [], exclude: params.exclude ?? [] },
+      signal: job.signal,
+      progress: (progress) => job.progress(noteOf('restore', progress)),
+    })
+    return resultOf(name, result)
+  } finally {
+    release()
+  }
 }
 
 export function noteOf(stage: string, { bytes, totalBytes, files, totalFiles }: RestoreProgress) {

@@ -1,8 +1,9 @@
-/** `forget` and `policy`: what is kept of a volume's snapshots. The rules themselves are store/retention.ts's. */
+/** `forget`, `policy` and `prune`: what is kept of a volume's snapshots. The rules themselves are store/retention.ts's. */
 import { KithError } from '../base/errors.js'
 import { hasRules, planRetention, wallClock, type Decision } from '../store/retention.js'
 import type { SnapshotInfo } from '../store/types.js'
 import type { Params, Result } from './api.js'
+import type { Job } from './control-server.js'
 import type { ProtectedVolume } from './protected-volume.js'
 import type { Services } from './services.js'
 
@@ -51,6 +52,22 @@ export async function policy(services: Services, params: Params<'policy'>): Prom
     services.config.set({ retention })
   }
   return { dir: volume.dir, policy: rulesOf(services, volume) ?? null }
+}
+
+export async function prune(
+  { store, partners }: Services,
+  { dryRun = false }: Params<'prune'>,
+  { signal, progress }: Job,
+): Promise<Result<'prune'>> {
+  const result = await store.prune({
+    dryRun,
+    remote: partners.reader,
+    signal,
+    progress: (stage, done, total) =>
+      progress({ stage: `prune: ${stage}`, done, total, unit: stage === 'compact' ? 'bytes' : 'blocks' }),
+  })
+  if (result.blocks > 0 && !dryRun) partners.wake()
+  return { dryRun, ...result }
 }
 
 /** After a snapshot: the volume's own rules, when it has some. */

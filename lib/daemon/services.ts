@@ -21,6 +21,10 @@ import { Upkeep } from './upkeep.js'
 import { Volumes } from './volumes.js'
 
 const hourMs = 3_600_000
+/** The first prune by itself, after the start; later ones by the settings. */
+const firstPruneMs = 10 * 60_000
+/** What a prune by itself copies at most to make segments whole; the next goes on. */
+const compactAtOnce = 4 * 2 ** 30
 
 export class Services {
   readonly id: string
@@ -35,6 +39,7 @@ export class Services {
   readonly volumes: Volumes
   readonly upkeep: Upkeep
   /** took a snapshot, and the rules for what is kept were not applied since */
+  readonly #stopping = new AbortController()
   readonly unsorted = new Set<ProtectedVolume>()
   /** settings in use, which a change takes effect on only at the next start */
   readonly bootstrap: readonly string[]
@@ -123,6 +128,7 @@ export class Services {
 
   /** Ends everything in order; mounts stay. */
   async stop(): Promise<void> {
+    this.#stopping.abort()
     const upkeep = this.upkeep.stop()
     await this.volumes.detach() // ends a snapshot that is being taken
     await upkeep
@@ -149,6 +155,23 @@ export class Services {
       run: async () => {
         // What fails is kept by the volume, which is due again after a while.
         for (const volume of due()) await volume.snapshot().catch(() => undefined)
+      },
+    })
+    const pruneMs = this.config.settings.pruneHours * hourMs
+    this.upkeep.add({
+      name: 'prune',
+      firstMs: Math.min(firstPruneMs, pruneMs),
+      everyMs: pruneMs,
+      wanted: () => this.store.pruneIsDue,
+      run: async () => {
+        const { remote, compactBytes } = { remote: this.partners.reader, compactBytes: compactAtOnce }
+        const { blocks, bytes } = await this.store.prune({
+          remote,
+          compactBytes,
+          signal: this.#stopping.signal,
+        })
+        this.log.info({ blocks, bytes }, 'pruned')
+        this.partners.wake()
       },
     })
     this.upkeep.add({

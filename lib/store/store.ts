@@ -3,7 +3,7 @@
  * `data.mdb` (LMDB) and `segments/`.
  *
  * Tables: `volumes`, volume id -> [0] version 1 [1..137) wrapped volume keys [137..145) blocks u64 [145..153) bytes u64,
- * then the directory's path; `heads`, volume id -> the newest signed head (format/head.ts). The others are those of
+ * then the directory's path; `notes`, `garbage` -> how often snapshots were forgotten since the last prune, u64 big endian; `heads`, volume id -> the newest signed head (format/head.ts). The others are those of
  * blocks/block-store.ts and state.ts. Volume keys lie here wrapped under the phrase's KEK, as they do in the head.
  */
 import { BlockStore, type BlockReader } from '../blocks/block-store.js'
@@ -21,6 +21,8 @@ import {
 import { AdoptingReader } from './adopting-reader.js'
 import { checkStore, type CheckOptions, type StoreFindings } from './check.js'
 import { repairStore, type Repaired, type RepairOptions } from './repair.js'
+import { Prune, type PruneOptions, type PruneResult } from './prune.js'
+import { Removed } from './removed.js'
 import { SealPool } from './seal-pool.js'
 import { TreeReader } from './tree-reader.js'
 import type { ProtectedVolume, StoreOptions, VolumeStore } from './types.js'
@@ -51,9 +53,13 @@ const maxTables = 1024
 
 export class Store implements VolumeStore, VolumeHost {
   readonly pool: SealPool
+  /** For partners to follow. */
+  readonly removed: Removed
   private readonly rows: Table<Buffer, VolumeRow>
   private readonly heads: Table<Buffer, Buffer>
+  private readonly notes: Table<string, number>
   private readonly open = new Map<string, Volume>()
+  private pruning = false
 
   private constructor(
     readonly db: Database,
@@ -63,6 +69,8 @@ export class Store implements VolumeStore, VolumeHost {
     this.pool = new SealPool(options.workers)
     this.rows = db.table('volumes', encodings.bytes, rowEncoding)
     this.heads = db.table('heads', encodings.bytes, encodings.bytes)
+    this.notes = db.table('notes', encodings.text, encodings.number)
+    this.removed = new Removed(db)
     for (const { key, value } of [...this.rows.range()]) this.openVolume(key, value)
   }
 
@@ -152,6 +160,30 @@ export class Store implements VolumeStore, VolumeHost {
     return repairStore(this.blocks, this.options.identity, this.volumes(), options)
   }
 
+  /** Whether snapshots were forgotten since the last prune. */
+  get pruneIsDue(): boolean {
+    return this.notes.get('garbage') !== undefined
+  }
+
+  /**
+   * Frees what no snapshot needs any more.
+   * @throws KithError busy while another runs, damaged when a node cannot be had, and then nothing is removed
+   */
+  async prune(options: PruneOptions): Promise<PruneResult> {
+    if (this.pruning) throw new KithError('busy', 'a prune is under way already')
+    this.pruning = true
+    try {
+      const noted = this.notes.get('garbage')
+      const result = await new Prune(this, options).run()
+      // What was forgotten meanwhile is for the next.
+      if (!options.dryRun && this.notes.get('garbage') === noted)
+        await this.db.transaction(() => this.notes.remove('garbage'))
+      return result
+    } finally {
+      this.pruning = false
+    }
+  }
+
   async close(): Promise<void> {
     await Promise.all(this.volumes().map((volume) => volume.close()))
     await this.pool.close()
@@ -180,6 +212,14 @@ export class Store implements VolumeStore, VolumeHost {
 
   putHead(id: Buffer, head: Buffer): void {
     this.heads.put(id, head)
+  }
+
+  noteGarbage(): void {
+    this.notes.put('garbage', (this.notes.get('garbage') ?? 0) + 1)
+  }
+
+  noteRemoved(names: readonly Buffer[]): void {
+    this.removed.add(names)
   }
 
   private refuseTwice(dir: string): void {

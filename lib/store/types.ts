@@ -5,6 +5,7 @@ import type { Log } from '../base/log.js'
 import type { Change } from '../format/changes.js'
 import type { Circle } from '../format/head.js'
 import type { Identity, VolumeKeys } from '../format/keys.js'
+import type { NodeRef } from '../format/seal.js'
 import type { SnapshotInfo } from './snapshot-info.js'
 import type { ReadAheadResult } from './read-ahead.js'
 import type { TreeReader } from './tree-reader.js'
@@ -121,6 +122,8 @@ export interface ProtectedVolume {
    * @throws KithError notFound
    */
   forget(names: readonly string[]): Promise<SnapshotInfo[]>
+  /** Keeps a prune from taking what is below this node, until what is returned is called. */
+  hold(node: NodeRef): () => void
   /** The newest signed head. A volume has one from its first snapshot on. */
   head(): Buffer | undefined
   /** Signs the head anew, under the next sequence number, after the circles changed. */

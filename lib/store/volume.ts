@@ -8,7 +8,7 @@
  */
 import type { BlockReader, BlockStore } from '../blocks/block-store.js'
 import type { Database } from '../blocks/database.js'
-import { asKithError, KithError } from '../base/errors.js'
+import { asKithError } from '../base/errors.js'
 import { close, openRoot, statFd } from '../base/posix.js'
 import { randomBytes } from '../base/random.js'
 import type { Change } from '../format/changes.js'
@@ -16,15 +16,7 @@ import { decodeHead, encodeHead, sealOwnerState, type Head } from '../format/hea
 import type { VolumeKeys } from '../format/keys.js'
 import type { FileEntry } from '../format/node.js'
 import type { NodeRef } from '../format/seal.js'
-import {
-  isTag,
-  maxOrdinal,
-  maxTagBytes,
-  maxTags,
-  snapshotIdBytes,
-  sortedTags,
-  type SnapshotRecord,
-} from '../format/snapshot-list.js'
+import { maxOrdinal, snapshotIdBytes, sortedTags, type SnapshotRecord } from '../format/snapshot-list.js'
 import { AdoptingReader } from './adopting-reader.js'
 import {
   afterSnapshot,
@@ -38,14 +30,17 @@ import {
 } from './dirty.js'
 import type { Checked } from './check.js'
 import { indexHeldChunks } from './chunk-index.js'
+import { dropDeadRows, markTables } from './in-use.js'
 import { Intake } from './intake.js'
 import { snapshotList, type NodeAccess } from './list-kinds.js'
 import { editList, type Edit } from './lists.js'
+import type { Marker } from './marks.js'
 import { Nodes } from './nodes.js'
 import { forget, type StateChanges } from './places.js'
 import { ReadAhead, type ReadAheadResult } from './read-ahead.js'
 import type { SealPool } from './seal-pool.js'
 import { exactSnapshot, infoOf } from './snapshot-info.js'
+import { refuseBadTags, refuseTooMany, withMarks } from './snapshot-marks.js'
 import { Snapshotter, type SnapshotOutcome } from './snapshotter.js'
 import { type Location, VolumeState } from './state.js'
 import { TreeReader } from './tree-reader.js'
@@ -85,6 +80,8 @@ export interface VolumeHost {
   /** Both inside a transaction. */
   putRow(id: Buffer, row: VolumeRow): void
   putHead(id: Buffer, head: Buffer): void
+  /** Inside a transaction: a prune is due. */
+  noteGarbage(): void
 }
 
 export class Volume implements ProtectedVolume {
@@ -96,6 +93,10 @@ export class Volume implements ProtectedVolume {
   private readonly numbers: Map<string, number>
   /** The last snapshot taken, also when it is forgotten: its name is not given again. */
   private last: { time: number; ordinal: number } | undefined
+  /** What running restores have open: to what, and how often. */
+  private readonly held = new Set<{ node: NodeRef }>()
+  /** Grows whenever something may have come into use (prune.ts). */
+  turns = 0
   private readonly stopping = new AbortController()
   /** Snapshots and what else changes the head, one at a time. */
   private turn: Promise<unknown> = Promise.resolve()
@@ -268,6 +269,41 @@ export class Volume implements ProtectedVolume {
     return this.host.head(this.id)
   }
 
+  hold(node: NodeRef): () => void {
+    const holding = { node }
+    this.held.add(holding)
+    this.turns++
+    return () => this.held.delete(holding)
+  }
+
+  /** Marks all that is in use (prune.ts). */
+  async markAll(marker: Marker): Promise<void> {
+    const list = this.decodedHead()?.snapshots
+    if (list) marker.push('snapshots', list)
+    for (const { node } of this.held) marker.push('directory', node)
+    await marker.walk()
+    await markTables(this.state, marker)
+    for (const { content } of this.earlyFiles()) marker.file(content)
+    await marker.walk()
+  }
+
+  /** Runs while no snapshot is under way and the list stays as it is. */
+  still<T>(work: () => Promise<T>): Promise<T> {
+    return this.inTurn(work)
+  }
+
+  /** After a sweep: the sums are of what is in use, and the tables name nothing that went. */
+  swept(marker: Marker): Promise<void> {
+    return this.inTurn(async () => {
+      await this.markAll(marker)
+      const { blocks, bytes } = marker
+      await this.host.db.transaction(() => {
+        this.host.putRow(this.id, { ...this.host.row(this.id), blocks, bytes })
+      })
+      await dropDeadRows(this.host.db, this.host.blocks, this.state)
+    })
+  }
+
   renewHead(): Promise<void> {
     return this.alone(async () => {
       const old = this.decodedHead()
@@ -417,6 +453,7 @@ export class Volume implements ProtectedVolume {
 
   /** Changes or takes away records: the list, its rows and the head in one transaction. */
   private async editRecords(edits: Edit<SnapshotRecord, SnapshotRecord>[]): Promise<void> {
+    const frees = edits.some(({ part }) => part === undefined)
     if (edits.length === 0) return
     const intake = this.intake()
     const list = snapshotList({ nodes: this.nodes, intake })
@@ -435,6 +472,7 @@ export class Volume implements ProtectedVolume {
         else this.state.snapshots.remove(number)
       }
       this.putHead(head, kept.at(-1)?.time ?? 0)
+      if (frees) this.host.noteGarbage()
     })
     this.records.splice(0, this.records.length, ...kept)
     for (const [id, part] of now) if (!part) this.numbers.delete(id)
@@ -530,27 +568,15 @@ export class Volume implements ProtectedVolume {
   }
 
   private alone<T>(work: () => Promise<T>): Promise<T> {
+    return this.inTurn(() => {
+      this.turns++
+      return work()
+    })
+  }
+
+  private inTurn<T>(work: () => Promise<T>): Promise<T> {
     const done = this.turn.then(work)
     this.turn = done.catch(() => undefined)
     return done
   }
-}
-
-function withMarks(record: SnapshotRecord, change: MarkChange): SnapshotRecord {
-  const removed = new Set(change.removeTags)
-  const tags = [...(change.tags ?? record.tags), ...(change.addTags ?? [])].filter((tag) => !removed.has(tag))
-  return { ...record, tags: sortedTags(tags), pinned: change.pinned ?? record.pinned }
-}
-
-function refuseBadTags(tags: readonly string[]): void {
-  const bad = tags.find((tag) => !isTag(tag))
-  if (bad === undefined) return
-  throw new KithError(
-    'usage',
-    `${JSON.stringify(bad)} cannot be a tag: 1 to ${maxTagBytes} bytes without spaces and commas`,
-  )
-}
-
-function refuseTooMany(tags: readonly string[]): void {
-  if (tags.length > maxTags) throw new KithError('usage', `a snapshot has at most ${maxTags} tags`)
 }

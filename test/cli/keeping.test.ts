@@ -76,6 +76,17 @@ t.test('what is kept', { skip }, async (t) => {
     await home.ask(['policy', '--none'])
     await take()
   })
+  await t.test('prune', async (t) => {
+    const plan = await home.ask<Result<'prune'>>(['prune', '--dry-run'])
+    t.ok(plan.dryRun && plan.blocks > 0 && plan.bytes > 0)
+    const done = await home.kith(['prune'])
+    t.match(
+      done.stdout,
+      new RegExp(`^${plan.blocks} blocks, .* removed; .* stay; .* given back to the disk\\.\n$`),
+    )
+    t.match(await home.ask<Result<'prune'>>(['prune']), { blocks: 0, bytes: 0, blocksKept: plan.blocksKept })
+    t.equal((await home.kith(['cat', 'latest:file'])).stdout, `version ${taken.length - 1}`)
+  })
   const last = await list()
   await home.ask(['forget', ...last])
   t.same(await list(), [], 'named, all of them may go')
