@@ -191,7 +191,12 @@ int Server::ioctl(Request& request) {
   if (in->in_size > sizeof(out.argument) || in->out_size > sizeof(out.argument)) return EINVAL;
   memcpy(out.argument, given, in->in_size);
   if (::ioctl(fd, in->cmd, out.argument) != 0) return errno;
-  if (sets) log_.attributes(inode->ino);
+  if (sets) {
+    log_.attributes(inode->ino);
+    // The kernel does not know that it changes the status time.
+    const fuse_notify_inval_inode_out stale{request.header().nodeid, -1, 0};
+    request.notify(FUSE_NOTIFY_INVAL_INODE, stale);
+  }
   request.reply(&out, sizeof(out.head) + in->out_size);
   return 0;
 }
