@@ -23,18 +23,18 @@ int32_t Backings::registered(int fd, int mode) {
   return id > 0 ? id : 0;
 }
 
-int32_t Backings::open(uint64_t node, int fd, int mode) {
+int32_t Backings::open(const Inode* inode, int fd, int mode) {
   if (device_ < 0) return 0;
   std::lock_guard lock(mutex_);
-  Use& use = uses_[node];
+  Use& use = uses_[inode];
   if (use.handles++ == 0) use.id = registered(fd, mode);
   return use.id;
 }
 
-void Backings::release(uint64_t node) {
+void Backings::release(const Inode* inode) {
   if (device_ < 0) return;
   std::lock_guard lock(mutex_);
-  auto at = uses_.find(node);
+  auto at = uses_.find(inode);
   if (--at->second.handles != 0) return;
   const int32_t id = at->second.id;
   uses_.erase(at);

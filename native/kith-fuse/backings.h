@@ -7,6 +7,8 @@
 
 #include "helper.h"
 
+class Inode;
+
 class Backings {
  public:
   // Called once, when the kernel has agreed, with the descriptor the mount was made with. `privileged`: we may register
@@ -19,8 +21,8 @@ class Backings {
   // A file handle on the inode is being opened in this mode (O_ACCMODE); `fd` is a descriptor of the file in the same. The
   // backing id that its reply must carry, or 0: this inode's bytes go through the kernel's cache and us. To be followed
   // by one release().
-  int32_t open(uint64_t node, int fd, int mode);
-  void release(uint64_t node);
+  int32_t open(const Inode* inode, int fd, int mode);
+  void release(const Inode* inode);
 
  private:
   struct Use {
@@ -33,6 +35,6 @@ class Backings {
   int device_ = -1;
   bool privileged_ = false;
   std::mutex mutex_;  // guards what follows
-  std::unordered_map<uint64_t, Use> uses_;
+  std::unordered_map<const Inode*, Use> uses_;  // whose handles keep it alive
   PassthroughHelper helper_;
 };

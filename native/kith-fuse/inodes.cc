@@ -3,6 +3,12 @@
 // An inode is in the map while the kernel holds lookups on it, or while it is the `parent` of one that is. So a node id
 // the kernel sends is always found, and the chain of names above an inode stays whole.
 //
+// A node id is the inode's number; the root's is 1, and what may clash (foreign directories, numbers out of range) gets one
+// of its own, from firstOdd on. With the generation, made of the time of birth, it names one file for ever. So a file
+// handle, which is just these two, can be served after the kernel has forgotten the inode (LOOKUP of "."), where the file
+// system below opens a file by its number (ext4 and others, as root). That must not lead out of the tree: a directory has
+// to lie beneath the root; of other files the kernel must have known that very one before (former_).
+//
 // At most maxCached descriptors are kept, least recently used first out. An inode without one is opened again
 //   1. by its file handle (privileged; taken when its descriptor was first closed), or
 //   2. by its name in its parent, opened the same way, checked to be the same inode. As a plain user this fails below a
@@ -11,10 +17,14 @@
 // its last link is pinned: its descriptor stays until the kernel forgets it, and so its number cannot be used again by
 // the file system while the map has it. One that lost the name known here but has others answers ESTALE when it must
 // be opened by name; the kernel then looks its path up again, which makes a name known.
+//
+// Where someone changes the tree beneath the mount, a number may come to mean another file all the same. Its inode then
+// takes the old one's place and its lookups; the kernel sees the other generation and does the same.
 #include "inodes.h"
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mount.h>
 
 #include <algorithm>
 #include <iterator>
@@ -25,23 +35,46 @@ constexpr uint64_t foreignBit = 1ull << 63;
 constexpr unsigned facts = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID;
 // A chain of names may be renamed while it is walked; then it is read again.
 constexpr int chainAttempts = 8;
+constexpr size_t formerSlots = 1 << 18;  // neighbours in number do not clash
+constexpr int maxDepth = 10'000;
+constexpr int inodeAndGeneration = 1;  // the type of handle of ext4 and many others: u32 inode number, u32 generation
 
 uint64_t device(const struct statx& of) { return uint64_t{of.stx_dev_major} << 32 | of.stx_dev_minor; }
 
-bool sameBirth(const statx_timestamp& a, const statx_timestamp& b) {
-  return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+size_t sizeOf(const char* handle) {
+  return sizeof(struct file_handle) + reinterpret_cast<const struct file_handle*>(handle)->handle_bytes;
 }
 
-std::vector<char> handleOf(int fd) {
+std::unique_ptr<char[]> copyOf(const char* bytes, size_t length) {
+  std::unique_ptr<char[]> copy(new char[length]);
+  memcpy(copy.get(), bytes, length);
+  return copy;
+}
+
+std::unique_ptr<char[]> handleOf(int fd) {
   alignas(struct file_handle) char bytes[sizeof(struct file_handle) + MAX_HANDLE_SZ];
   auto* handle = reinterpret_cast<struct file_handle*>(bytes);
   handle->handle_bytes = MAX_HANDLE_SZ;
   int mountId;
-  if (name_to_handle_at(fd, "", handle, &mountId, AT_EMPTY_PATH) != 0) return {};
-  return {bytes, bytes + sizeof(struct file_handle) + handle->handle_bytes};
+  if (name_to_handle_at(fd, "", handle, &mountId, AT_EMPTY_PATH) != 0) return nullptr;
+  return copyOf(bytes, sizeOf(bytes));
 }
 
 }  // namespace
+
+Inode::Inode(uint64_t node, uint64_t dev, const struct statx& of, bool foreign)
+    : node(node), dev(dev), ino(of.stx_ino), birthSeconds(of.stx_btime.tv_sec), birthNanoseconds(of.stx_btime.tv_nsec),
+      type(of.stx_mode & S_IFMT), foreign(foreign) {}
+
+uint32_t Inode::generation() const {
+  if (node == 1) return 0;  // as the kernel has it
+  const uint64_t mixed = (static_cast<uint64_t>(birthSeconds) * 1'000'000'000 + birthNanoseconds) * 0x9e3779b97f4a7c15u;
+  return static_cast<uint32_t>(mixed >> 32);
+}
+
+bool Inode::isThat(const struct statx& of) const {
+  return type == (of.stx_mode & S_IFMT) && birthSeconds == of.stx_btime.tv_sec && birthNanoseconds == of.stx_btime.tv_nsec;
+}
 
 bool statChild(int dir, const char* name, struct statx& out) {
   return statx(dir, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, facts, &out) == 0;
@@ -55,15 +88,17 @@ std::unique_ptr<Inodes> Inodes::open(int root) {
   if (!dir || !statSelf(dir.get(), about)) return nullptr;
   Fd path(openat(dir.get(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!path) return nullptr;
-  std::unique_ptr<Inodes> inodes(new Inodes(std::move(dir), device(about)));
-  std::vector<char> handle = handleOf(path.get());
-  inodes->handles_ = !handle.empty() && inodes->openByHandle(handle) != nullptr;
+  std::unique_ptr<Inodes> inodes(new Inodes(std::move(dir), device(about), about.stx_ino));
+  const std::unique_ptr<char[]> handle = handleOf(path.get());
+  inodes->handles_ = handle && inodes->openByHandle(inodes->rootDir_, handle.get()) != nullptr;
+  const Fd clone(inodes->handles_ ? open_tree(path.get(), "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH) : -1);
+  if (clone) inodes->alone_ = Fd(openat(clone.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  inodes->numbers_ = inodes->alone_ && inodes->openByNumber(inodes->alone_, about.stx_ino) != nullptr;
   inodes->root_ = std::make_shared<Inode>(1, inodes->dev_, about, false);
   inodes->root_->lookups = 1;
   inodes->root_->pinned = true;
-  inodes->root_->fd = std::make_shared<const Fd>(std::move(path));
-  inodes->byNode_[1] = inodes->root_;
-  inodes->byKey_[{inodes->dev_, about.stx_ino}] = inodes->root_.get();
+  inodes->root_->cached = std::make_unique<Inode::Cached>(std::make_shared<const Fd>(std::move(path)));
+  inodes->byNode_.insert(inodes->root_);
   return inodes;
 }
 
@@ -76,24 +111,36 @@ Inodes::Key Inodes::key(const struct statx& of, bool foreign) const {
   return {foreign ? device(of) | foreignBit : dev_, of.stx_ino};
 }
 
+bool Inodes::isNumberedByInode(const Key& key) const {
+  return key.first == dev_ && key.second > 1 && key.second < firstOdd;
+}
+
+// 0 when it has none yet.
+uint64_t Inodes::nodeLocked(const Key& key) const {
+  if (key == Key{dev_, ino_}) return 1;
+  if (isNumberedByInode(key)) return key.second;
+  const auto found = odd_.find(key);
+  return found == odd_.end() ? 0 : found->second;
+}
+
 InodePtr Inodes::find(uint64_t node) {
   std::lock_guard lock(mutex_);
-  auto found = byNode_.find(node);
-  return found == byNode_.end() ? nullptr : found->second;
+  const auto found = byNode_.find(node);
+  return found == byNode_.end() ? nullptr : *found;
 }
 
 InodePtr Inodes::find(const struct statx& of) {
   std::lock_guard lock(mutex_);
-  auto found = byKey_.find(key(of, isForeign(of)));
-  return found == byKey_.end() ? nullptr : byNode_.at(found->second->node);
+  const auto found = byNode_.find(nodeLocked(key(of, isForeign(of))));
+  return found == byNode_.end() || !(*found)->isThat(of) ? nullptr : *found;
 }
 
 FdPtr Inodes::fd(const InodePtr& inode) {
   {
     std::lock_guard lock(mutex_);
-    if (inode->fd) {
-      if (!inode->pinned) recent_.splice(recent_.begin(), recent_, inode->place);
-      return inode->fd;
+    if (inode->cached) {
+      if (!inode->pinned) recent_.splice(recent_.begin(), recent_, inode->cached->place);
+      return inode->cached->fd;
     }
   }
   for (int attempt = 0; attempt < chainAttempts; attempt++) {
@@ -111,25 +158,28 @@ FdPtr Inodes::openChain(const InodePtr& inode) {
     std::string name;
   };
   std::vector<Step> down;
-  std::vector<char> handle;
+  std::unique_ptr<char[]> handle;
   InodePtr at = inode;
   FdPtr fd;
   {
     std::lock_guard lock(mutex_);
     while (true) {
-      fd = at->fd ? at->fd : at->held.lock();
-      handle = at->handle;
-      if (fd || !handle.empty()) break;
-      if (!at->parent) {
+      fd = at->cached ? at->cached->fd : at->held.lock();
+      if (fd) break;
+      if (at->handle) {
+        handle = copyOf(at->handle.get(), sizeOf(at->handle.get()));
+        break;
+      }
+      if (!at->parent || at->gone) {
         errno = ESTALE;
         return nullptr;
       }
-      down.push_back({at, at->name});
+      down.push_back({at, at->name.get()});
       at = at->parent;
     }
   }
   if (!fd) {
-    fd = openByHandle(handle);
+    fd = openByHandle(rootDir_, handle.get());
     if (!fd) return nullptr;
     fd = keep(at, std::move(fd));
   }
@@ -141,11 +191,26 @@ FdPtr Inodes::openChain(const InodePtr& inode) {
   return fd;
 }
 
-FdPtr Inodes::openByHandle(const std::vector<char>& handle) const {
+FdPtr Inodes::openByHandle(const Fd& mount, const char* handle) const {
   alignas(struct file_handle) char bytes[sizeof(struct file_handle) + MAX_HANDLE_SZ];
-  std::copy(handle.begin(), handle.end(), bytes);
-  Fd fd(open_by_handle_at(rootDir_.get(), reinterpret_cast<struct file_handle*>(bytes), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  memcpy(bytes, handle, sizeOf(handle));
+  Fd fd(open_by_handle_at(mount.get(), reinterpret_cast<struct file_handle*>(bytes), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   return fd ? std::make_shared<const Fd>(std::move(fd)) : nullptr;
+}
+
+// Of whatever generation: such file systems take 0 for any.
+FdPtr Inodes::openByNumber(const Fd& mount, uint64_t ino) const {
+  const uint32_t words[2] = {static_cast<uint32_t>(ino), 0};
+  alignas(struct file_handle) char bytes[sizeof(struct file_handle) + sizeof(words)]{};
+  auto* handle = reinterpret_cast<struct file_handle*>(bytes);
+  handle->handle_bytes = sizeof(words);
+  handle->handle_type = inodeAndGeneration;
+  memcpy(bytes + sizeof(*handle), words, sizeof(words));
+  FdPtr fd = openByHandle(mount, bytes);
+  struct statx about;
+  if (fd && statSelf(fd->get(), about) && device(about) == dev_ && about.stx_ino == ino && about.stx_nlink > 0) return fd;
+  errno = ESTALE;
+  return nullptr;
 }
 
 FdPtr Inodes::openChild(const FdPtr& dir, const std::string& name, const Inode& inode) const {
@@ -153,123 +218,207 @@ FdPtr Inodes::openChild(const FdPtr& dir, const std::string& name, const Inode& 
   struct statx about;
   if (!fd || !statSelf(fd.get(), about)) return nullptr;
   const bool foreign = isForeign(about);
-  if (foreign != inode.foreign || !(key(about, foreign) == Key{inode.dev, inode.ino})) {
+  if (foreign != inode.foreign || key(about, foreign) != Key{inode.dev, inode.ino}) {
     errno = ESTALE;
     return nullptr;
   }
   return std::make_shared<const Fd>(std::move(fd));
 }
 
+// The directory that one is in, by its inode number: null at the root of the tree, and outside of it. On the ordinary mount
+// ".." would lead to what lies over the root: to ourselves.
+FdPtr Inodes::above(uint64_t dir) const {
+  const FdPtr fd = dir == ino_ ? nullptr : openByNumber(alone_, dir);
+  Fd up(fd ? openat(fd->get(), "..", O_PATH | O_DIRECTORY | O_CLOEXEC) : -1);
+  return up ? std::make_shared<const Fd>(std::move(up)) : nullptr;
+}
+
+// Whether going up from the directory leads to the root of the tree.
+bool Inodes::isBeneath(uint64_t dir) const {
+  for (int depth = 0; depth < maxDepth && dir != ino_; depth++) {
+    const FdPtr up = above(dir);
+    struct statx about;
+    if (!up || !statSelf(up->get(), about) || about.stx_ino == dir) return false;
+    dir = about.stx_ino;
+  }
+  return dir == ino_;
+}
+
 FdPtr Inodes::keep(const InodePtr& inode, FdPtr fd) {
   Closing closing;
   std::lock_guard lock(mutex_);
-  if (!inode->fd) keepLocked(*inode, std::move(fd), closing);
-  return inode->fd;
+  if (inode->gone) return fd;
+  if (!inode->cached) keepLocked(*inode, std::move(fd), closing);
+  return inode->cached->fd;
 }
 
 void Inodes::keepLocked(Inode& inode, FdPtr fd, Closing& closing) {
-  inode.fd = std::move(fd);
+  inode.cached = std::make_unique<Inode::Cached>(std::move(fd));
   if (inode.pinned) return;
-  inode.place = recent_.insert(recent_.begin(), &inode);
+  inode.cached->place = recent_.insert(recent_.begin(), &inode);
   while (recent_.size() > maxCached) evictLocked(closing);
 }
 
 void Inodes::evictLocked(Closing& closing) {
   Inode& victim = *recent_.back();
-  recent_.pop_back();
-  if (handles_ && victim.handle.empty() && !victim.foreign) victim.handle = handleOf(victim.fd->get());
-  victim.held = victim.fd;
-  closing.push_back(std::move(victim.fd));
-  victim.fd = nullptr;
+  if (handles_ && !victim.handle && !victim.foreign) victim.handle = handleOf(victim.cached->fd->get());
+  if (!handles_) victim.held = victim.cached->fd;
+  loseLocked(victim, closing);
+}
+
+void Inodes::loseLocked(Inode& inode, Closing& closing) {
+  if (!inode.cached) return;
+  if (!inode.pinned) recent_.erase(inode.cached->place);
+  closing.push_back(std::move(inode.cached->fd));
+  inode.cached = nullptr;
+}
+
+InodePtr Inodes::countLocked(const struct statx& of, Closing& closing) {
+  const bool foreign = isForeign(of);
+  const Key where = key(of, foreign);
+  uint64_t node = nodeLocked(where);
+  if (node == 0) odd_[where] = node = ++lastOdd_;
+  InodePtr before;
+  if (const auto found = byNode_.find(node); found != byNode_.end()) {
+    if ((*found)->isThat(of) || *found == root_) {
+      (*found)->lookups++;
+      return *found;
+    }
+    before = *found;
+    takeOutLocked(before, closing);
+    const InodePtr parent = before->parent;
+    if (parent) clearNameLocked(*before);
+    dropLocked(parent, closing);
+  }
+  InodePtr inode = std::make_shared<Inode>(node, where.first, of, foreign);
+  inode->lookups = 1 + (before ? std::exchange(before->lookups, 0) : 0);
+  byNode_.insert(inode);
+  return inode;
 }
 
 InodePtr Inodes::remember(const InodePtr& parent, const char* name, const struct statx& of, FdPtr fd) {
-  const bool foreign = isForeign(of);
-  const Key where = key(of, foreign);
   Closing closing;
   std::lock_guard lock(mutex_);
-  auto found = byKey_.find(where);
-  // The same number with another type or birth is another file: someone changed the tree behind the mount.
-  if (found != byKey_.end() &&
-      (found->second->type != (of.stx_mode & S_IFMT) || !sameBirth(found->second->birth, of.stx_btime))) {
-    byKey_.erase(found);
-    found = byKey_.end();
-  }
-  InodePtr inode;
-  if (found == byKey_.end()) {
-    inode = std::make_shared<Inode>(nextNode_++, where.dev, of, foreign);
-    byNode_[inode->node] = inode;
-    byKey_[where] = inode.get();
-  } else {
-    inode = byNode_.at(found->second->node);
-  }
-  inode->lookups++;
+  InodePtr inode = countLocked(of, closing);
   if (!parent)
     inode->pinned = true;
   else if (!inode->parent && inode != root_)
     setNameLocked(*inode, parent, name);
-  if (fd && !inode->fd) keepLocked(*inode, std::move(fd), closing);
+  if (fd && !inode->cached) keepLocked(*inode, std::move(fd), closing);
   return inode;
 }
 
-InodePtr Inodes::again(const InodePtr& inode) {
-  std::lock_guard lock(mutex_);
-  inode->lookups++;
-  return inode;
+InodePtr Inodes::again(uint64_t node) {
+  {
+    std::lock_guard lock(mutex_);
+    if (const auto found = byNode_.find(node); found != byNode_.end()) {
+      (*found)->lookups++;
+      return *found;
+    }
+  }
+  FdPtr fd = numbers_ && node >> 32 == 0 ? openByNumber(rootDir_, node) : nullptr;
+  if (fd) return adopt(std::move(fd));
+  errno = ESTALE;
+  return nullptr;
 }
 
 InodePtr Inodes::parent(const InodePtr& inode) {
+  {
+    std::lock_guard lock(mutex_);
+    const InodePtr parent = inode == root_ ? root_ : inode->parent;
+    if (parent) {
+      parent->lookups++;
+      return parent;
+    }
+  }
+  const FdPtr up = numbers_ && inode->type == S_IFDIR ? above(inode->ino) : nullptr;
+  struct statx about;
+  FdPtr fd = up && statSelf(up->get(), about) ? openByNumber(rootDir_, about.stx_ino) : nullptr;
+  if (fd) return adopt(std::move(fd));
+  errno = ESTALE;
+  return nullptr;
+}
+
+// Counts one lookup of an inode that was reached without a name, if it belongs to the tree.
+InodePtr Inodes::adopt(FdPtr fd) {
+  struct statx about;
+  errno = ESTALE;
+  if (!statSelf(fd->get(), about)) return nullptr;
+  if (about.stx_ino == ino_) {
+    std::lock_guard lock(mutex_);
+    root_->lookups++;
+    return root_;
+  }
+  if (isForeign(about)) return nullptr;
+  const bool isDir = S_ISDIR(about.stx_mode);
+  if (isDir && !isBeneath(about.stx_ino)) return nullptr;
+  Closing closing;
   std::lock_guard lock(mutex_);
-  return inode->parent;
+  const uint32_t generation = Inode(about.stx_ino, dev_, about, false).generation();
+  const Former* former = former_ ? &formerLocked(about.stx_ino) : nullptr;
+  if (!isDir && (!former || former->ino != about.stx_ino || former->generation != generation)) {
+    errno = ESTALE;
+    return nullptr;
+  }
+  InodePtr inode = countLocked(about, closing);
+  if (!inode->cached) keepLocked(*inode, std::move(fd), closing);
+  return inode;
 }
 
 void Inodes::forget(uint64_t node, uint64_t lookups) {
   Closing closing;
-  InodePtr inode;
   std::lock_guard lock(mutex_);
-  auto found = byNode_.find(node);
-  if (found == byNode_.end() || found->second == root_) return;
-  inode = found->second;
+  const auto found = byNode_.find(node);
+  if (found == byNode_.end() || *found == root_) return;
+  InodePtr inode = *found;
   inode->lookups -= std::min(inode->lookups, lookups);
-  dropLocked(inode, closing);
+  dropLocked(std::move(inode), closing);
+}
+
+void Inodes::takeOutLocked(const InodePtr& inode, Closing& closing) {
+  byNode_.erase(inode);
+  loseLocked(*inode, closing);
+  inode->gone = true;
+}
+
+Inodes::Former& Inodes::formerLocked(uint64_t ino) {
+  if (!former_) former_.reset(static_cast<Former*>(calloc(formerSlots, sizeof(Former))));
+  return former_.get()[ino % formerSlots];
 }
 
 void Inodes::dropLocked(InodePtr inode, Closing& closing) {
-  while (inode && inode != root_ && inode->lookups == 0 && inode->children == 0) {
-    auto at = byKey_.find({inode->dev, inode->ino});
-    if (at != byKey_.end() && at->second == inode.get()) byKey_.erase(at);
-    if (inode->fd && !inode->pinned) recent_.erase(inode->place);
-    closing.push_back(std::move(inode->fd));
-    inode->fd = nullptr;
-    byNode_.erase(inode->node);
-    InodePtr parent = std::move(inode->parent);
-    inode->parent = nullptr;
-    if (parent) parent->children--;
+  while (inode && inode != root_ && inode->lookups == 0 && inode->children == 0 && !inode->gone) {
+    if (numbers_ && !inode->pinned && inode->type != S_IFDIR && inode->node == inode->ino)
+      formerLocked(inode->ino) = {inode->ino, inode->generation()};
+    takeOutLocked(inode, closing);
+    if (inode->node != inode->ino) odd_.erase({inode->dev, inode->ino});
+    InodePtr parent = inode->parent;
+    if (parent) clearNameLocked(*inode);
     inode = std::move(parent);
   }
 }
 
 void Inodes::setNameLocked(Inode& inode, const InodePtr& parent, const char* name) {
-  if (inode.pinned && inode.fd) inode.place = recent_.insert(recent_.begin(), &inode);
+  if (inode.pinned && inode.cached) inode.cached->place = recent_.insert(recent_.begin(), &inode);
   inode.pinned = false;
   inode.parent = parent;
-  inode.name = name;
+  inode.name = copyOf(name, strlen(name) + 1);
   parent->children++;
 }
 
 void Inodes::clearNameLocked(Inode& inode) {
   inode.parent->children--;
   inode.parent = nullptr;
-  inode.name.clear();
+  inode.name = nullptr;
 }
 
 void Inodes::nameGone(const InodePtr& inode, const InodePtr& parent, const char* name, FdPtr fd, bool lastLink) {
   Closing closing;
   std::lock_guard lock(mutex_);
-  if (inode->parent == parent && inode->name == name) clearNameLocked(*inode);
-  if (!inode->fd && fd) keepLocked(*inode, std::move(fd), closing);
-  if (lastLink && inode->fd && !inode->pinned) {
-    recent_.erase(inode->place);
+  if (inode->parent == parent && strcmp(inode->name.get(), name) == 0) clearNameLocked(*inode);
+  if (!inode->gone && !inode->cached && fd) keepLocked(*inode, std::move(fd), closing);
+  if (lastLink && inode->cached && !inode->pinned) {
+    recent_.erase(inode->cached->place);
     inode->pinned = true;
   }
   dropLocked(parent, closing);
@@ -278,6 +427,7 @@ void Inodes::nameGone(const InodePtr& inode, const InodePtr& parent, const char*
 void Inodes::nameMoved(const InodePtr& inode, const InodePtr& parent, const char* name) {
   Closing closing;
   std::lock_guard lock(mutex_);
+  if (inode->gone) return;
   InodePtr before = inode->parent;
   if (before) clearNameLocked(*inode);
   setNameLocked(*inode, parent, name);
@@ -288,6 +438,6 @@ std::string Inodes::path(const InodePtr& inode) {
   std::lock_guard lock(mutex_);
   std::string path;
   const Inode* at = inode.get();
-  for (; at->parent; at = at->parent.get()) path = path.empty() ? at->name : at->name + "/" + path;
+  for (; at->parent; at = at->parent.get()) path = path.empty() ? at->name.get() : at->name.get() + ("/" + path);
   return at == root_.get() ? path : "(deleted)/" + path;
 }

@@ -176,8 +176,7 @@ void fillAttr(fuse_attr& out, const struct statx& facts) {
 void Server::fillEntry(fuse_entry_out& out, const InodePtr& inode, const struct statx& facts) const {
   out = {};
   out.nodeid = inode->node;
-  // A file handle of an earlier mount must not lead to what has the same node id now. The root's is always 0.
-  out.generation = inode == inodes_->root() ? 0 : static_cast<uint32_t>(log_.session());
+  out.generation = inode->generation();
   out.entry_valid = cacheSeconds;
   out.attr_valid = attrSeconds(inode);
   fillAttr(out.attr, facts);

@@ -68,8 +68,7 @@ class Server {
   int rename(Request&);
   int rename2(Request&);
   int readlink(Request&);
-  int lookupSelf(Request&, const InodePtr& inode, const FdPtr& fd);
-  int lookupParent(Request&, const InodePtr& inode);
+  int replyHandle(Request&, const InodePtr& inode);
   struct Doomed;
   bool examine(int dirFd, const char* name, Doomed& doomed);
   int remove(Request&, int flag);

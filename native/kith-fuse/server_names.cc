@@ -21,10 +21,10 @@ int Server::lookup(Request& request) {
   fuse_entry_out out{};
   struct statx facts;
   // A file handle is being opened: "." asks whether the inode is still known, ".." for its parent.
-  const bool self = strcmp(name, ".") == 0;
-  if (self || strcmp(name, "..") == 0) {
-    if (const int error = node(request.header().nodeid, dir, fd)) return error;
-    return self ? lookupSelf(request, dir, fd) : lookupParent(request, dir);
+  if (strcmp(name, ".") == 0) return replyHandle(request, inodes_->again(request.header().nodeid));
+  if (strcmp(name, "..") == 0) {
+    dir = inodes_->find(request.header().nodeid);
+    return dir ? replyHandle(request, inodes_->parent(dir)) : ESTALE;
   }
   if (const int error = directory(request.header().nodeid, dir, fd)) return error;
   if (isSnapshotsName(dir, name)) {
@@ -43,20 +43,20 @@ int Server::lookup(Request& request) {
   return 0;
 }
 
-int Server::lookupSelf(Request& request, const InodePtr& inode, const FdPtr& fd) {
+// `inode` has been counted; null, and errno, when there is none.
+int Server::replyHandle(Request& request, const InodePtr& inode) {
+  if (!inode) return errno;
   struct statx facts;
-  if (!statSelf(fd->get(), facts)) return errno;
+  const FdPtr fd = inodes_->fd(inode);
+  if (!fd || !statSelf(fd->get(), facts)) {
+    const int error = errno;
+    inodes_->forget(inode->node, 1);
+    return error;
+  }
   fuse_entry_out out;
-  fillEntry(out, inodes_->again(inode), facts);
+  fillEntry(out, inode, facts);
   request.reply(out);
   return 0;
-}
-
-int Server::lookupParent(Request& request, const InodePtr& inode) {
-  InodePtr parent = inodes_->parent(inode);
-  if (!parent) return ESTALE;
-  FdPtr fd = inodes_->fd(parent);
-  return fd ? lookupSelf(request, parent, fd) : errno;
 }
 
 int Server::forget(Request& request) {

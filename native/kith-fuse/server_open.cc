@@ -64,7 +64,7 @@ wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd f
   wire::OpenOut out{};
   out.fh = reinterpret_cast<uint64_t>(handle);
   caller::keepSetId();  // the kernel writes with the rights of this moment
-  out.backingId = backings_.open(inode->node, handle->fd.get(), static_cast<int>(flags) & O_ACCMODE);
+  out.backingId = backings_.open(inode.get(), handle->fd.get(), static_cast<int>(flags) & O_ACCMODE);
   out.flags = out.backingId == 0 ? wire::openKeepCache : wire::openPassthrough;
   const bool seen = wantsWrites(handle->fd.get(), flags);
   if (out.backingId != 0 && seen) out.flags |= wire::openDirectIo | wire::openParallelDirectWrites;
@@ -158,7 +158,7 @@ void Server::close(uint64_t fh) {
   const InodePtr inode = handle->inode;
   const bool unseen = handle->unseen;
   if (handle->writes) inode->writers--;
-  backings_.release(inode->node);
+  backings_.release(inode.get());
   delete handle;
   if (unseen) unseen_.closed(inode);
 }

@@ -77,7 +77,7 @@ void Unseen::settle(const Use& seen) {
 }
 
 bool Unseen::atRest(const InodePtr& inode) {
-  if (!inodes_.find(inode->node)) return true;
+  if (inodes_.find(inode->node) != inode) return true;
   const FdPtr path = inodes_.fd(inode);
   const Fd fd = path ? openToLook(path->get()) : Fd();
   if (!fd || fcntl(fd.get(), F_SETLEASE, F_RDLCK) != 0) return false;

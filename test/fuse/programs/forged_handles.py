@@ -1,11 +1,12 @@
 """forged_handles.py MOUNT CANARY KEPT
 
 File handles as root may make them up: each byte of a right one changed, node ids from 0 to far beyond what was handed
-out, handles of the file system beneath. Each must be refused, or lead to a file below MOUNT: never to CANARY, a file
-beside it. KEPT holds the handles of an earlier mount; all of them must be refused. Writes those of this mount to it.
+out, handles of the file system beneath, and those that CANARY, a file beside MOUNT, and its directory would have. Each
+must be refused, or lead to a file below MOUNT. KEPT holds the handles of an earlier mount: the same holds for them.
+Writes those of this mount to it.
 Prints how many were tried, and how many opened something.
 """
-import ctypes, errno, json, os, random, struct, sys
+import ctypes, errno, json, os, random, struct, subprocess, sys
 
 mount, canary, kept = sys.argv[1:]
 libc = ctypes.CDLL(None, use_errno=True)
@@ -58,7 +59,7 @@ def attempt(kind, data):
 kind, right = handle_of(mount + '/a/file')
 assert attempt(kind, right), 'the right one opens'
 for handle in json.load(open(kept)) if os.path.exists(kept) else []:
-    assert not attempt(handle[0], bytes.fromhex(handle[1])), 'one of an earlier mount'
+    attempt(handle[0], bytes.fromhex(handle[1]))
 rng = random.Random(1)
 for at in range(len(right)):
     for _ in range(40):
@@ -70,6 +71,18 @@ for node in [*range(300), *(2**n for n in range(8, 64)), *(2**63 + n for n in ra
     for tail in (generation, bytes(4), b'\xff' * 4):
         attempt(0x81, struct.pack('=II', node >> 32, node & 0xffffffff) + tail)
         attempt(0x82, struct.pack('=II', node >> 32, node & 0xffffffff) + tail + right[:12])
+
+
+def as_if_of_the_mount(path):
+    birth, inode = subprocess.check_output(['stat', '-c', '%.9W %i', path], text=True).split()
+    mixed = int(birth.replace('.', '')) * 0x9e3779b97f4a7c15 % 2**64
+    return struct.pack('=III', int(inode) >> 32, int(inode) & 0xffffffff, mixed >> 32)
+
+
+for name in ('a/file', 'a/b', 'a/b/1', 'a/b/2', 'a/b/3', 'a/b/4', 'a/b/5', 'a/b/6', 'a/b/7', 'a/b/8', 'a/b/9'):
+    assert attempt(0x81, as_if_of_the_mount(os.path.join(mount, name))), 'they are made like this'
+for path in (canary, os.path.dirname(canary), os.path.dirname(mount), '/'):
+    assert not attempt(0x81, as_if_of_the_mount(path)), path
 beneath = handle_of(canary)
 attempt(*beneath)
 attempt(kind, beneath[1])
