@@ -2,6 +2,8 @@
 import t from 'tap'
 import { mountForTest, ran, testProgram } from '../helpers/fuse-mount.js'
 
+t.setTimeout(280_000)
+
 t.test('handles of forgotten files', async (t) => {
   const mount = await mountForTest(t)
   const story = async (dir: string) =>
