@@ -30,6 +30,8 @@ const schema = z
     auditHours: hours.default(24),
     /** what no snapshot needs is freed by itself, this often, after snapshots were forgotten */
     pruneHours: hours.default(24),
+    /** what partners drop is held back so long, by this machine's clock */
+    dropDelayHours: hours.default(72),
     /** rules for what is kept, by volume id; those of volumes not named here keep everything */
     retention: z.record(z.string(), retentionPolicy).default({}),
   })

@@ -84,6 +84,7 @@ export class Services {
       const vault = await Vault.open(home.folder('vault'), {
         quotaBytes: config.settings.vaultQuotaBytes,
         partnerKey: identity.id,
+        dropDelayMs: config.settings.dropDelayHours * hourMs,
         clock,
         log: log.child({ part: 'vault' }),
       })
@@ -175,6 +176,13 @@ export class Services {
       },
     })
     this.upkeep.add({
+      name: 'drops',
+      firstMs: 0,
+      everyMs: 0,
+      wanted: () => this.vault.hasDueDrops,
+      run: async () => void (await this.vault.carryOutDrops()),
+    })
+    this.upkeep.add({
       name: 'retention',
       firstMs: 0,
       everyMs: 0,
@@ -195,6 +203,10 @@ function ownedBlocks(store: Store): OwnedBlocks {
     since: (sequence, limit) => store.blocks.since(sequence, limit),
     get: (name) => store.blocks.get(name),
     heads: () => store.volumes().flatMap((volume) => volume.head() ?? []),
+    has: (name) => store.blocks.sequence(name) !== undefined || store.blocks.has(name),
+    removed: (after, limit) => store.removed.since(after, limit),
+    lastRemoved: () => store.removed.last,
+    removalsTold: (number) => store.removed.told(number),
   }
 }
 

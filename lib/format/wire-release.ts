@@ -3,17 +3,20 @@
  * partner, to the volume and to a number that only grows, so that it can neither be forged, nor replayed, nor be used
  * at another partner.
  *
- *     [0] version = 1   [1] kind (1 blocks, 2 volume, 3 everything)   [2..4) 0
- *     [4..36) owner   [36..68) partner   [68..84) volume (zero for everything)   [84..92) number u64
- *     [92..96) count u32   [96..96+32 count) block names, for kind 1 only
+ *     [0] version = 1   [1] kind (1 blocks, 2 volume, 3 everything, 4 drop)   [2..4) 0
+ *     [4..36) owner   [36..68) partner   [68..84) volume (zero for everything and drop)   [84..92) number u64
+ *     [92..96) count u32   [96..96+32 count) block names, for kinds 1 and 4 only
  *     [..+64) signature of the owner over all before it, namespace `kith release`
  */
 import { KithError } from '../base/errors.js'
 import { hashBytes, type KeyPair, publicKeyBytes, sign, signatureBytes, verify } from './hash.js'
 import { volumeIdBytes } from './keys.js'
 
-/** blocks: those named. volume: its head. everything: all heads and all blocks of the owner. */
-export type ReleaseKind = 'blocks' | 'volume' | 'everything'
+/**
+ * blocks: those named. volume: its head. everything: all heads and all blocks of the owner. drop: those named, but held back
+ * by the holder for a while, and off when the owner offers them again; with no name, it only uses up a number.
+ */
+export type ReleaseKind = 'blocks' | 'volume' | 'everything' | 'drop'
 
 export interface Release {
   kind: ReleaseKind
@@ -26,7 +29,7 @@ export interface Release {
 
 export const maxReleaseNames = 1024
 const fixedBytes = 96
-const kinds: readonly (ReleaseKind | undefined)[] = [undefined, 'blocks', 'volume', 'everything']
+const kinds: readonly (ReleaseKind | undefined)[] = [undefined, 'blocks', 'volume', 'everything', 'drop']
 
 export function encodeRelease(release: Omit<Release, 'owner'>, owner: KeyPair): Buffer {
   const fixed = Buffer.alloc(fixedBytes)
@@ -51,7 +54,8 @@ export function decodeRelease(bytes: Buffer): Release {
   const count = bytes.readUInt32LE(92)
   const number = bytes.readBigUInt64LE(84)
   if (kind === undefined || count > maxReleaseNames || end !== fixedBytes + count * hashBytes) throw bad()
-  if ((kind !== 'blocks' && count !== 0) || number > BigInt(Number.MAX_SAFE_INTEGER)) throw bad()
+  const named = kind === 'blocks' || kind === 'drop'
+  if ((!named && count !== 0) || number > BigInt(Number.MAX_SAFE_INTEGER)) throw bad()
   const owner = bytes.subarray(4, 4 + publicKeyBytes)
   if (!verify(owner, 'kith release', bytes.subarray(0, end), bytes.subarray(end))) throw bad()
   const names = Array.from({ length: count }, (_, i) =>

@@ -9,6 +9,7 @@
  *                damage found: ms since 1970, 0 for never   [64..72) blocks found missing or wrong, [72..80) of those
  *                acknowledged again
  *     heads      partner 32 | volume 16 -> sequence number of the head it acknowledged, u64
+ *     drops      partner 32 -> number of the last removal in the store that it was told of, u64 big endian
  *     resend     partner 32 | block name 32 -> 1: found missing or wrong, to be offered again
  */
 import { type Database, encodings, type Encoding, type Table } from '../blocks/database.js'
@@ -87,12 +88,14 @@ export class Book {
   private readonly rows: Table<Buffer, Progress>
   private readonly headRows: Table<Buffer, number>
   private readonly resendRows: Table<Buffer, Buffer>
+  private readonly dropRows: Table<Buffer, number>
 
   /** @param db of the partners folder; the tables here have names of their own in it */
   constructor(private readonly db: Database) {
     this.rows = db.table('book progress', encodings.bytes, progressEncoding)
     this.headRows = db.table('book heads', encodings.bytes, encodings.number)
     this.resendRows = db.table('book resend', encodings.bytes, encodings.bytes)
+    this.dropRows = db.table('book drops', encodings.bytes, encodings.number)
   }
 
   progress(partner: Buffer): Progress {
@@ -117,6 +120,24 @@ export class Book {
   /** Whether the partner acknowledged all blocks up to the sequence number, and nothing of it is found to be lost. */
   holds(partner: Buffer, sequence: number): boolean {
     return this.progress(partner).cursor >= sequence && this.resend(partner, 1).length === 0
+  }
+
+  /** The last removal that the partner was told of; undefined: never any. */
+  dropped(partner: Buffer): number | undefined {
+    return this.dropRows.get(partner)
+  }
+
+  async setDropped(partner: Buffer, number: number): Promise<void> {
+    await this.db.transaction(() => this.dropRows.put(partner, number))
+  }
+
+  /** The last removal that every partner was told of which holds anything. */
+  droppedByAll(): number {
+    let least = Infinity
+    for (const { key: partner, value } of this.rows.range()) {
+      if (value.cursor > 0 || value.blocksHeld > 0) least = Math.min(least, this.dropped(partner) ?? 0)
+    }
+    return least
   }
 
   /** All blocks up to this sequence number are acknowledged. */

@@ -145,7 +145,9 @@ export class Partners extends EventEmitter<Events> {
     }
     const holders: Peers = { online: () => roster.holders(), onChange: (run) => this.onChange(run) }
     const { book } = this
-    this.uploader = new Uploader({ peers, blocks: owned, book, clock, log }, () => this.emit('change'))
+    this.uploader = new Uploader({ peers, blocks: owned, book, owner: identity.keyPair, clock, log }, () =>
+      this.emit('change'),
+    )
     this.auditor = new Auditor({
       peers,
       blocks: owned,

@@ -9,6 +9,27 @@ import type { Peer } from './types.js'
 export type ReleaseWhat = 'everything' | { volume: Buffer } | { volume: Buffer; blocks: Buffer[] }
 
 /**
+ * Tells the partner that these blocks, at most maxReleaseNames, are needed no more: it holds the drop back for a while, and
+ * calls it off when one of them is offered again.
+ * @param lastThere the number of the last release that the partner has accepted
+ */
+export async function requestDrop(
+  peer: Peer,
+  owner: KeyPair,
+  book: Book,
+  names: Buffer[],
+  lastThere: number,
+): Promise<void> {
+  const number = await book.nextRelease(peer.key, lastThere)
+  // The answer may be lost on the way: less held at the next session is then no damage.
+  await book.counted(peer.key, { blocks: 0, bytes: 0 })
+  const volume = Buffer.alloc(volumeIdBytes)
+  const request = encodeRelease({ kind: 'drop', partner: peer.key, volume, number, names }, owner)
+  await peer.request('release', { request })
+  await book.counted(peer.key, await peer.request('held', {}))
+}
+
+/**
  * What is released must be gone from the owner's store before, or it would be sent again.
  * @returns what the partner let go of, by its own count
  */

@@ -56,6 +56,14 @@ export interface OwnedBlocks {
   get(name: Buffer): Promise<Buffer | undefined>
   /** The newest signed head of each volume. */
   heads(): Buffer[]
+  /** Whether the block is here. */
+  has(name: Buffer): boolean
+  /** What the store removed, in the order of its numbers: those above `after`. */
+  removed(after: number, limit: number): { number: number; name: Buffer }[]
+  /** The number of the last removal; 0 before the first. */
+  lastRemoved(): number
+  /** All partners were told of the removals up to this number. */
+  removalsTold(number: number): Promise<void>
 }
 
 export type Damage = 'missing' | 'wrong' | 'oldHead' | 'badHead' | 'unreachable'

@@ -5,21 +5,35 @@
  *   3. batches of blocks in the order of their sequence numbers, from the cursor on: offer, send what is missing,
  *      commit; the cursor moves when the partner has answered that they are durable
  *   4. when nothing is left: the newest heads
+ *   5. what the store removed before those heads were read: signed drops, in the order of the removals, from a cursor
  * Then it waits for a wake-up. The cursor in the book makes every break harmless: what was not acknowledged is offered
  * again, and costs 32 bytes a block when it did arrive. A head goes out only after all blocks that it can name.
+ *
+ * Drops and offers: a block that is removed and comes back has a new sequence number above every cursor, so that it is
+ * offered again; the offer calls off a drop that the partner holds back. A drop names nothing that is here when it is
+ * made, and one flow has one request of this kind at a time: whatever is offered after it reaches the partner after it.
+ * Only a drop that was on its way when a session broke could arrive late, after the offers of the next session. So when
+ * a number was used that the partner has not accepted, the next session begins with an empty drop under a higher one: the
+ * late one is refused from then on as a replay. A drop whose answer was lost is made anew from the cursor, without what
+ * is here by then; to drop a block twice changes nothing.
  */
 import { asKithError, KithError } from '../base/errors.js'
 import type { Clock, Timer } from '../base/clock.js'
 import type { Log } from '../base/log.js'
 import { decodeHead } from '../format/head.js'
+import type { KeyPair } from '../format/hash.js'
+import { maxReleaseNames } from '../format/wire-release.js'
 import { maxAsked, maxBatchBytes, type NamedBlock } from '../format/wire.js'
 import type { Book } from './book.js'
+import { requestDrop } from './release.js'
 import type { OwnedBlocks, Peer, Peers } from './types.js'
 
 export interface UploaderOptions {
   peers: Peers
   blocks: OwnedBlocks
   book: Book
+  /** signs drops */
+  owner: KeyPair
   clock: Clock
   log: Log
 }
@@ -45,6 +59,8 @@ class Flow {
   private stopped = false
   private timer: Timer | undefined
   private delay = retryFirstMs
+  /** Number of the last release that the partner had accepted when the session began. */
+  private releasesThere = 0
 
   constructor(
     readonly peer: Peer,
@@ -116,6 +132,32 @@ class Flow {
       await book.restart(key)
     }
     await book.counted(key, held)
+    this.releasesThere = held.releaseNumber
+    if (known.releaseNumber > held.releaseNumber) await this.requestDrop([])
+    // Who holds nothing has nothing to drop.
+    if (book.dropped(key) === undefined && known.cursor === 0 && held.blocks === 0)
+      await book.setDropped(key, this.options.blocks.lastRemoved())
+  }
+
+  private async requestDrop(names: Buffer[]): Promise<void> {
+    const { book, owner } = this.options
+    await requestDrop(this.peer, owner, book, names, this.releasesThere)
+  }
+
+  /** Tells of one portion of removals up to `last`. @returns whether there were any */
+  private async drop(last: number): Promise<boolean> {
+    const { book, blocks } = this.options
+    const key = this.peer.key
+    const rows = blocks
+      .removed(book.dropped(key) ?? 0, maxReleaseNames)
+      .filter(({ number }) => number <= last)
+    const newest = rows.at(-1)
+    if (!newest) return false
+    const names = rows.filter(({ name }) => !blocks.has(name)).map(({ name }) => name)
+    if (names.length > 0) await this.requestDrop(names)
+    await book.setDropped(key, newest.number)
+    await blocks.removalsTold(book.droppedByAll())
+    return true
   }
 
   /** @returns whether there may be more to do */
@@ -124,6 +166,7 @@ class Flow {
     const key = this.peer.key
     const again = book.resend(key, batchBlocks)
     // Read before the blocks: when none is left, then all that these heads can name was sent.
+    const lastRemoved = blocks.lastRemoved()
     const heads = blocks.heads()
     if (again.length > 0) {
       await this.send(again, await this.offer(again))
@@ -136,7 +179,7 @@ class Flow {
       return true
     }
     for (const head of heads) await this.sendHead(head)
-    return false
+    return this.drop(lastRemoved)
   }
 
   /**
@@ -225,7 +268,7 @@ class Flow {
 export class Uploader {
   private readonly flows = new Map<Peer, { flow: Flow; done: Promise<void> }>()
   /** Bytes that a partner lacks, counted up to a sequence number. */
-  private readonly pending = new Map<string, { from: number; to: number; bytes: number }>()
+  private readonly pending = new Map<string, { from: number; to: number; bytes: number; removed: number }>()
   private readonly unsubscribe: () => void
   private stopped = false
 
@@ -263,7 +306,10 @@ export class Uploader {
     const id = partner.toString('hex')
     const { cursor } = this.options.book.progress(partner)
     const known = this.pending.get(id)
-    const count = known && known.from <= cursor ? known : { from: cursor, to: cursor, bytes: 0 }
+    const removed = this.options.blocks.lastRemoved()
+    // What was removed may have been counted.
+    const isGood = known && known.from <= cursor && known.removed === removed
+    const count = isGood ? known : { from: cursor, to: cursor, bytes: 0, removed }
     this.pending.set(id, count)
     // Counted on from the last time, at both ends: a store may have millions of blocks.
     for (const row of this.rows(count.from, Math.min(cursor, count.to))) count.bytes -= row.bytes

@@ -5,10 +5,14 @@
  *     interest   name 32 | owner 32 -> u32 sealed bytes. The owners of one block stand together: is the set empty?
  *     owned      owner 32 | name 32 -> u32 sealed bytes. The blocks of one owner stand together
  *     owners     owner 32 -> [0..8) bytes u64 [8..16) blocks u64 [16..24) number of the last release u64
- *                [24..32) first seen, ms since 1970 u64. Stays when all is released: the number refuses replays
+ *                [24..32) first seen, ms since 1970 u64 [32..40) bytes and [40..48) blocks u64 of drops that are
+ *                held back. Stays when all is released: the number refuses replays
+ *     drops      due, ms since 1970 u64 big endian | owner 32 | name 32 -> 1: drops held back, in the order of their time
+ *     dropping   owner 32 | name 32 -> due u64 big endian
  *     heads      owner 32 | volume 16 -> the signed head
  *
- * `interest` and `owned` are each other's mirror and `owners` their sum: all three change in one transaction.
+ * `interest` and `owned` are each other's mirror and `owners` their sum, `drops` and `dropping` mirror each other, and only
+ * blocks in `owned` are in them: all change in one transaction.
  */
 import { type Database, encodings, type Encoding, type Table } from '../blocks/database.js'
 
@@ -17,6 +21,9 @@ export interface OwnerRow {
   blocks: number
   releaseNumber: number
   since: number
+  /** Of bytes and blocks: those whose drop is held back. */
+  droppingBytes: number
+  droppingBlocks: number
 }
 
 const sizeEncoding: Encoding<number> = {
@@ -30,14 +37,23 @@ const sizeEncoding: Encoding<number> = {
 
 const ownerEncoding: Encoding<OwnerRow> = {
   encode(row) {
-    const bytes = Buffer.allocUnsafe(32)
-    const values = [row.bytes, row.blocks, row.releaseNumber, row.since]
+    const bytes = Buffer.allocUnsafe(48)
+    const values = [
+      row.bytes,
+      row.blocks,
+      row.releaseNumber,
+      row.since,
+      row.droppingBytes,
+      row.droppingBlocks,
+    ]
     values.forEach((value, i) => bytes.writeBigUInt64LE(BigInt(value), i * 8))
     return bytes
   },
   decode(bytes) {
-    const at = (i: number) => Number(bytes.readBigUInt64LE(i * 8))
-    return { bytes: at(0), blocks: at(1), releaseNumber: at(2), since: at(3) }
+    // Rows of the first version end before the drops.
+    const at = (i: number) => (i * 8 < bytes.length ? Number(bytes.readBigUInt64LE(i * 8)) : 0)
+    const row = { bytes: at(0), blocks: at(1), releaseNumber: at(2), since: at(3) }
+    return { ...row, droppingBytes: at(4), droppingBlocks: at(5) }
   },
 }
 
@@ -45,17 +61,30 @@ const key = (a: Buffer, b: Buffer) => Buffer.concat([a, b])
 /** Every key that starts with `prefix`, which is shorter than the keys. */
 const under = (prefix: Buffer) => ({ start: prefix, end: Buffer.concat([prefix, Buffer.alloc(40, 0xff)]) })
 
+const noOwner: OwnerRow = {
+  bytes: 0,
+  blocks: 0,
+  releaseNumber: 0,
+  since: 0,
+  droppingBytes: 0,
+  droppingBlocks: 0,
+}
+
 export class VaultTables {
   private readonly interest: Table<Buffer, number>
   private readonly owned: Table<Buffer, number>
   private readonly ownerRows: Table<Buffer, OwnerRow>
   private readonly headRows: Table<Buffer, Buffer>
+  private readonly drops: Table<Buffer, number>
+  private readonly dropping: Table<Buffer, number>
 
   constructor(db: Database) {
     this.interest = db.table('interest', encodings.bytes, sizeEncoding)
     this.owned = db.table('owned', encodings.bytes, sizeEncoding)
     this.ownerRows = db.table('owners', encodings.bytes, ownerEncoding)
     this.headRows = db.table('heads', encodings.bytes, encodings.bytes)
+    this.drops = db.table('drops', encodings.bytes, encodings.number)
+    this.dropping = db.table('dropping', encodings.bytes, encodings.number)
   }
 
   owner(owner: Buffer): OwnerRow | undefined {
@@ -69,6 +98,19 @@ export class VaultTables {
   /** Sealed bytes of the block, when the owner has an interest in it. */
   size(owner: Buffer, name: Buffer): number | undefined {
     return this.owned.get(key(owner, name))
+  }
+
+  /** Whether a drop of the block is held back. */
+  isDropping(owner: Buffer, name: Buffer): boolean {
+    return this.dropping.has(key(owner, name))
+  }
+
+  /** Drops whose time has come. */
+  due(now: number, limit: number): { owner: Buffer; name: Buffer }[] {
+    const end = encodings.number.encode(now + 1)
+    return [...this.drops.keysOf({ end, limit })].map((found) => {
+      return { owner: Buffer.from(found.subarray(8, 40)), name: Buffer.from(found.subarray(40)) }
+    })
   }
 
   wanted(name: Buffer): boolean {
@@ -100,7 +142,7 @@ export class VaultTables {
 
   /** The owner's row, made when there is none. */
   private row(owner: Buffer, now: number): OwnerRow {
-    return this.ownerRows.get(owner) ?? { bytes: 0, blocks: 0, releaseNumber: 0, since: now }
+    return this.ownerRows.get(owner) ?? { ...noOwner, since: now }
   }
 
   /** @returns false when the owner had that interest already */
@@ -113,8 +155,36 @@ export class VaultTables {
     return true
   }
 
+  /** Holds a drop back until `due`. @returns the block's sealed bytes; undefined when there is nothing to drop */
+  drop(owner: Buffer, name: Buffer, due: number): number | undefined {
+    const bytes = this.owned.get(key(owner, name))
+    const row = this.ownerRows.get(owner)
+    if (bytes === undefined || row === undefined || this.isDropping(owner, name)) return undefined
+    this.drops.put(Buffer.concat([encodings.number.encode(due), owner, name]), 1)
+    this.dropping.put(key(owner, name), due)
+    const { droppingBytes, droppingBlocks } = row
+    const sums = { droppingBytes: droppingBytes + bytes, droppingBlocks: droppingBlocks + 1 }
+    this.ownerRows.put(owner, { ...row, ...sums })
+    return bytes
+  }
+
+  /** Calls a drop off, when one is held back. @returns the block's sealed bytes then */
+  keep(owner: Buffer, name: Buffer): number | undefined {
+    const due = this.dropping.get(key(owner, name))
+    const bytes = this.owned.get(key(owner, name))
+    const row = this.ownerRows.get(owner)
+    if (due === undefined || bytes === undefined || row === undefined) return undefined
+    this.drops.remove(Buffer.concat([encodings.number.encode(due), owner, name]))
+    this.dropping.remove(key(owner, name))
+    const { droppingBytes, droppingBlocks } = row
+    const sums = { droppingBytes: droppingBytes - bytes, droppingBlocks: droppingBlocks - 1 }
+    this.ownerRows.put(owner, { ...row, ...sums })
+    return bytes
+  }
+
   /** @returns the block's sealed bytes; undefined when the owner had no interest in it */
   remove(owner: Buffer, name: Buffer): number | undefined {
+    this.keep(owner, name)
     const bytes = this.owned.get(key(owner, name))
     const row = this.ownerRows.get(owner)
     if (bytes === undefined || row === undefined) return undefined

@@ -7,6 +7,8 @@ export interface VaultOptions {
   quotaBytes: number
   /** Of one owner; default: the whole. */
   ownerQuotaBytes?: number
+  /** So long a drop is held back, by this machine's clock; until then the owner can still read the block. */
+  dropDelayMs?: number
   /** This node's public key: releases are bound to it. */
   partnerKey: Buffer
   clock: Clock

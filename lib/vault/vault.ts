@@ -5,6 +5,9 @@
  * Each block carries the set of owners with an interest in it, by offering it or sending it. Only those may read it, and it
  * is freed when the set is empty. What an owner offers and sends is gathered, and becomes its interest at its commit.
  *
+ * A drop is a release that is held back for a while. Until its time the block stays readable, and the owner's next commit
+ * of an offer or a block of that name calls it off; to the owner it counts as held no more at once.
+ *
  * Crash argument: a commit first makes the blocks durable, then the interest in them, and only then is acknowledged; a
  * release first takes the interest away, then the blocks. Between the two steps a crash leaves blocks that nobody wants,
  * never an interest in a block that is not there; `verify` frees those on its rounds.
@@ -23,7 +26,7 @@ import type { Checked, Held, OwnerInfo, Scrubbed, VaultOptions } from './types.j
 
 /** Interest that the owner's next commit makes durable: name as latin1 -> name and sealed bytes. */
 interface Gathered {
-  blocks: Map<string, { name: Buffer; bytes: number }>
+  blocks: Map<string, { name: Buffer; bytes: number; cost: number }>
   /** of the quota */
   cost: number
 }
@@ -33,10 +36,13 @@ const hex = (key: Buffer) => key.toString('hex')
 export const blockOverhead = 512
 /** Of one owner, between two commits: they are kept in memory. */
 const maxGathered = 16_384
+/** Drops are held back so long unless the options say otherwise. */
+export const defaultDropDelayMs = 3 * 86_400_000
 /** Blocks let go of in one transaction. */
 const releaseBatch = 10_000
 /** Blocks read in one step of a round. */
 const scrubBatch = 256
+const dropBatch = 1000
 
 export class Vault {
   private readonly gathered = new Map<string, Gathered>()
@@ -81,14 +87,17 @@ export class Vault {
     return this.blocks.bytes
   }
 
+  /** What the owner may count on: without what it dropped. */
   held(owner: Buffer): Held & { releaseNumber: number } {
     const row = this.tables.owner(owner)
-    return { bytes: row?.bytes ?? 0, blocks: row?.blocks ?? 0, releaseNumber: row?.releaseNumber ?? 0 }
+    if (!row) return { bytes: 0, blocks: 0, releaseNumber: 0 }
+    const { bytes, blocks, releaseNumber, droppingBytes, droppingBlocks } = row
+    return { bytes: bytes - droppingBytes, blocks: blocks - droppingBlocks, releaseNumber }
   }
 
   /** Whether anything is held for that owner. */
   knows(owner: Buffer): boolean {
-    return this.held(owner).blocks > 0 || this.tables.headCount(owner) > 0
+    return (this.tables.owner(owner)?.blocks ?? 0) > 0 || this.tables.headCount(owner) > 0
   }
 
   owners(): OwnerInfo[] {
@@ -108,10 +117,12 @@ export class Vault {
     return names.map((name) => {
       const bytes = this.blocks.size(name)
       if (bytes === undefined) return true
-      if (this.tables.size(owner, name) !== undefined) return false
+      const isOwned = this.tables.size(owner, name) !== undefined
+      if (isOwned && !this.tables.isDropping(owner, name)) return false
       const isFull = (this.gathered.get(hex(owner))?.blocks.size ?? 0) >= maxGathered
-      if (isFull || this.room(owner) < bytes + blockOverhead) return true
-      this.gather(owner, name, bytes)
+      if (isFull || (!isOwned && this.room(owner) < bytes + blockOverhead)) return true
+      // What a drop is held back for takes its room already.
+      this.gather(owner, name, bytes, isOwned ? 0 : bytes + blockOverhead)
       return false
     })
   }
@@ -126,16 +137,17 @@ export class Vault {
       throw new KithError('damaged', 'a block differs from its name')
     }
     const isHere = this.blocks.size(name) !== undefined
-    if (isHere && this.tables.size(owner, name) !== undefined) return
+    const isOwned = isHere && this.tables.size(owner, name) !== undefined
+    if (isOwned && !this.tables.isDropping(owner, name)) return
     const used = this.blocks.bytes + this.blocks.count * blockOverhead + this.gatheredCost
     const cost = bytes.length + blockOverhead
-    if (this.room(owner) < cost || (!isHere && this.options.quotaBytes - used < cost)) {
+    if ((!isOwned && this.room(owner) < cost) || (!isHere && this.options.quotaBytes - used < cost)) {
       throw new KithError('noSpace', 'the space set aside for partners is used up')
     }
     if ((this.gathered.get(hex(owner))?.blocks.size ?? 0) >= maxGathered) {
       throw new KithError('busy', `commit first: ${maxGathered} blocks wait for it`)
     }
-    this.gather(owner, name, bytes.length)
+    this.gather(owner, name, bytes.length, isOwned ? 0 : cost)
     try {
       await this.blocks.put(name, bytes)
     } catch (error) {
@@ -160,6 +172,7 @@ export class Vault {
         let gone = 0
         for (const { name } of blocks) {
           const bytes = this.blocks.size(name)
+          if (bytes !== undefined) this.tables.keep(owner, name)
           if (bytes === undefined) gone++
           else if (this.tables.add(owner, name, bytes, now)) {
             added.blocks++
@@ -257,7 +270,8 @@ export class Vault {
       })
       if (isEverything) this.takeGathered(owner)
       const freed = { blocks: 0, bytes: 0 }
-      if (!isEverything) await this.disown(owner, release.names, freed)
+      if (release.kind === 'drop') await this.holdBack(owner, release.names, freed)
+      else if (!isEverything) await this.disown(owner, release.names, freed)
       else {
         for (let names = this.names(owner); names.length > 0; names = this.names(owner)) {
           await this.disown(owner, names, freed)
@@ -315,6 +329,44 @@ export class Vault {
     return done
   }
 
+  /** Whether a drop's time has come. */
+  get hasDueDrops(): boolean {
+    return this.tables.due(this.options.clock.now(), 1).length > 0
+  }
+
+  /** Carries out the drops whose time has come, some at a time. @returns what was let go of */
+  async carryOutDrops(): Promise<Held> {
+    const freed = { blocks: 0, bytes: 0 }
+    for (let more = true; more;) {
+      await this.alone(async () => {
+        const due = this.tables.due(this.options.clock.now(), dropBatch)
+        more = due.length === dropBatch
+        const owners = new Map<string, { owner: Buffer; names: Buffer[] }>()
+        for (const { owner, name } of due) {
+          const group = owners.get(hex(owner)) ?? { owner, names: [] }
+          owners.set(hex(owner), group)
+          group.names.push(name)
+        }
+        for (const { owner, names } of owners.values()) await this.disown(owner, names, freed)
+      })
+    }
+    if (freed.blocks > 0) this.options.log.info(freed, 'drops carried out')
+    return freed
+  }
+
+  /** Notes drops for later; a block whose drop is held back already keeps its time. */
+  private async holdBack(owner: Buffer, names: readonly Buffer[], dropped: Held): Promise<void> {
+    const due = this.options.clock.now() + (this.options.dropDelayMs ?? defaultDropDelayMs)
+    await this.db.transaction(() => {
+      for (const name of names) {
+        const bytes = this.tables.drop(owner, name, due)
+        if (bytes === undefined) continue
+        dropped.blocks++
+        dropped.bytes += bytes
+      }
+    })
+  }
+
   private names(owner: Buffer): Buffer[] {
     return this.tables.namesOf(owner, releaseBatch)
   }
@@ -322,7 +374,7 @@ export class Vault {
   /** Whether the release of a volume takes the owner's last head, and with it all that could be restored. */
   private endsEverything(release: Release): boolean {
     if (release.kind === 'everything') return true
-    if (release.kind === 'blocks') return false
+    if (release.kind === 'blocks' || release.kind === 'drop') return false
     const count = this.tables.headCount(release.owner)
     return count - (this.tables.head(release.owner, release.volume) ? 1 : 0) === 0
   }
@@ -373,18 +425,19 @@ export class Vault {
 
   private room(owner: Buffer): number {
     const bound = this.options.ownerQuotaBytes ?? this.options.quotaBytes
-    const { bytes, blocks } = this.held(owner)
+    const { bytes, blocks } = this.tables.owner(owner) ?? { bytes: 0, blocks: 0 }
     return bound - bytes - blocks * blockOverhead - (this.gathered.get(hex(owner))?.cost ?? 0)
   }
 
-  private gather(owner: Buffer, name: Buffer, bytes: number): void {
+  /** @param cost of the quota */
+  private gather(owner: Buffer, name: Buffer, bytes: number, cost: number): void {
     const gathered = this.gathered.get(hex(owner)) ?? { blocks: new Map<string, never>(), cost: 0 }
     this.gathered.set(hex(owner), gathered)
     const id = name.toString('latin1')
     if (gathered.blocks.has(id)) return
-    gathered.blocks.set(id, { name: Buffer.from(name), bytes })
-    gathered.cost += bytes + blockOverhead
-    this.gatheredCost += bytes + blockOverhead
+    gathered.blocks.set(id, { name: Buffer.from(name), bytes, cost })
+    gathered.cost += cost
+    this.gatheredCost += cost
   }
 
   private forget(owner: Buffer, name: Buffer): void {
@@ -392,8 +445,8 @@ export class Vault {
     const block = gathered?.blocks.get(name.toString('latin1'))
     if (!gathered || !block) return
     gathered.blocks.delete(name.toString('latin1'))
-    gathered.cost -= block.bytes + blockOverhead
-    this.gatheredCost -= block.bytes + blockOverhead
+    gathered.cost -= block.cost
+    this.gatheredCost -= block.cost
   }
 
   private takeGathered(owner: Buffer): { name: Buffer; bytes: number }[] {

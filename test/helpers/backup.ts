@@ -21,6 +21,7 @@ import { Book } from '../../lib/partners/book.js'
 import { Holder } from '../../lib/partners/holder.js'
 import { type Answerer, Session } from '../../lib/partners/session.js'
 import type { OwnedBlocks, Peer, Peers, PeersVault, Permissions } from '../../lib/partners/types.js'
+import { Removed } from '../../lib/store/removed.js'
 import type { VaultOptions } from '../../lib/vault/types.js'
 import { Vault } from '../../lib/vault/vault.js'
 import { seededBytes } from './bytes.js'
@@ -209,7 +210,10 @@ export class TestPeers extends EventEmitter implements Peers {
 export class TestStore implements OwnedBlocks {
   readonly newest: Buffer[] = []
 
-  private constructor(readonly store: BlockStore) {}
+  private constructor(
+    readonly store: BlockStore,
+    private readonly gone: Removed,
+  ) {}
 
   static async open(t: Test): Promise<TestStore> {
     const dir = folder(t)
@@ -219,7 +223,7 @@ export class TestStore implements OwnedBlocks {
       await store.close()
       await db.close()
     })
-    return new TestStore(store)
+    return new TestStore(store, new Removed(db))
   }
 
   async add(blocks: readonly { name: Buffer; bytes: Buffer }[]): Promise<void> {
@@ -234,6 +238,23 @@ export class TestStore implements OwnedBlocks {
   }
   heads(): Buffer[] {
     return this.newest
+  }
+  has(name: Buffer): boolean {
+    return this.store.has(name)
+  }
+  removed(after: number, limit: number) {
+    return this.gone.since(after, limit)
+  }
+  lastRemoved(): number {
+    return this.gone.last
+  }
+  removalsTold(number: number): Promise<void> {
+    return this.gone.told(number)
+  }
+
+  /** As a prune takes blocks away. */
+  take(names: readonly Buffer[]): Promise<void> {
+    return this.store.takeOut(names, () => this.gone.add(names))
   }
 }
 

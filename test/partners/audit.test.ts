@@ -50,7 +50,7 @@ async function backedUp(t: Test, count: number): Promise<World> {
   const peers = new TestPeers()
   const clock = new TestClock()
   const shared = { peers, blocks: store, book, log: silentLog() }
-  const uploader = new Uploader({ ...shared, clock: systemClock })
+  const uploader = new Uploader({ ...shared, owner: ann.keyPair, clock: systemClock })
   const auditor = new Auditor({
     ...shared,
     clock,

@@ -34,7 +34,7 @@ const holders = [identity(2), identity(3), identity(4)]
 const first = holders[0] ?? ann
 
 function upload(t: Test, store: TestStore, peers: TestPeers, book: Book, clock = systemClock): Uploader {
-  const uploader = new Uploader({ peers, blocks: store, book, clock, log: silentLog() })
+  const uploader = new Uploader({ peers, blocks: store, book, owner: ann.keyPair, clock, log: silentLog() })
   t.teardown(async () => {
     for (const peer of peers.online()) (peer as Session).close('the test is over')
     await uploader.stop()

@@ -146,6 +146,26 @@ async function fileIn({ volume, store }: Fixture) {
   return reader.resolve(await reader.snapshot('latest'), [Buffer.from('file')])
 }
 
+t.test('what was read ahead of the next snapshot stays', async (t) => {
+  const fixture = await protect(t)
+  const story = new Story(fixture, seeded(37))
+  for (let i = 0; i < 3; i++) await story.take()
+  const { dir, rootFd, store, volume } = fixture
+  const content = seededBytes(seeded(38), 2_000_000)
+  writeFileSync(join(dir, 'file'), content)
+  const ino = inoOf(rootFd, 'file')
+  const named = change('names', ino, { parent: inoOf(rootFd), name: Buffer.from('file') })
+  await volume.recordChanges([named, change('close', ino)])
+  t.match(await volume.readAhead(rootFd, [ino]), { read: 1 })
+  await volume.forget(names(fixture).slice(0, 2))
+  const before = store.blocks.count
+  const done = await store.prune({})
+  t.equal(store.blocks.count, before - done.blocks)
+  const { bytesNew } = await volume.snapshot(rootFd)
+  t.ok(bytesNew < 100_000, `${bytesNew} new bytes: the content was there already`)
+  await sameAsDirectory(t, fixture)
+})
+
 t.test('what a restore has open stays until it ends', async (t) => {
   const fixture = await protect(t)
   const story = new Story(fixture, seeded(33))
