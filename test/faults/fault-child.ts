@@ -11,8 +11,7 @@ import { silentLog } from '../../lib/base/log.js'
 import { openRoot } from '../../lib/base/posix.js'
 import { seeded } from '../../lib/base/random.js'
 import { Database } from '../../lib/blocks/database.js'
-import { Config } from '../../lib/daemon/config.js'
-import { Home } from '../../lib/daemon/home.js'
+import { Home, writeDurably } from '../../lib/daemon/home.js'
 import { MountMark } from '../../lib/daemon/mount-mark.js'
 import { blockName } from '../../lib/format/seal.js'
 import { encodeRelease } from '../../lib/format/wire-release.js'
@@ -53,7 +52,8 @@ function write(name: string, bytes: number): bigint {
 mkdirSync(homeDir, { recursive: true, mode: 0o700 })
 const home = Home.open(homeDir)
 await step('keys', () => home.identity() ?? home.keepIdentity(testIdentity))
-await step('settings', () => Config.open(home).set({ name: 'faulty' }))
+// As config.ts writes it, which takes long to load.
+await step('settings', () => writeDurably(home.file('config.json'), Buffer.from('{"name":"faulty"}')))
 const mark = new MountMark(home.dir, volumeId)
 await step('marked', () => mark.set(77n))
 
@@ -62,7 +62,7 @@ const store = await step('store', () => Store.open(home.folder('store'), options
 const volume = await step('volume', () => store.createVolume({ dir }))
 const rootFd = openRoot(dir)
 const parent = statSync(dir, { bigint: true }).ino
-write('large', 1_500_000)
+write('large', 400_000)
 write('small', 30)
 const tell = ({ name }: { name: string }) => name
 const first = await step('snapshot', () => volume.snapshot(rootFd), tell)
@@ -70,7 +70,7 @@ for (const name of ['more', 'small']) {
   const ino = existsSync(join(dir, name)) ? statSync(join(dir, name), { bigint: true }).ino : 0n
   // The record comes first, as the mount's own log has it on disk whatever happens to this process.
   await step('recorded', () => volume.recordChanges([change('names', ino, { parent }), change('close', ino)]))
-  write(name, 200_000)
+  write(name, 100_000)
 }
 await step('snapshot', () => volume.snapshot(rootFd), tell)
 await step(
@@ -79,7 +79,7 @@ await step(
   () => first.name,
 )
 
-const strays = Array.from({ length: 5 }, () => seededBytes(random, 900_000))
+const strays = Array.from({ length: 3 }, () => seededBytes(random, 400_000))
 await step('strays', async () => {
   for (const bytes of strays) await store.blocks.put(blockName(bytes), bytes)
   await store.blocks.commit()
