@@ -14,12 +14,12 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 
-#include "wire.h"
+#include "../kith-passthrough/protocol.h"
 
 int32_t Backings::registered(int fd, int mode) {
   if (!privileged_) return mode == O_RDWR ? helper_.open(device_, fd) : 0;
-  wire::BackingMap map{fd, 0, 0};
-  const int id = ioctl(device_, wire::iocBackingOpen, &map);
+  passthrough::BackingMap map{fd, 0, 0};
+  const int id = ioctl(device_, passthrough::iocBackingOpen, &map);
   return id > 0 ? id : 0;
 }
 
@@ -40,7 +40,7 @@ void Backings::release(const Inode* inode) {
   uses_.erase(at);
   if (id == 0) return;
   if (privileged_)
-    ioctl(device_, wire::iocBackingClose, &id);
+    ioctl(device_, passthrough::iocBackingClose, &id);
   else
     helper_.close(device_, id);
 }

@@ -18,7 +18,9 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <poll.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <optional>
 #include <string>
@@ -66,6 +68,12 @@ int refuse(const std::string& why) {
 }
 
 int refuseErrno(const char* what) { return refuse(std::string(what) + ": " + strerror(errno)); }
+
+// What the parent has open is not ours to keep: its files would stay open as long as the mount.
+void closeInherited(int but) {
+  if (but > STDERR_FILENO + 1) close_range(STDERR_FILENO + 1, static_cast<unsigned>(but) - 1, 0);
+  close_range(static_cast<unsigned>(std::max(but, STDERR_FILENO)) + 1, ~0u, 0);
+}
 
 // Limits of the parent's that would fall on its users' operations.
 void liftLimits() {
@@ -196,6 +204,7 @@ int main(int argc, char** argv) {
     fprintf(stderr, "usage: kith-fuse --dir-fd N --mountpoint PATH --state DIR\n");
     return 2;
   }
+  closeInherited(arguments->dirFd);
   fcntl(arguments->dirFd, F_SETFD, FD_CLOEXEC);
   setsid();  // refused when the parent has made us a session's or group's leader already
   if (chdir("/") != 0) return refuseErrno("cannot leave the working directory");

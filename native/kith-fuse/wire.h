@@ -3,7 +3,6 @@
 #pragma once
 
 #include <linux/fuse.h>
-#include <sys/ioctl.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -53,14 +52,6 @@ struct OpenOut {
   int32_t backingId;
 };
 static_assert(sizeof(OpenOut) == 16);
-
-struct BackingMap {
-  int32_t fd;
-  uint32_t flags;
-  uint64_t padding;
-};
-constexpr unsigned long iocBackingOpen = _IOW(229, 1, BackingMap);
-constexpr unsigned long iocBackingClose = _IOW(229, 2, uint32_t);
 
 // STATX: the reply's `stat` has the layout of statx(2)'s own struct up to its device numbers.
 struct StatxIn {

@@ -3,14 +3,18 @@ import t from 'tap'
 import {
   chmodSync,
   closeSync,
+  mkdtempSync,
   openSync,
   readFileSync,
   readdirSync,
+  readlinkSync,
+  rmSync,
   statSync,
   writeFileSync,
   writeSync,
 } from 'node:fs'
 import { mkdirSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { nativeFile } from '../../lib/base/native-files.js'
 import { isMounted, mountForTest, ran, run, waitFor } from '../helpers/fuse-mount.js'
@@ -35,6 +39,22 @@ t.test('stops in order, and the files are there without it', async (t) => {
   t.equal(mount.exitCode, 0)
   t.notOk(isMounted(mount.dir))
   t.equal(readFileSync(join(mount.dir, 'f'), 'utf8'), 'kept')
+})
+
+t.test('keeps nothing open that its parent had', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'kith-inherited-'))
+  t.teardown(() => rmSync(folder, { recursive: true }))
+  const kept = join(folder, 'kept')
+  writeFileSync(kept, '')
+  const program = join(folder, 'with-more-open')
+  writeFileSync(program, `#!/bin/sh\nexec 4<${kept} 9>>${kept}\nexec ${nativeFile('kith-fuse')} "$@"\n`)
+  chmodSync(program, 0o755)
+  const mount = await mountForTest(t, { program })
+  const fds = `/proc/${mount.pid}/fd`
+  const open = readdirSync(fds).map((fd) => readlinkSync(join(fds, fd)))
+  t.ok(open.includes('/dev/fuse'))
+  t.notOk(open.includes(kept))
+  writeFileSync(join(mount.dir, 'f'), 'it serves')
 })
 
 t.test('a file that is open stays usable after the mount was detached', async (t) => {
