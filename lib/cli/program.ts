@@ -76,6 +76,18 @@ function protecting(program: Command): void {
     .option('--tag <TAG>', 'only those with one of these tags; may be repeated', gather)
   action(snapshots, async (...given) => (await import('./snapshots.js')).run(...given))
 
+  const schedule = program
+    .command('schedule')
+    .description('when snapshots are taken; without options, tells it')
+    .argument('[DIR]')
+    .option('--every <TIME>', 'by interval, like 30m, 2h, 1d')
+    .option('--no-every', 'not by interval')
+    .option('--quiet <TIME>', 'when nothing changed for so long')
+    .option('--at <TIMES>', 'daily at these times, like 03:00,12:30')
+    .option('--before-stop', 'once more before the daemon ends')
+    .option('--default', 'as it is without a schedule: hourly')
+  action(schedule, async (...given) => (await import('./schedule.js')).run(...given))
+
   const status = program
     .command('status')
     .description('mount, last snapshot, bytes waiting, partners')

@@ -12,6 +12,7 @@
  * Units: times are ms since 1970 UTC, sizes are bytes, identities and block names are lower-case hex.
  */
 import { z } from 'zod'
+import { schedule } from './schedule.js'
 
 /** A line on the control socket, in bytes without its newline. Longer requests are refused; replies may be longer. */
 export const maxLineBytes = 1024 * 1024
@@ -398,6 +399,16 @@ export const methods = {
   policy: method(
     dir.extend({ policy: retentionPolicy.nullable().optional() }).strict(),
     z.object({ dir: text, policy: retentionPolicy.nullable() }),
+  ),
+  /** Tells when snapshots are taken, after setting it when it is given; null: as by default. */
+  schedule: method(
+    dir.extend({ schedule: schedule.nullable().optional() }).strict(),
+    z.object({
+      dir: text,
+      schedule,
+      /** the interval in force; null: none */
+      everyMinutes: z.number().nullable(),
+    }),
   ),
   status: method(dir, statusResult),
 

@@ -9,6 +9,7 @@ import { KithError } from '../base/errors.js'
 import { errnoCode } from '../base/posix.js'
 import { bootstrapList, retentionPolicy } from './api.js'
 import { writeDurably, type Home } from './home.js'
+import { schedule } from './schedule.js'
 
 const hours = z.number().positive().max(8760)
 
@@ -24,7 +25,7 @@ const schema = z
       .int()
       .positive()
       .default(100 * 2 ** 30),
-    /** a snapshot at least this often, when something changed */
+    /** a snapshot this often, when something changed and the volume's schedule says nothing else */
     snapshotHours: hours.default(1),
     /** each partner is audited at least this often */
     auditHours: hours.default(24),
@@ -32,6 +33,8 @@ const schema = z
     pruneHours: hours.default(24),
     /** what partners drop is held back so long, by this machine's clock */
     dropDelayHours: hours.default(72),
+    /** when snapshots are taken, by volume id */
+    schedules: z.record(z.string(), schedule).default({}),
     /** rules for what is kept, by volume id; those of volumes not named here keep everything */
     retention: z.record(z.string(), retentionPolicy).default({}),
   })

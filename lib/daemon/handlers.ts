@@ -57,6 +57,7 @@ type VolumeMethod =
   | 'forget'
   | 'policy'
   | 'prune'
+  | 'schedule'
   | 'sync'
   | 'restore'
   | 'ls'
@@ -92,6 +93,7 @@ function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
       return (await daemon.services.volumes.find(dir)).mark(snapshots, { ...change, ...edits })
     },
     forget: (params) => forget(daemon.services, params),
+    schedule: (params) => daemon.services.schedule(params),
     policy: (params) => policy(daemon.services, params),
     prune: (params, job) => prune(daemon.services, params, job),
     sync: (params, job) => sync(daemon.services, params, job),

@@ -45,6 +45,14 @@ export class IntakePlan {
     }
   }
 
+  /** Files that may change unseen, and may have. */
+  watch(inos: readonly bigint[], now: number): void {
+    for (const ino of inos) {
+      const file = this.#of(ino, now)
+      if (file) file.open = true
+    }
+  }
+
   /** The files to read now; they count as read, and wait for their next change. */
   take(now: number): bigint[] {
     const due: bigint[] = []

@@ -32,17 +32,17 @@ import type {
   SnapshotResult,
 } from '../store/types.js'
 import type { Stopped } from '../mount/types.js'
+import { timesTell } from '../store/entries.js'
 import type { TreeReader } from '../store/tree-reader.js'
 import { IntakePlan } from './intake-plan.js'
 import { MountKeeper } from './mount-keeper.js'
 import { MountMark } from './mount-mark.js'
+import { isDue, type Schedule } from './schedule.js'
 
 /** After a failed intake the next try waits so long. */
 const retryMs = 5000
 /** One that failed by itself or by command is tried again. */
 const retrySnapshotMs = 60_000
-/** The first snapshot by itself, after mounting. */
-const firstSnapshotMs = 60_000
 /** How often those who work past the mount are looked for again, and of how many status tells. */
 const outsidersMs = 30_000
 const toldOutsiders = 3
@@ -87,6 +87,10 @@ export class ProtectedVolume {
   /** monotonic: when it was mounted, and when a snapshot was taken since */
   #mountedAt = 0
   #takenAt: number | undefined
+  /** the newest change that the log told, likewise */
+  #quietSince = 0
+  /** writes through a mapping change a file's times */
+  #timesTell = true
   /** those who may change files past the mount, and when they were looked for (monotonic) */
   #outsiders: Holder[] = []
   #lookedAt = 0
@@ -126,10 +130,13 @@ export class ProtectedVolume {
     return this.#wanted || this.#mark.get() !== undefined
   }
 
-  /** Whether anything changed since the last snapshot, as far as is known. */
+  /**
+   * Whether anything changed since the last snapshot, as far as is known. A file that is only held open has not: it is
+   * looked at every 30 s (read-ahead.ts), where its times tell.
+   */
   get changed(): boolean {
     const { inodes, open, everything } = this.stored.pending()
-    return everything || inodes > 0 || open > 0
+    return everything || inodes > 0 || (open > 0 && !this.#timesTell)
   }
 
   /** Reads the snapshots, with blocks from here and from partners. */
@@ -238,13 +245,22 @@ export class ProtectedVolume {
     await this.#exclusive(async () => mount?.detach())
   }
 
-  /** Whether the schedule asks for a snapshot: soon after mounting, then every so often, when something changed. */
-  isDue(everyMs: number): boolean {
+  /** Whether the schedule asks for a snapshot, or one that failed is to be tried again. */
+  isDue(rules: Schedule, everyMs: number): boolean {
     if (!this.#mount || this.#taking > 0) return false
-    if (!this.changed && this.#outsiders.length === 0) return false
-    const next = this.#takenAt === undefined ? this.#mountedAt + firstSnapshotMs : this.#takenAt + everyMs
-    const due = this.#failedAt === undefined ? next : Math.min(next, this.#failedAt + retrySnapshotMs)
-    return this.#options.clock.monotonic() >= due
+    const { clock } = this.#options
+    const monotonic = clock.monotonic()
+    const changed = this.changed || this.#outsiders.length > 0
+    if (changed && this.#failedAt !== undefined && monotonic >= this.#failedAt + retrySnapshotMs) return true
+    return isDue(rules, everyMs, {
+      changed,
+      now: clock.now(),
+      lastSnapshot: this.stored.snapshots().at(-1)?.time,
+      monotonic,
+      mounted: this.#mountedAt,
+      taken: this.#takenAt,
+      quietSince: this.#quietSince,
+    })
   }
 
   /** Takes a snapshot now. */
@@ -326,6 +342,8 @@ export class ProtectedVolume {
     this.#keeper.mounted()
     this.#note(mount)
     this.#mountedAt = clock.monotonic()
+    this.#quietSince = this.#mountedAt
+    this.#timesTell = timesTell(mount.rootFd)
     this.#takenAt = undefined
     this.#leaving = new AbortController()
     mount.serve({
@@ -339,6 +357,7 @@ export class ProtectedVolume {
     void this.#findOutsiders(mount)
     this.#schedule(0)
     this.#plan.again(this.stored.changedFiles(), clock.monotonic())
+    this.#plan.watch(this.stored.openFiles(), clock.monotonic())
     this.#scheduleAhead()
   }
 
@@ -414,7 +433,9 @@ export class ProtectedVolume {
     if (lost) await this.stored.recordEverything()
     if (changes.length > 0) await this.stored.recordChanges(changes)
     await mount.done()
-    this.#plan.note(changes, this.#options.clock.monotonic())
+    const now = this.#options.clock.monotonic()
+    if (changes.length > 0) this.#quietSince = now
+    this.#plan.note(changes, now)
     this.#scheduleAhead()
   }
 

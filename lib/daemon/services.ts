@@ -13,10 +13,12 @@ import { Partners } from '../partners/partners.js'
 import type { OwnedBlocks } from '../partners/types.js'
 import { Store } from '../store/store.js'
 import { Vault } from '../vault/vault.js'
+import type { Params, Result } from './api.js'
 import type { Config } from './config.js'
 import type { Home } from './home.js'
 import type { ProtectedVolume } from './protected-volume.js'
 import { applyPolicy } from './retention.js'
+import type { Schedule } from './schedule.js'
 import { Upkeep } from './upkeep.js'
 import { Volumes } from './volumes.js'
 
@@ -25,6 +27,8 @@ const hourMs = 3_600_000
 const firstPruneMs = 10 * 60_000
 /** What a prune by itself copies at most to make segments whole; the next goes on. */
 const compactAtOnce = 4 * 2 ** 30
+/** What holds up the end of the daemon is ended itself: systemd waits no longer than 90 s. */
+const lastSnapshotMs = 30_000
 
 export class Services {
   readonly id: string
@@ -131,6 +135,7 @@ export class Services {
   async stop(): Promise<void> {
     this.#stopping.abort()
     const upkeep = this.upkeep.stop()
+    await this.#lastSnapshots()
     await this.volumes.detach() // ends a snapshot that is being taken
     await upkeep
     await this.partners.stop()
@@ -138,9 +143,36 @@ export class Services {
     await this.vault.close()
   }
 
+  /** Sets and tells when snapshots of a directory are taken. */
+  async schedule({ dir, schedule }: Params<'schedule'>): Promise<Result<'schedule'>> {
+    const volume = await this.volumes.find(dir)
+    if (schedule !== undefined) {
+      const schedules = { ...this.config.settings.schedules }
+      if (schedule) schedules[volume.id] = schedule
+      else Reflect.deleteProperty(schedules, volume.id)
+      this.config.set({ schedules })
+    }
+    const rules = this.#rulesOf(volume)
+    const { everyMinutes = this.config.settings.snapshotHours * 60 } = rules
+    return { dir: volume.dir, schedule: rules, everyMinutes }
+  }
+
+  #rulesOf(volume: ProtectedVolume): Schedule {
+    return this.config.settings.schedules[volume.id] ?? {}
+  }
+
+  /** The daemon ends, perhaps with the machine: what asks for it is taken once more, if that is quickly done. */
+  async #lastSnapshots(): Promise<void> {
+    const signal = AbortSignal.timeout(lastSnapshotMs)
+    for (const volume of this.volumes.list()) {
+      if (!this.#rulesOf(volume).beforeStop || volume.state !== 'mounted' || !volume.changed) continue
+      await volume.snapshot({ signal }).catch(() => undefined)
+    }
+  }
+
   #schedule(): void {
-    const { snapshotHours } = this.config.settings
-    const due = () => this.volumes.list().filter((volume) => volume.isDue(snapshotHours * hourMs))
+    const everyMs = this.config.settings.snapshotHours * hourMs
+    const due = () => this.volumes.list().filter((volume) => volume.isDue(this.#rulesOf(volume), everyMs))
     this.upkeep.add({
       name: 'mounts',
       firstMs: 0,

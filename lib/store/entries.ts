@@ -1,5 +1,5 @@
 /** Entries from what the file system says of a name. */
-import { constants } from 'node:fs'
+import { constants, statfsSync } from 'node:fs'
 import type { FileStat, Xattr } from '../base/posix.js'
 import type { Attributes, Entry, EntryType } from '../format/node.js'
 
@@ -16,6 +16,13 @@ const types: Record<number, EntryType | undefined> = {
   [constants.S_IFSOCK]: 'socket',
   [constants.S_IFCHR]: 'character',
   [constants.S_IFBLK]: 'block',
+}
+
+const tmpfsMagic = 0x01021994
+
+/** Whether writes through a mapping change the times of files there: not where pages are never written out. */
+export function timesTell(rootFd: number): boolean {
+  return statfsSync(`/proc/self/fd/${rootFd}`).type !== tmpfsMagic
 }
 
 export function attributesOf(name: Buffer, stat: FileStat, xattrs: readonly Xattr[]): Attributes {

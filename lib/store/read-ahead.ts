@@ -73,6 +73,8 @@ interface Found {
 
 export class ReadAhead {
   private readonly root: FileStat
+  /** Files that changed without a record, with the generation of their dirty rows: a snapshot is wanted. */
+  private readonly seen = new Map<bigint, number>()
 
   constructor(
     private readonly rootFd: number,
@@ -108,7 +110,8 @@ export class ReadAhead {
     const workers = await Promise.allSettled(Array.from({ length: directoriesAtOnce }, worker))
     for (const ended of workers) if (ended.status === 'rejected') throw ended.reason
     result.read += rows.size
-    if (rows.size > 0) await this.commit(rows)
+    if (rows.size + this.seen.size > 0) await this.commit(rows)
+    this.seen.clear()
   }
 
   /** One is enough for the content, but a name may be gone by now. */
@@ -173,10 +176,13 @@ export class ReadAhead {
     if (!dirty || !(dataChanged(dirty) || dirty.open)) return undefined
     const stat = statAny(fd, name)
     if (stat?.ino !== ino || typeOf(stat) !== 'file' || !this.isOurs(stat)) return undefined
+    const before = earlyEntry(state, stat) ?? (await entryOf(this.options, ino))
+    if (!dataChanged(dirty)) {
+      if (before && sameContent(before, stat)) return undefined
+      this.seen.set(ino, dirty.generation)
+    }
     // What small files hold goes into the directory's node.
     if (stat.size <= maxInlineBytes) return undefined
-    const before = earlyEntry(state, stat) ?? (await entryOf(this.options, ino))
-    if (before && !dataChanged(dirty) && sameContent(before, stat)) return undefined
     return { ino, stat, name, dirty, before }
   }
 
@@ -214,6 +220,10 @@ export class ReadAhead {
   private commit(rows: ReadonlyMap<bigint, { row: EarlyRow; generation: number }>): Promise<void> {
     const { state, access } = this.options
     return access.intake.commit(() => {
+      for (const [ino, generation] of this.seen) {
+        const dirty = state.dirty.get(ino)
+        if (dirty?.generation === generation) state.dirty.put(ino, { ...dirty, attributes: true })
+      }
       for (const [ino, { row, generation }] of rows) {
         const dirty = state.dirty.get(ino)
         if (dirty?.generation !== generation) continue

@@ -16,7 +16,6 @@
  * link gave it a new ctime. When everything must be compared, size, mtime and ctime decide. So they do for a file that is
  * open for writing unseen; where writes to mapped pages do not show in its times, it is read each time.
  */
-import { statfsSync } from 'node:fs'
 import { KithError } from '../base/errors.js'
 import type { Clock } from '../base/clock.js'
 import {
@@ -34,7 +33,7 @@ import type { VolumeKeys } from '../format/keys.js'
 import { totalsOf, type DirectoryEntry, type Entry, type Totals } from '../format/node.js'
 import type { NodeRef } from '../format/seal.js'
 import { dataChanged, type Dirty, everythingIno } from './dirty.js'
-import { attributesOf, sameAttributes, typeOf } from './entries.js'
+import { attributesOf, sameAttributes, timesTell, typeOf } from './entries.js'
 import { type DirectoryFiles, FileIntake, type FileOutcome } from './file-intake.js'
 import { directoryList, type DirectoryPart, type NodeAccess } from './list-kinds.js'
 import { editList, type Edit } from './lists.js'
@@ -48,7 +47,6 @@ import type { SnapshotOptions, SnapshotProblem } from './types.js'
 /** Directories worked on at once: enough to keep the threads busy, few enough to bound descriptors and memory. */
 const directoriesAtOnce = 32
 const problemsTold = 20
-const tmpfsMagic = 0x01021994
 /** Places of directories and files held in memory before they are written. */
 const placesAtOnce = 20_000
 
@@ -109,7 +107,7 @@ export class Snapshotter {
 
   async run(rootFd: number): Promise<SnapshotOutcome> {
     this.root = statFd(rootFd)
-    this.timesTell = statfsSync(`/proc/self/fd/${rootFd}`).type !== tmpfsMagic
+    this.timesTell = timesTell(rootFd)
     if (!this.options.everything) this.plan()
     const { node, totals } = await this.directory(rootFd, this.root, '')
     const xattrs = xattrsFd(rootFd)

@@ -96,6 +96,8 @@ export interface ProtectedVolume {
   pending(): PendingChanges
   /** Inodes whose content is known to have changed, and was not read since. */
   changedFiles(): bigint[]
+  /** Inodes that may change without being told. */
+  openFiles(): bigint[]
   /**
    * Reads what changed in these files, so that the next snapshot need not; it is in the store, durably, when this resolves.
    * A snapshot that is asked for ends it early. What is not worth it, or is not found, is left to the snapshot.

@@ -193,6 +193,12 @@ export class Volume implements ProtectedVolume {
     return files
   }
 
+  openFiles(): bigint[] {
+    const files = []
+    for (const { key, value } of this.state.dirty.range()) if (value.open) files.push(key)
+    return files
+  }
+
   async readAhead(rootFd: number, inos: readonly bigint[], signal?: AbortSignal): Promise<ReadAheadResult> {
     // Its own: the caller's may be closed before this has its turn.
     const fd = openRoot(`/proc/self/fd/${rootFd}`)

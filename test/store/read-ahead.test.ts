@@ -126,6 +126,28 @@ t.test('what is gone, small, or not to be found is left to the snapshot', async 
   await sameAsDirectory(t, fixture)
 })
 
+t.test('a file that is held open has changed only when it has', async (t) => {
+  const fixture = await protect(t)
+  const { dir, rootFd, volume } = fixture
+  const files = ['small', 'large'].map((name) => join(dir, name))
+  writeFileSync(join(dir, 'small'), 'a few bytes')
+  writeFileSync(join(dir, 'large'), seededBytes(seeded(3), 100_000))
+  for (const file of files) utimesSync(file, 1e9, 1e9)
+  await volume.snapshot(rootFd)
+  await volume.recordChanges(files.map((file) => change('open', ino(file))))
+  const open = volume.openFiles()
+  t.equal(open.length, 2)
+  await volume.readAhead(rootFd, open)
+  t.match(volume.pending(), { inodes: 0, open: 2 })
+  for (const file of files) overwrite(file, 'unseen', 2)
+  t.same(await volume.readAhead(rootFd, open), { read: 1, left: [] }, 'the small one goes with its directory')
+  t.match(volume.pending(), { inodes: 2, open: 2 })
+  await volume.snapshot(rootFd)
+  await sameAsDirectory(t, fixture)
+  await volume.readAhead(rootFd, open)
+  t.match(volume.pending(), { inodes: 0, open: 2 })
+})
+
 t.test('a snapshot does not wait for it', async (t) => {
   const { fixture, volume, rootFd } = await withNews(t)
   const inos = volume.changedFiles()
