@@ -59,7 +59,8 @@ export class Store implements VolumeStore, VolumeHost {
   private readonly heads: Table<Buffer, Buffer>
   private readonly notes: Table<string, number>
   private readonly open = new Map<string, Volume>()
-  private pruning = false
+  private pruning: Promise<unknown> | undefined
+  private readonly closing = new AbortController()
 
   private constructor(
     readonly db: Database,
@@ -171,20 +172,29 @@ export class Store implements VolumeStore, VolumeHost {
    */
   async prune(options: PruneOptions): Promise<PruneResult> {
     if (this.pruning) throw new KithError('busy', 'a prune is under way already')
-    this.pruning = true
+    const { signal } = this.closing
+    const ends = options.signal ? AbortSignal.any([options.signal, signal]) : signal
+    const run = this.pruneNow({ ...options, signal: ends })
+    this.pruning = run.catch(() => undefined)
     try {
-      const noted = this.notes.get('garbage')
-      const result = await new Prune(this, options).run()
-      // What was forgotten meanwhile is for the next.
-      if (!options.dryRun && this.notes.get('garbage') === noted)
-        await this.db.transaction(() => this.notes.remove('garbage'))
-      return result
+      return await run
     } finally {
-      this.pruning = false
+      this.pruning = undefined
     }
   }
 
+  private async pruneNow(options: PruneOptions): Promise<PruneResult> {
+    const noted = this.notes.get('garbage')
+    const result = await new Prune(this, options).run()
+    // What was forgotten meanwhile is for the next.
+    if (!options.dryRun && this.notes.get('garbage') === noted)
+      await this.db.transaction(() => this.notes.remove('garbage'))
+    return result
+  }
+
   async close(): Promise<void> {
+    this.closing.abort()
+    await this.pruning
     await Promise.all(this.volumes().map((volume) => volume.close()))
     await this.pool.close()
     await this.blocks.commit().catch((error: unknown) => {

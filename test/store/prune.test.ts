@@ -284,5 +284,9 @@ t.test('a second prune at a time is refused, one that is cancelled leaves all wh
     code: 'cancelled',
   })
   await story.verify(t, 'cancelled')
+  const ended = t.rejects(fixture.store.prune({}), { code: 'cancelled' }, 'a store that is closed ends it')
+  await fixture.reopen()
+  await ended
+  await story.verify(t, 'opened again')
   t.ok(new Prune(fixture.store, {}), 'nothing is locked')
 })
