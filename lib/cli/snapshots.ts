@@ -15,7 +15,7 @@ export async function run(context: Context, [dir]: (string | undefined)[], optio
       String(s.files),
       size(s.bytes),
       size(s.bytesNew),
-      marksOf(s),
+      [marksOf(s), s.busy > 0 ? `${s.busy} busy` : ''].filter(Boolean).join(', '),
     ])
     return table(['SNAPSHOT', 'TAKEN', 'FILES', 'SIZE', 'NEW', ''], rows, [2, 3, 4])
   })

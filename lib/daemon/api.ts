@@ -47,6 +47,8 @@ export const snapshotInfo = z.object({
   time,
   files: count,
   bytes: count,
+  /** files that were written to through every try to read them at rest; `diff` shows which */
+  busy: count,
   /** sealed bytes that this snapshot added */
   bytesNew: count,
   /** no rule forgets it */

@@ -13,6 +13,8 @@ export interface SnapshotInfo {
   files: number
   /** their bytes */
   bytes: number
+  /** names of files that were written to through every try to read them at rest */
+  busy: number
   /** sealed bytes that it added to the store */
   bytesNew: number
   /** no rule forgets it */
@@ -27,6 +29,7 @@ export function infoOf(record: SnapshotRecord): SnapshotInfo {
     time: record.time,
     files: record.root.totals.files,
     bytes: record.root.totals.bytes,
+    busy: record.root.totals.busy,
     bytesNew: record.bytesNew,
     pinned: record.pinned,
     tags: record.tags,

@@ -17,6 +17,7 @@ const info = {
   time: 1,
   files: 2,
   bytes: 3,
+  busy: 0,
   bytesNew: 4,
   pinned: false,
   tags: [],

@@ -181,6 +181,10 @@ t.test('a file that never rests is taken all the same, and said to be busy', asy
   t.ok(log?.busy)
   t.equal(log?.size, 40_000_000)
   t.equal((await volume.snapshot(rootFd)).problemCount, 0, 'it is looked at again')
+  t.same(
+    volume.snapshots().map(({ busy }) => busy),
+    [2, 0],
+  )
   await sameAsDirectory(t, fixture)
 })
 
