@@ -20,6 +20,7 @@ import {
 } from '../format/keys.js'
 import { AdoptingReader } from './adopting-reader.js'
 import { checkStore, type CheckOptions, type StoreFindings } from './check.js'
+import { mendVolumes } from './mend.js'
 import { repairStore, type Repaired, type RepairOptions } from './repair.js'
 import { Prune, type PruneOptions, type PruneResult } from './prune.js'
 import { Removed } from './removed.js'
@@ -72,7 +73,6 @@ export class Store implements VolumeStore, VolumeHost {
     this.heads = db.table('heads', encodings.bytes, encodings.bytes)
     this.notes = db.table('notes', encodings.text, encodings.number)
     this.removed = new Removed(db)
-    for (const { key, value } of [...this.rows.range()]) this.openVolume(key, value)
   }
 
   /** Opens or makes the store in `dir`. One opener at a time: the daemon's lock sees to that. */
@@ -80,7 +80,11 @@ export class Store implements VolumeStore, VolumeHost {
     const db = Database.open(dir, { maxTables })
     try {
       const blocks = await BlockStore.open(dir, { db, clock: options.clock, log: options.log })
-      return new Store(db, blocks, options)
+      const store = new Store(db, blocks, options)
+      const { rows, heads } = store
+      await mendVolumes({ db, blocks, rows, heads, identity: options.identity, log: options.log })
+      for (const { key, value } of [...rows.range()]) store.openVolume(key, value)
+      return store
     } catch (error) {
       await db.close()
       throw error

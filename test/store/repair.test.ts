@@ -190,3 +190,32 @@ t.test('an older copy in the segments', async (t) => {
   t.same(repaired.healed, { ...none, copy: 1 })
   await clean(t, fixture)
 })
+
+for (const what of ['volumes', 'snapshots'])
+  t.test(`a damaged row of ${what} is written anew from the head when the store is opened`, async (t) => {
+    const fixture = await twoSnapshots(t)
+    const { volume } = fixture
+    const names = volume.snapshots().map(({ name }) => name)
+    const raw = { encode: (bytes: Buffer) => bytes, decode: (bytes: Buffer) => bytes }
+    const name = what === 'volumes' ? what : `${volume.id.toString('hex')}/${what}`
+    for (const offset of [0, 60]) {
+      await fixture.store.db.transaction(() => {
+        const table = fixture.store.db.table(name, raw, raw)
+        const [row] = [...table.range()]
+        if (!row) throw new Error('no row')
+        const value = Buffer.from(row.value)
+        value.writeUInt8(value.readUInt8(offset) ^ 0x40, offset)
+        table.put(Buffer.from(row.key), value)
+      })
+      await fixture.reopen()
+      t.same(
+        fixture.volume.snapshots().map((snapshot) => snapshot.name),
+        names,
+        `byte ${offset}`,
+      )
+    }
+    t.equal(fixture.volume.dir, fixture.dir)
+    t.same(said(await fixture.store.check({ wanted: () => true })), good)
+    await fixture.volume.snapshot(fixture.rootFd)
+    await sameAsDirectory(t, fixture)
+  })
