@@ -89,7 +89,10 @@ t.test('what is kept', { skip }, async (t) => {
   })
   const last = await list()
   await home.ask(['forget', ...last])
-  t.same(await list(), [], 'named, all of them may go')
-  await take()
-  t.equal((await list()).length, 1)
+  // The daemon may take one by itself, since there is none.
+  const allWent = async () => !(await list()).some((name) => last.includes(name))
+  t.ok(await allWent(), 'named, all of them may go')
+  const name = await take()
+  t.ok((await list()).includes(name))
+  t.ok(await allWent())
 })
