@@ -1,7 +1,7 @@
 /**
  * Prune: frees the blocks that no snapshot needs any more. Mark and sweep, and no reference counts: those would cost every
  * snapshot a write for each of the hundred children of every node that it rewrites, while marking a million files takes
- * seconds, once in a while, and a crash leaves nothing that could be wrong.
+ * half a minute of one core (30 us a file, measured at 40,000), once a day at most, and a crash leaves nothing wrong.
  *
  *   1. bound     the newest sequence number: what comes into the store from here on is not swept by this run
  *   2. mark      everything that is in use (marks.ts), beside snapshots and restores that go on meanwhile
