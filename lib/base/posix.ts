@@ -10,6 +10,7 @@
  */
 import { createRequire } from 'node:module'
 import { constants } from 'node:fs'
+import { endianness } from 'node:os'
 import { assert } from './errors.js'
 import { nativeFile } from './native-files.js'
 
@@ -64,6 +65,14 @@ interface Addon {
   peerCredentials(fd: number): [number, number, number]
   flockExclusive(fd: number): boolean
   reopenDirectory(fd: number): number
+  placeFile(
+    dirFd: number,
+    temporary: Buffer,
+    name: Buffer,
+    bytes: Buffer,
+    attributes: Buffer | null,
+  ): Promise<number>
+  readCached(fd: number, into: Buffer, position: number): number
   readBatch(fd: number): Promise<Buffer>
   syncFileSystem(fd: number): Promise<undefined>
   xattrs(fd: number, name: Buffer | null): Buffer[]
@@ -300,6 +309,54 @@ export function removeXattrAt(dirFd: number, name: Buffer, key: Buffer): void {
 
 export function removeXattrFd(fd: number, key: Buffer): void {
   addon.removeXattr(fd, null, key)
+}
+
+// ---- whole files
+
+export interface PlacedAttributes {
+  uid: number
+  gid: number
+  /** 07777 bits */
+  mode: number
+  mtimeNs: bigint
+  /** RENAME_NOREPLACE, or 0 */
+  renameFlags: number
+}
+
+/**
+ * In the thread pool: makes `temporary` (mode 0600, locked), writes `bytes`, which must not change meanwhile, gives it
+ * its attributes and then the name `name`. Resolves to undefined when all is done; to the open file, complete but under
+ * its temporary name, when there are no `attributes`, or when one was refused: set them by the other calls, which tell
+ * why. Rejects when it could not be made or written; the temporary name may be there then.
+ */
+export async function placeFile(
+  dirFd: number,
+  temporary: Buffer,
+  name: Buffer,
+  bytes: Buffer,
+  attributes: PlacedAttributes | undefined,
+): Promise<number | undefined> {
+  let packed: Buffer | null = null
+  if (attributes) {
+    packed = Buffer.allocUnsafe(24)
+    const words = [attributes.uid, attributes.gid, attributes.mode, attributes.renameFlags]
+    const view = new DataView(packed.buffer, packed.byteOffset, packed.length)
+    words.forEach((word, i) => view.setUint32(i * 4, word, littleEndian))
+    view.setBigInt64(16, attributes.mtimeNs, littleEndian)
+  }
+  const fd = await addon.placeFile(dirFd, temporary, name, bytes, packed)
+  return fd < 0 ? undefined : fd
+}
+
+const littleEndian = endianness() === 'LE'
+
+/**
+ * Reads bytes of a file that are in memory already, without waiting for the disk: how many, 0 at the end of the file, or
+ * undefined where one would have to wait (then read with node:fs).
+ */
+export function readCached(fd: number, into: Buffer, position: number): number | undefined {
+  const got = addon.readCached(fd, into, position)
+  return got < 0 ? undefined : got
 }
 
 // ---- descriptors

@@ -59,6 +59,20 @@ async function writeAll(fd: number, bytes: Buffer, position: number): Promise<vo
   }
 }
 
+/** All bytes of a file that is one piece, inline or one chunk; undefined for any other. The caller holds their memory. */
+export async function wholeBytes(
+  source: TreeSource,
+  { content, size }: FileEntry,
+): Promise<Buffer | undefined> {
+  if (content.kind === 'inline') return content.bytes
+  if (content.kind !== 'extents' || content.extents.length !== 1) return undefined
+  const [extent] = content.extents
+  if (extent?.kind !== 'chunk') return undefined
+  const bytes = await source.chunk(extent.chunk)
+  if (bytes.length !== size) throw new KithError('damaged', 'a chunk has another length than its file says')
+  return bytes
+}
+
 interface Fetched {
   offset: number
   length: number

@@ -8,7 +8,7 @@ import { constants } from 'node:fs'
 import { assert, KithError } from '../base/errors.js'
 import * as posix from '../base/posix.js'
 import type { DeviceEntry, Entry, FileEntry, PipeEntry, SymlinkEntry } from '../format/entry.js'
-import { checkCancelled, writeContent, type ReadAhead } from './content.js'
+import { checkCancelled, wholeBytes, writeContent, type ReadAhead } from './content.js'
 import { namedFile, openFile, sameAttributes, setAttributes, type Ledger } from './metadata.js'
 import type { Overwrite, TreeSource } from './types.js'
 
@@ -71,8 +71,10 @@ export class Placer {
     }
     const temporary = this.#temporaryName()
     try {
-      if (!(await this.#make(entry, place, temporary))) return 'left out'
-      this.#rename(place, temporary)
+      if (entry.type !== 'file' || !(await this.#placeWhole(entry, place, temporary))) {
+        if (!(await this.#make(entry, place, temporary))) return 'left out'
+        this.#rename(place, temporary)
+      }
     } catch (error) {
       this.#discard(place, temporary)
       throw error
@@ -171,6 +173,41 @@ export class Placer {
     })
     this.onBytes(entry.size)
     return true
+  }
+
+  /**
+   * A file of one piece, made, written and named in one call of the thread pool, so that several are made at once; where
+   * anything about it is unusual, the rest is done here. False for files of more pieces.
+   */
+  async #placeWhole(entry: FileEntry, place: Place, temporary: Buffer): Promise<boolean> {
+    const { dirFd, name, inherits } = place
+    this.ahead.take(entry.size)
+    try {
+      const bytes = await wholeBytes(this.source, entry)
+      if (!bytes) return false
+      checkCancelled(this.signal)
+      const usual = !inherits && entry.xattrs.length === 0
+      const renameFlags = this.overwrite === 'never' ? posix.RENAME_NOREPLACE : 0
+      const fd = await posix.placeFile(
+        dirFd,
+        temporary,
+        name,
+        bytes,
+        usual ? { ...entry, renameFlags } : undefined,
+      )
+      if (fd !== undefined) {
+        try {
+          setAttributes(openFile(fd), entry, this.ledger, { clean: !inherits })
+        } finally {
+          posix.close(fd)
+        }
+        this.#rename(place, temporary)
+      }
+      this.onBytes(entry.size)
+      return true
+    } finally {
+      this.ahead.give(entry.size)
+    }
   }
 
   async #makeFile(entry: FileEntry, place: Place, name: Buffer): Promise<void> {

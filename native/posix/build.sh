@@ -36,5 +36,5 @@ fi
 mkdir -p "$(dirname "$out")"
 # Compiled beside its place and renamed: a process that has the old one loaded keeps it.
 g++ -std=c++20 -O2 -g -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden -isystem "$include" \
-  -o "$out.new" "$here/calls.cc" "$here/directory.cc" "$here/xattrs.cc"
+  -o "$out.new" "$here/calls.cc" "$here/directory.cc" "$here/files.cc" "$here/xattrs.cc"
 mv -f "$out.new" "$out"

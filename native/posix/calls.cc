@@ -379,6 +379,7 @@ static napi_value start(const Call &call) {
   define<flockExclusive>(env, exports, "flockExclusive");
   defineConstant(env, exports, "O_PATH", O_PATH);
   defineDirectory(env, exports);
+  defineFiles(env, exports);
   defineXattrs(env, exports);
   return exports;
 }

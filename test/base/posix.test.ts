@@ -1,5 +1,5 @@
 import { closeSync, constants, fdatasyncSync, openSync, readdirSync, writeSync } from 'node:fs'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -254,4 +254,48 @@ t.test('attributes of descriptors that only name a file', async (t) => {
     t.same(posix.xattrsAt(fd, b('s')), [[b('trusted.x'), b('1')]])
     t.same(posix.xattrsAt(fd, b('f')), [])
   }
+})
+
+t.test('a file is placed whole: bytes, attributes, name', async (t) => {
+  const { path, fd } = await directory(t)
+  const { uid, gid } = posix.statFd(fd)
+  const wanted = { uid, gid, mode: 0o640, mtimeNs: -1_500_000_001n, renameFlags: posix.RENAME_NOREPLACE }
+  const bytes = Buffer.alloc(100_000, 'abc')
+  t.equal(await posix.placeFile(fd, b('t1'), b('one'), bytes, wanted), undefined)
+  const stat = posix.statAt(fd, b('one'))
+  t.match(stat, { uid, gid, size: bytes.length, mtimeNs: wanted.mtimeNs })
+  t.equal(stat.mode & 0o7777, 0o640)
+  t.same(await readFile(join(path, 'one')), bytes)
+  t.equal(await posix.placeFile(fd, b('t2'), b('empty'), Buffer.alloc(0), wanted), undefined)
+  t.same(readdirSync(path).sort(), ['empty', 'one'])
+})
+
+t.test('what cannot be finished in one call is left open, locked and complete', async (t) => {
+  const { path, fd } = await directory(t)
+  const { uid, gid } = posix.statFd(fd)
+  make(fd, b('taken'), 'before')
+  const wanted = { uid, gid, mode: 0o600, mtimeNs: 0n, renameFlags: posix.RENAME_NOREPLACE }
+  for (const attributes of [wanted, undefined]) {
+    const open = await posix.placeFile(fd, b('temporary'), b('taken'), b('after'), attributes)
+    const again = posix.openAt(fd, b('temporary'), O_RDONLY)
+    t.equal(posix.flockExclusive(again), false)
+    posix.close(again)
+    posix.close(open ?? -1)
+    t.same(await readFile(join(path, 'temporary')), b('after'))
+    t.same(await readFile(join(path, 'taken')), b('before'))
+    await t.rejects(posix.placeFile(fd, b('temporary'), b('new'), b('x'), wanted), { code: 'EEXIST' })
+    posix.unlinkAt(fd, b('temporary'))
+  }
+})
+
+t.test('bytes in memory are read without waiting, or not at all', async (t) => {
+  const { fd } = await directory(t)
+  make(fd, b('file'), 'some bytes')
+  const file = posix.openAt(fd, b('file'), O_RDONLY)
+  t.teardown(() => posix.close(file))
+  const into = Buffer.alloc(5)
+  const got = posix.readCached(file, into, 5)
+  t.ok(got === undefined || into.equals(b('bytes')), 'the right ones')
+  t.ok([0, undefined].includes(posix.readCached(file, into, 10)), 'nothing at the end')
+  t.throws(() => posix.readCached(-1, into, 0), { code: 'EBADF' })
 })
