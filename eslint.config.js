@@ -48,7 +48,7 @@ const onlyIn = {
   lmdb: { in: 'blocks', why: 'only blocks/database.ts knows lmdb' },
   hyperdht: { in: 'partners', why: 'only partners/ knows the DHT' },
   'cli-progress': { in: 'cli', why: 'only the command line draws' },
-  ignore: { in: 'restore', why: 'patterns are applied by restore/filter.ts' },
+  ignore: { in: 'base', why: 'patterns are matched by base/patterns.ts' },
   commander: { in: 'cli', why: 'only the command line parses arguments' },
   pino: { in: 'base', why: 'log through base/log.ts' },
 }

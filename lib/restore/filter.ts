@@ -5,36 +5,16 @@
  * With `include`, only what matches is there, with all that is below it and the directories on the way; a directory that
  * nothing below would come of is left out. What `exclude` matches is not there in any case.
  */
-import ignore from 'ignore'
 import { isText, nameText } from '../base/path-text.js'
+import { Patterns } from '../base/patterns.js'
 import type { DirectoryEntry, Entry } from '../format/entry.js'
 import type { TreeSource } from './types.js'
 
-/** The library remembers every path it was asked about: it is made anew after so many. */
-const pathsRemembered = 20_000
 const pageEntries = 256
 
 export interface Filter {
   include: readonly string[]
   exclude: readonly string[]
-}
-
-class Patterns {
-  #asked = 0
-  #matcher: ReturnType<Patterns['make']> | undefined
-
-  constructor(private readonly patterns: readonly string[]) {}
-
-  matches(path: string): boolean {
-    if (this.patterns.length === 0) return false
-    if (++this.#asked % pathsRemembered === 0) this.#matcher = undefined
-    return (this.#matcher ??= this.make()).ignores(path)
-  }
-
-  private make() {
-    // Names may be anything, also dots only.
-    return ignore.default({ ignorecase: false, allowRelativePaths: true }).add([...this.patterns])
-  }
 }
 
 /** Where a directory stands, and whether all below it was asked for. */

@@ -11,6 +11,7 @@ import { KithError } from '../base/errors.js'
 import type { Entry } from '../format/node.js'
 import type { NodeRef } from '../format/seal.js'
 import { clean, type Dirty } from './dirty.js'
+import { forgetRules } from './exclusions.js'
 import type { Nodes } from './nodes.js'
 import type { DirectoryRow, Location, VolumeState } from './state.js'
 import { walkLeaves } from './tree-walk.js'
@@ -105,6 +106,7 @@ export class Places {
 /** Inside a transaction, before the places of the same snapshot that are still to be written. */
 export function forget(state: VolumeState, { goneDirectories, lost }: StateChanges): void {
   for (const ino of goneDirectories) state.directories.remove(ino)
+  forgetRules(state, goneDirectories)
   for (const [ino, places] of lost) {
     const left = (state.files.get(ino) ?? []).filter((place) => !includes(places, place))
     if (left.length > 0) state.files.put(ino, left)

@@ -33,8 +33,10 @@ import type { VolumeKeys } from '../format/keys.js'
 import { maxInlineBytes, type Entry, type FileEntry } from '../format/node.js'
 import { dataChanged, type Dirty } from './dirty.js'
 import { typeOf } from './entries.js'
+import { settingsOf } from './exclusions.js'
 import { FileIntake, type DirectoryFiles } from './file-intake.js'
 import type { NodeAccess } from './list-kinds.js'
+import { type ExcludeSettings, readOwnRules, RuledDirectory } from './rules.js'
 import type { SealPool } from './seal-pool.js'
 import type { EarlyRow, Location, VolumeState } from './state.js'
 import { findEntry } from './tree-walk.js'
@@ -63,6 +65,12 @@ export interface ReadAheadResult {
   left: bigint[]
 }
 
+/** A directory, and what holds for the names in it. */
+interface Opened {
+  fd: number
+  rules: RuledDirectory
+}
+
 interface Found {
   ino: bigint
   stat: FileStat
@@ -75,12 +83,14 @@ export class ReadAhead {
   private readonly root: FileStat
   /** Files that changed without a record, with the generation of their dirty rows: a snapshot is wanted. */
   private readonly seen = new Map<bigint, number>()
+  private readonly settings: ExcludeSettings
 
   constructor(
     private readonly rootFd: number,
     private readonly options: ReadAheadOptions,
   ) {
     this.root = statFd(rootFd)
+    this.settings = settingsOf(options.state)
   }
 
   async run(inos: readonly bigint[]): Promise<ReadAheadResult> {
@@ -127,8 +137,9 @@ export class ReadAhead {
     rows: Map<bigint, { row: EarlyRow; generation: number }>,
     result: ReadAheadResult,
   ): Promise<void> {
-    const fd = this.open(parent)
-    if (fd === undefined) return
+    const opened = this.open(parent)
+    if (opened === undefined) return
+    const { fd } = opened
     const { clock, pool, access, keys, signal } = this.options
     const intake = new FileIntake({
       clock,
@@ -142,7 +153,7 @@ export class ReadAhead {
     const files = intake.directory(fd)
     try {
       for (const { ino, name } of wanted) {
-        const found = rows.has(ino) ? undefined : await this.find(fd, ino, name)
+        const found = rows.has(ino) ? undefined : await this.find(opened, ino, name)
         if (found) await this.add(files, found, rows, result)
       }
       await files.finish()
@@ -170,12 +181,13 @@ export class ReadAhead {
   }
 
   /** The file of that number under that name, when its content is worth reading. */
-  private async find(fd: number, ino: bigint, name: Buffer): Promise<Found | undefined> {
+  private async find({ fd, rules }: Opened, ino: bigint, name: Buffer): Promise<Found | undefined> {
     const { state } = this.options
     const dirty = state.dirty.get(ino)
     if (!dirty || !(dataChanged(dirty) || dirty.open)) return undefined
     const stat = statAny(fd, name)
     if (stat?.ino !== ino || typeOf(stat) !== 'file' || !this.isOurs(stat)) return undefined
+    if (rules.leavesOut(name, stat)) return undefined
     const before = earlyEntry(state, stat) ?? (await entryOf(this.options, ino))
     if (!dataChanged(dirty)) {
       if (before && sameContent(before, stat)) return undefined
@@ -186,8 +198,11 @@ export class ReadAhead {
     return { ino, stat, name, dirty, before }
   }
 
-  /** The directory's descriptor, from the root down along what is known of its ancestors. */
-  private open(ino: bigint): number | undefined {
+  /**
+   * The directory's descriptor, from the root down along what is known of its ancestors; none where the rules leave it out,
+   * as the next snapshot will.
+   */
+  private open(ino: bigint): Opened | undefined {
     const { state, places } = this.options
     const names: Buffer[] = []
     for (let at = ino; at !== this.root.ino;) {
@@ -199,13 +214,17 @@ export class ReadAhead {
     let fd: number | undefined
     try {
       fd = openRoot(`/proc/self/fd/${this.rootFd}`)
+      let rules = RuledDirectory.root(this.settings, readOwnRules(fd, false))
+      let leftOut = false
       for (const name of names) {
         const next = openDirectoryAt(fd, name)
         close(fd)
         fd = next
+        leftOut ||= rules.leavesOut(name, statFd(fd)) !== undefined
+        rules = rules.child(name, readOwnRules(fd, this.settings.caches))
       }
       const stat = statFd(fd)
-      if (stat.ino === ino && this.isOurs(stat)) return fd
+      if (stat.ino === ino && this.isOurs(stat) && !leftOut) return { fd, rules }
     } catch (error) {
       if (errnoCode(error) === undefined) throw error
     }

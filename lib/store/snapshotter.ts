@@ -35,10 +35,12 @@ import type { NodeRef } from '../format/seal.js'
 import { dataChanged, type Dirty, everythingIno } from './dirty.js'
 import { attributesOf, sameAttributes, timesTell, typeOf } from './entries.js'
 import { type DirectoryFiles, FileIntake, type FileOutcome } from './file-intake.js'
+import { Exclusions, type Ruled } from './exclusions.js'
 import { directoryList, type DirectoryPart, type NodeAccess } from './list-kinds.js'
 import { editList, type Edit } from './lists.js'
 import { Places, type StateChanges } from './places.js'
 import { earlyEntry, entryOf } from './read-ahead.js'
+import { rulesName } from './rules.js'
 import type { SealPool } from './seal-pool.js'
 import type { DirectoryRow, Location, VolumeState } from './state.js'
 import { findEntry, walkLeaves } from './tree-walk.js'
@@ -80,11 +82,20 @@ export interface SnapshotOutcome {
   problems: SnapshotProblem[]
 }
 
+/** Where a directory was found below another. */
+interface Child {
+  above: Ruled
+  name: Buffer
+  /** from elsewhere, while rules depend on where it stands */
+  moved: boolean
+}
+
 interface Visit {
   fd: number
   ino: bigint
   path: string
   row: DirectoryRow | undefined
+  ruled: Ruled
   files: DirectoryFiles
   edits: Map<string, Edit<Buffer, DirectoryPart>>
 }
@@ -93,6 +104,7 @@ export class Snapshotter {
   private readonly work = new Map<bigint, Work>()
   private readonly places: Places
   private readonly files: FileIntake
+  private readonly exclusions: Exclusions
   private readonly problems: SnapshotProblem[] = []
   private problemCount = 0
   private running = 0
@@ -103,6 +115,7 @@ export class Snapshotter {
   constructor(private readonly options: SnapshotterOptions) {
     this.places = new Places(options.state)
     this.files = new FileIntake(options)
+    this.exclusions = new Exclusions(options.state)
   }
 
   async run(rootFd: number): Promise<SnapshotOutcome> {
@@ -114,10 +127,11 @@ export class Snapshotter {
     const attributes = attributesOf(Buffer.alloc(0), statFd(rootFd), xattrs)
     const root: DirectoryEntry = { ...attributes, type: 'directory', node, totals }
     this.place(this.root, 0n, Buffer.alloc(0), node, totals)
+    this.exclusions.settle(this.root.ino)
     await this.places.forgetRemoved(this.options.access.nodes)
     this.stopIfCancelled()
     const { problemCount, problems } = this
-    const writePlaces = this.places.write()
+    const writePlaces = this.gathered()
     return { root, writePlaces, changes: this.places.changes(), problemCount, problems }
   }
 
@@ -158,17 +172,20 @@ export class Snapshotter {
     fd: number,
     stat: FileStat,
     path: string,
+    child?: Child,
   ): Promise<{ node: NodeRef; totals: Totals }> {
     const { state, everything } = this.options
     this.stopIfCancelled()
     const known = state.directories.get(stat.ino)
     const row = known && known.btimeNs === stat.btimeNs ? known : undefined
-    const files = this.files.directory(fd)
-    const visit: Visit = { fd, ino: stat.ino, path, row, files, edits: new Map() }
     const work = this.work.get(stat.ino)
+    const listed = everything || !row || work?.reread ? await readDirectory(fd) : undefined
+    const ruled = this.rulesOf(fd, stat.ino, path, listed, child)
+    const files = this.files.directory(fd)
+    const visit: Visit = { fd, ino: stat.ino, path, row, ruled, files, edits: new Map() }
     const tasks = new Tasks()
     try {
-      if (everything || !row || work?.reread) await this.compare(visit, tasks)
+      if (listed || ruled.again) await this.compare(visit, listed ?? (await readDirectory(fd)), tasks)
       else for (const name of work?.names.values() ?? []) await this.lookAt(visit, name, tasks)
       await files.finish()
     } finally {
@@ -179,9 +196,24 @@ export class Snapshotter {
     return this.rewrite(visit)
   }
 
-  /** Reads the directory and compares it, name by name, with what it was. */
-  private async compare(visit: Visit, tasks: Tasks): Promise<void> {
-    const listed = await readDirectory(visit.fd)
+  private rulesOf(
+    fd: number,
+    ino: bigint,
+    path: string,
+    listed: Listed[] | undefined,
+    child: Child | undefined,
+  ): Ruled {
+    const { above, name = Buffer.alloc(0), moved = false } = child ?? {}
+    const ruled = this.exclusions.enter({ fd, ino, name, above, moved, listed })
+    if (ruled.problem) this.problem({ path }, rulesName, 'unreadable', ruled.problem)
+    return ruled
+  }
+
+  /** Compares the directory, name by name, with what it was. */
+  private async compare(visit: Visit, listed: Listed[], tasks: Tasks): Promise<void> {
+    const leftOut = this.exclusions.knownIn(visit.ino)
+    for (const { name } of leftOut.size > 0 ? listed : []) leftOut.delete(name.toString('latin1'))
+    for (const name of leftOut.values()) this.exclusions.gone(visit.ino, name)
     listed.sort((a, b) => Buffer.compare(a.name, b.name))
     let at = 0
     const leaves = visit.row ? walkLeaves(this.options.access.nodes, visit.row.node) : []
@@ -202,6 +234,7 @@ export class Snapshotter {
   private async lookAt(visit: Visit, name: Buffer, tasks: Tasks): Promise<void> {
     const old = visit.row && (await findEntry(this.options.access.nodes, visit.row.node, name))
     const stat = statIfAny(visit.fd, name)
+    if (!stat) this.exclusions.gone(visit.ino, name)
     if (old || stat) await this.name(visit, old, { name, stat }, tasks)
   }
 
@@ -214,6 +247,14 @@ export class Snapshotter {
   ): Promise<void> {
     if (!stat) {
       this.set(visit, name, old, undefined)
+      return
+    }
+    const why = this.exclusions.verdict(visit.ruled, name, stat)
+    if (why) {
+      // Whatever changes in it may bring it back, or bring other rules.
+      const watched = why === 'large' || name.equals(rulesName)
+      if (watched) this.places.addFile(stat.ino, visit.ino, name)
+      this.set(visit, name, old, undefined, watched && old?.ino === stat.ino)
       return
     }
     if (stat.dev !== this.root.dev || stat.mountId !== this.root.mountId) {
@@ -235,7 +276,10 @@ export class Snapshotter {
   ): Promise<void> {
     const row = this.options.state.directories.get(stat.ino)
     const known = row && this.sameDirectory(row, visit, name, stat) ? row : undefined
-    if (known && !this.options.everything && !this.work.has(stat.ino)) {
+    const elsewhere = known && (known.parent !== visit.ino || !known.name.equals(name))
+    const moved = elsewhere === true && this.exclusions.dependOnPlace
+    const again = moved || visit.ruled.again
+    if (known && !again && !this.options.everything && !this.work.has(stat.ino)) {
       this.childDone(visit, old, name, stat, known, known)
       return
     }
@@ -250,8 +294,9 @@ export class Snapshotter {
       }
       try {
         const now = statFd(fd)
-        const below = await this.directory(fd, now, path)
+        const below = await this.directory(fd, now, path, { above: visit.ruled, name, moved })
         this.childDone(visit, old, name, now, below, known)
+        this.exclusions.settle(now.ino)
         await this.writePlaces()
       } catch (error) {
         this.unreadable(visit, name, old, error)
@@ -346,8 +391,15 @@ export class Snapshotter {
 
   // ---- 4. nodes
 
-  private set(visit: Visit, name: Buffer, old: Entry | undefined, now: Entry | undefined): void {
-    if (old && (old.ino !== now?.ino || old.type !== now.type)) this.places.removed(old, visit.ino)
+  private set(
+    visit: Visit,
+    name: Buffer,
+    old: Entry | undefined,
+    now: Entry | undefined,
+    stays = false,
+  ): void {
+    const removed = old !== undefined && (old.ino !== now?.ino || old.type !== now.type)
+    if (removed && !stays) this.places.removed(old, visit.ino)
     if (old || now) visit.edits.set(name.toString('latin1'), { key: name, part: now })
   }
 
@@ -371,8 +423,13 @@ export class Snapshotter {
 
   /** Writes what is gathered when it is much, so that memory stays bounded and an interrupted backup goes on. */
   private async writePlaces(): Promise<void> {
-    if (this.places.size < placesAtOnce) return
-    await this.options.access.intake.commit(this.places.write())
+    if (this.places.size + this.exclusions.size < placesAtOnce) return
+    await this.options.access.intake.commit(this.gathered())
+  }
+
+  private gathered(): () => void {
+    const parts = [this.places.write(), this.exclusions.write()]
+    return () => parts.forEach((write) => write())
   }
 
   private place(stat: FileStat, parent: bigint, name: Buffer, node: NodeRef, totals: Totals): void {
@@ -393,7 +450,12 @@ export class Snapshotter {
     if (code !== 'ENOENT' && code !== 'ENOTDIR') this.problem(visit, name, 'unreadable', code)
   }
 
-  private problem(visit: Visit, name: Buffer, what: SnapshotProblem['what'], why: string): void {
+  private problem(
+    visit: Pick<Visit, 'path'>,
+    name: Buffer,
+    what: SnapshotProblem['what'],
+    why: string,
+  ): void {
     this.problemCount++
     if (this.problems.length >= problemsTold) return
     this.problems.push({ path: `${visit.path}/${name.toString()}`.slice(1), what, why })

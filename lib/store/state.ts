@@ -16,6 +16,10 @@
  *     points       sequence number of a head -> time of the newest snapshot that it names, ms since 1970; the last few
  *     chunks       chunk id -> block name 32, sealed length u32
  *     nodes        block name of a node -> nothing
+ *     excludes     1 -> what is set to be left out (exclusions.ts has these four)
+ *     rules        directory's inode -> its .kithignore as it was applied, and whether it is a cache
+ *     leftOut      directory's inode u64 big endian, name -> why it is left out
+ *     leftOutCounts  1 -> rows of leftOut by reason
  *     snapshots    number, from 1 -> snapshot list node (format/snapshot-list.ts) with this one record
  */
 import { type Database, encodings, type Encoding, type Table } from '../blocks/database.js'
@@ -33,6 +37,15 @@ import type { NodeRef } from '../format/seal.js'
 import { decodeSnapshotNode, encodeSnapshotNode, type SnapshotRecord } from '../format/snapshot-list.js'
 import { damaged } from '../format/bytes.js'
 import { type Dirty, dirtyEncoding } from './dirty.js'
+import {
+  countsEncoding,
+  type LeftOutCounts,
+  reasonEncoding,
+  rulesEncoding,
+  type RulesRow,
+  settingsEncoding,
+} from './exclusions.js'
+import type { ExcludeSettings, LeftOutReason } from './rules.js'
 
 /** A name in a directory, by the directory's inode. */
 export interface Location {
@@ -152,6 +165,10 @@ export class VolumeState {
   readonly points: Table<number, number>
   readonly chunks: Table<Buffer, ChunkRow>
   readonly nodes: Table<Buffer, Buffer>
+  readonly excludes: Table<number, ExcludeSettings>
+  readonly rules: Table<bigint, RulesRow>
+  readonly leftOut: Table<Location, LeftOutReason>
+  readonly leftOutCounts: Table<number, LeftOutCounts>
   readonly snapshots: Table<number, SnapshotRecord>
 
   constructor(db: Database, id: Buffer) {
@@ -164,6 +181,10 @@ export class VolumeState {
     this.points = db.table(name('points'), encodings.number, encodings.number)
     this.chunks = db.table(name('chunks'), encodings.bytes, chunkEncoding)
     this.nodes = db.table(name('nodes'), encodings.bytes, encodings.bytes)
+    this.excludes = db.table(name('excludes'), encodings.number, settingsEncoding)
+    this.rules = db.table(name('rules'), encodings.bigint, rulesEncoding)
+    this.leftOut = db.table(name('leftOut'), nameKey, reasonEncoding)
+    this.leftOutCounts = db.table(name('leftOutCounts'), encodings.number, countsEncoding)
     this.snapshots = db.table(name('snapshots'), encodings.number, recordEncoding)
   }
 
@@ -177,6 +198,10 @@ export class VolumeState {
     this.points.clear()
     this.chunks.clear()
     this.nodes.clear()
+    this.excludes.clear()
+    this.rules.clear()
+    this.leftOut.clear()
+    this.leftOutCounts.clear()
     this.snapshots.clear()
   }
 }

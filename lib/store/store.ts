@@ -49,7 +49,7 @@ const rowEncoding: Encoding<VolumeRow> = {
   },
 }
 
-/** Less than ten tables a volume, and a few of the store's own. */
+/** At most sixteen tables a volume, and a few of the store's own. */
 const maxTables = 1024
 
 export class Store implements VolumeStore, VolumeHost {

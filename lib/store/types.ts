@@ -6,10 +6,14 @@ import type { Change } from '../format/changes.js'
 import type { Circle } from '../format/head.js'
 import type { Identity, VolumeKeys } from '../format/keys.js'
 import type { NodeRef } from '../format/seal.js'
+import type { LeftOutCounts } from './exclusions.js'
+import type { ExcludeSettings } from './rules.js'
 import type { SnapshotInfo } from './snapshot-info.js'
 import type { ReadAheadResult } from './read-ahead.js'
 import type { TreeReader } from './tree-reader.js'
 
+export type { LeftOutCounts } from './exclusions.js'
+export type { ExcludeSettings } from './rules.js'
 export type { SnapshotInfo } from './snapshot-info.js'
 
 export interface StoreOptions {
@@ -70,6 +74,8 @@ export interface SnapshotResult extends SnapshotInfo {
   /** How many problems there were; the first few are told. */
   problemCount: number
   problems: SnapshotProblem[]
+  /** What the rules left out. */
+  leftOut: LeftOutCounts
 }
 
 export interface PendingChanges {
@@ -106,6 +112,12 @@ export interface ProtectedVolume {
   readAhead(rootFd: number, inos: readonly bigint[], signal?: AbortSignal): Promise<ReadAheadResult>
   /** Time of the newest snapshot that this head of the volume names; undefined: no longer known. */
   pointOf(headSequence: number): number | undefined
+  /** What is set to be left out, beside .kithignore files. */
+  excludes(): ExcludeSettings
+  /** Durable when it resolves; the next snapshot looks at everything. */
+  setExcludes(settings: ExcludeSettings): Promise<void>
+  /** How many names the last snapshot left out. */
+  leftOut(): LeftOutCounts
   /** Takes a snapshot of the directory behind `rootFd`. Calls run one after the other. */
   snapshot(rootFd: number, options?: SnapshotOptions): Promise<SnapshotResult>
   /** Oldest first. */

@@ -29,6 +29,7 @@ import {
   mergeChange,
 } from './dirty.js'
 import type { Checked } from './check.js'
+import { countsOf, type LeftOutCounts, onlyKey, settingsOf } from './exclusions.js'
 import { indexHeldChunks } from './chunk-index.js'
 import { dropDeadRows, markTables } from './in-use.js'
 import { Intake } from './intake.js'
@@ -38,6 +39,7 @@ import type { Marker } from './marks.js'
 import { Nodes } from './nodes.js'
 import { forget, type StateChanges } from './places.js'
 import { ReadAhead, type ReadAheadResult } from './read-ahead.js'
+import type { ExcludeSettings } from './rules.js'
 import type { SealPool } from './seal-pool.js'
 import { exactSnapshot, infoOf } from './snapshot-info.js'
 import { refuseBadTags, refuseTooMany, withMarks } from './snapshot-marks.js'
@@ -167,7 +169,7 @@ export class Volume implements ProtectedVolume {
   async recordEverything(): Promise<void> {
     const generation = ++this.generation
     await this.host.db.transaction(() => {
-      this.state.dirty.put(everythingIno, { ...clean(), names: true, generation })
+      this.everythingChanged(generation)
       // Who may still change unseen is told anew before each snapshot; this may be the log of another server.
       for (const { key, value } of [...this.state.dirty.range()])
         if (value.open) this.state.dirty.put(key, { ...value, open: false, whole: true, generation })
@@ -227,6 +229,22 @@ export class Volume implements ProtectedVolume {
 
   pointOf(headSequence: number): number | undefined {
     return this.state.points.get(headSequence)
+  }
+
+  excludes(): ExcludeSettings {
+    return settingsOf(this.state)
+  }
+
+  async setExcludes(settings: ExcludeSettings): Promise<void> {
+    const generation = ++this.generation
+    await this.host.db.transaction(() => {
+      this.state.excludes.put(onlyKey, settings)
+      this.everythingChanged(generation)
+    })
+  }
+
+  leftOut(): LeftOutCounts {
+    return countsOf(this.state)
   }
 
   snapshot(rootFd: number, options: SnapshotOptions = {}): Promise<SnapshotResult> {
@@ -434,7 +452,13 @@ export class Volume implements ProtectedVolume {
     this.records.push(record)
     this.numbers.set(record.id.toString('hex'), number)
     this.last = record
-    return { ...infoOf(record), problemCount: outcome.problemCount, problems: outcome.problems }
+    const { problemCount, problems } = outcome
+    return { ...infoOf(record), problemCount, problems, leftOut: this.leftOut() }
+  }
+
+  /** Inside a transaction. */
+  private everythingChanged(generation: number): void {
+    this.state.dirty.put(everythingIno, { ...clean(), names: true, generation })
   }
 
   private intake(): Intake {
