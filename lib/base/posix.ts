@@ -134,6 +134,11 @@ export function openDirectoryAt(dirFd: number, name: Buffer): number {
   return addon.open(dirFd, name, constants.O_RDONLY | constants.O_DIRECTORY, 0)
 }
 
+/** The directory once more, by a descriptor of its own. */
+export function reopenDirectory(fd: number): number {
+  return addon.reopenDirectory(fd)
+}
+
 export function close(fd: number): void {
   addon.close(fd)
 }

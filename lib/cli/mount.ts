@@ -1,12 +1,14 @@
-/** `kith mount DIR` */
+/** `kith mount DIR [--exclude PATTERN] [--exclude-caches] [--exclude-larger-than SIZE]` */
 import { resolve } from 'node:path'
 import type { Context } from './context.js'
+import { changeOf, type ExcludeOptions } from './exclude.js'
 import { printable } from './output.js'
 
-export async function run(context: Context, [dir = '']: string[]) {
+export async function run(context: Context, [dir = '']: string[], options: ExcludeOptions) {
   const absolute = resolve(dir)
+  const excludes = changeOf(options)
   process.chdir('/') // or this process would be found standing in the directory
-  const result = await context.call('mount', { dir: absolute })
+  const result = await context.call('mount', { dir: absolute, ...(excludes && { excludes }) })
   context.print(result, () => {
     const how = result.recovered ? ' (a dead mount was cleared away)' : ''
     const what = result.continued ? 'is protected again' : 'is protected'

@@ -13,6 +13,14 @@ export function size(bytes: number): string {
   return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`
 }
 
+/** `1.5G`, `100 MiB`, `4096`: bytes, in powers of 1024; undefined for anything else. */
+export function parseSize(text: string): number | undefined {
+  const [, digits, letter] = /^(\d+(?:\.\d+)?) ?(?:([KMGTP])(?:i?B)?|B)?$/i.exec(text.trim()) ?? []
+  if (digits === undefined) return undefined
+  const bytes = Math.floor(Number(digits) * 1024 ** ' KMGTP'.indexOf(letter?.toUpperCase() ?? ' '))
+  return Number.isSafeInteger(bytes) ? bytes : undefined
+}
+
 const steps: [seconds: number, name: string][] = [
   [86_400, 'day'],
   [3600, 'hour'],

@@ -42,6 +42,14 @@ export function buildProgram(): Command {
   return program
 }
 
+/** What sets what is left out of snapshots. */
+function excludeOptions(command: Command): Command {
+  return command
+    .option('--exclude <PATTERN>', 'leave out what matches, as in .gitignore; may be repeated', gather)
+    .option('--exclude-caches', 'leave out directories with a CACHEDIR.TAG')
+    .option('--exclude-larger-than <SIZE>', 'leave out larger files, e.g. 2G; `none` ends that')
+}
+
 function protecting(program: Command): void {
   const init = program
     .command('init')
@@ -51,7 +59,17 @@ function protecting(program: Command): void {
   action(init, async (...given) => (await import('./init.js')).run(...given))
 
   const mount = program.command('mount').description('protect a directory').argument('<DIR>')
-  action(mount, async (context, args) => (await import('./mount.js')).run(context, args))
+  action(excludeOptions(mount), async (...given) => (await import('./mount.js')).run(...given))
+
+  const exclude = program
+    .command('exclude')
+    .description('what is left out of snapshots, beside what .kithignore files name')
+    .argument('[DIR]')
+  excludeOptions(exclude)
+    .option('--no-exclude-caches', 'take them in again')
+    .option('--remove <PATTERN>', 'take a pattern back; may be repeated', gather)
+    .option('--dry-run', 'list what would be left out now, and change nothing')
+  action(exclude, async (...given) => (await import('./exclude.js')).run(...given))
 
   const unmount = program
     .command('unmount')

@@ -1,6 +1,7 @@
 /** `kith status [DIR]` */
 import type { Status, VolumeStatus } from '../daemon/api.js'
 import { optionalDir, type Context } from './context.js'
+import { excludedText } from './exclude.js'
 import { age, plural, printable, size, table } from './output.js'
 
 export async function run(context: Context, [dir]: (string | undefined)[]) {
@@ -40,6 +41,8 @@ function volumeText(volume: VolumeStatus, now: number): string {
   ]
   if (volume.leftOut.length > 0)
     lines.push(`  left out:       ${volume.leftOut.map(printable).join(', ')} (other file systems)`)
+  const excluded = excludedText(volume.excluded)
+  if (excluded) lines.push(`  excluded:       ${excluded}`)
   if (volume.partners.length === 0)
     lines.push('  partners:       none yet; form a circle and invite somebody, or join one')
   else lines.push(indent(partnersTable(volume, now)))

@@ -74,10 +74,27 @@ const tags = z.array(z.string().max(64)).max(32).optional()
 /** Exact names, or digits of ids. */
 const snapshotNames = z.array(z.string().min(1).max(64)).max(10_000)
 
+/** Names that rules left out: by patterns, as caches (each is one), as too large. */
+const excluded = z.object({ pattern: count, cache: count, large: count })
+
+/** What to change of what is left out; what is absent stays. */
+const excludeChange = z
+  .object({
+    /** patterns as in .gitignore */
+    add: patterns,
+    remove: patterns,
+    /** whether directories with a CACHEDIR.TAG are left out */
+    caches: z.boolean().optional(),
+    /** files of more bytes are left out; null: none */
+    largerThan: count.nullable().optional(),
+  })
+  .strict()
+
 /** A snapshot just taken, and what it had to leave out or could not take at rest (the first few of problemCount). */
 const snapshotResult = snapshotInfo.extend({
   problemCount: count,
   problems: z.array(z.object({ path: text, what: z.enum(['unreadable', 'busy', 'mounted']), why: text })),
+  excluded,
 })
 
 /** What a partner holds of one volume. */
@@ -111,6 +128,8 @@ export const volumeStatus = z.object({
   partners: z.array(partnerStatus),
   /** mount points below: other file systems, which are not backed up */
   leftOut: z.array(text),
+  /** what the last snapshot left out by rules */
+  excluded,
   /** what is wrong with the volume, each one line; empty when all is well */
   problems: z.array(text),
 })
@@ -298,7 +317,7 @@ export const methods = {
   ),
 
   mount: method(
-    z.object({ dir: path }).strict(),
+    z.object({ dir: path, excludes: excludeChange.optional() }).strict(),
     z.object({
       dir: text,
       volume: hex,
@@ -441,6 +460,31 @@ export const methods = {
     restoreResult,
   ),
 
+  /** What is left out of snapshots, after the change if there is one; it holds from the next snapshot on. */
+  exclude: method(
+    z.object({ dir: path.optional(), change: excludeChange.optional() }).strict(),
+    z.object({
+      dir: text,
+      patterns: z.array(z.string()),
+      caches: z.boolean(),
+      largerThan: count.nullable(),
+      excluded,
+      changed: z.boolean(),
+    }),
+  ),
+
+  /** What a snapshot would leave out now, with this change. */
+  wouldExclude: listing(
+    z.object({ dir: path.optional(), change: excludeChange.optional() }).strict(),
+    z.object({ dir: text, names: count }),
+    z.object({
+      ...place,
+      type: z.enum(entryTypes),
+      size: count,
+      reason: z.enum(['pattern', 'cache', 'large']),
+    }),
+  ),
+
   /** The names in a directory of a snapshot, or the one name that `path` is; with `recursive`, all below. */
   ls: listing(
     z.object({ ...part, recursive: z.boolean() }).strict(),
@@ -537,6 +581,8 @@ export type Params<M extends MethodName> = z.infer<Methods[M]['params']>
 export type Result<M extends MethodName> = z.infer<Methods[M]['result']>
 /** What a listing method sends before its result. */
 export type Item<M extends MethodName> = z.infer<Methods[M]['item']>
+export type ExcludeChange = z.infer<typeof excludeChange>
+export type Excluded = z.infer<typeof excluded>
 export type EntryState = z.infer<typeof entryState>
 export type EntryType = (typeof entryTypes)[number]
 export type RetentionRules = z.infer<typeof retentionPolicy>

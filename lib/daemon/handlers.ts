@@ -6,6 +6,7 @@ import type { Handlers } from './control-server.js'
 import type { Daemon } from './daemon.js'
 import { decommission, decommissionPlan } from './decommission.js'
 import { cat, diff, find, ls } from './read-back.js'
+import { exclude, wouldExclude } from './excludes.js'
 import { recover } from './recover.js'
 import { repair } from './repair.js'
 import { restore } from './restore-job.js'
@@ -58,6 +59,8 @@ type VolumeMethod =
   | 'policy'
   | 'prune'
   | 'schedule'
+  | 'exclude'
+  | 'wouldExclude'
   | 'sync'
   | 'restore'
   | 'ls'
@@ -70,7 +73,9 @@ type VolumeMethod =
 
 function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
   return {
-    mount: ({ dir }) => daemon.services.volumes.mount(dir),
+    mount: ({ dir, excludes }) => daemon.services.volumes.mount(dir, excludes),
+    exclude: (params) => exclude(daemon.services, params),
+    wouldExclude: (params, job) => wouldExclude(daemon.services, params, job),
     unmount: async ({ dir }) => {
       const volume = await daemon.services.volumes.find(dir)
       return { dir: volume.dir, ...(await volume.unmount()) }

@@ -20,7 +20,7 @@
 import type { Clock, Timer } from '../base/clock.js'
 import { asKithError, KithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
-import { statFd } from '../base/posix.js'
+import { openRoot, reopenDirectory, statFd } from '../base/posix.js'
 import type { BlockReader } from '../blocks/block-store.js'
 import { outsidersOf, type Holder } from '../mount/holders.js'
 import { clearAway, isMountedAt, Mount, mountState } from '../mount/mount.js'
@@ -158,6 +158,11 @@ export class ProtectedVolume {
       )
     }
     return problems
+  }
+
+  /** A descriptor of the live directory, beneath the mount if there is one; the caller closes it. */
+  openLive(): number {
+    return this.#mount ? reopenDirectory(this.#mount.rootFd) : openRoot(this.dir)
   }
 
   /** Programs that opened something in the directory, or entered it, before it was mounted, and so work past the mount. */

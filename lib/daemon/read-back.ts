@@ -17,7 +17,7 @@ import type { Services } from './services.js'
 const batchItems = 256
 
 /** Gathers items into batches. */
-class Sender<I> {
+export class Sender<I> {
   count = 0
   #batch: I[] = []
   readonly #job: Job<I>
@@ -71,7 +71,7 @@ async function lookupText(
   return escaped ? reader.lookup(directory, escaped) : plain
 }
 
-function placeOf(names: readonly Buffer[]): { path: string; raw?: string } {
+export function placeOf(names: readonly Buffer[]): { path: string; raw?: string } {
   if (names.every(isText)) return { path: names.map(String).join('/') }
   const slash = Buffer.from('/')
   const raw = Buffer.concat(names.flatMap((name, i) => (i === 0 ? [name] : [slash, name])))

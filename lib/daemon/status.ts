@@ -57,6 +57,7 @@ function volumeStatus(
     bytesPending:
       partners.length === 0 ? services.store.blocks.bytes : Math.max(...partners.map((p) => p.bytesPending)),
     partners: partnersOf(services, volume),
+    excluded: volume.stored.excluded(),
     leftOut: mountpointsBelow(table, volume.dir),
     problems: volume.problems,
   }

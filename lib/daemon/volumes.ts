@@ -5,6 +5,8 @@ import { mountState } from '../mount/mount.js'
 import { canonicalDir, mounts, mountType } from '../mount/mount-table.js'
 import { isInside, mountpointsBelow, sameFiles } from '../mount/surroundings.js'
 import type { ProtectedVolume as StoredVolume, VolumeStore } from '../store/types.js'
+import type { ExcludeChange } from './api.js'
+import { change } from './excludes.js'
 import { ProtectedVolume, type ProtectedVolumeOptions } from './protected-volume.js'
 
 /** So long a start of the daemon waits for its mounts. */
@@ -58,17 +60,20 @@ export class Volumes {
     return found
   }
 
-  async mount(given: string) {
+  async mount(given: string, excludes?: ExcludeChange) {
     return this.#exclusive(async () => {
       const dir = await canonicalDir(given)
       const known = this.#byDir(dir)
       // Whoever comes to mount it again finds that the daemon has done so.
-      if (known?.state === 'mounted' && known.takeHealed())
+      if (known?.state === 'mounted' && known.takeHealed()) {
+        await change(known.stored, excludes)
         return await told(known, { continued: true, recovered: true })
+      }
       await this.#refuse(dir, known)
       const recovered = known?.state === 'lost' || (await mountState(dir)) === 'dead'
       const volume = known ?? (await this.#create(dir))
       try {
+        await change(volume.stored, excludes)
         await volume.mount()
       } catch (error) {
         if (!known) await this.remove(volume)

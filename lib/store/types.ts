@@ -75,7 +75,7 @@ export interface SnapshotResult extends SnapshotInfo {
   problemCount: number
   problems: SnapshotProblem[]
   /** What the rules left out. */
-  leftOut: LeftOutCounts
+  excluded: LeftOutCounts
 }
 
 export interface PendingChanges {
@@ -117,7 +117,7 @@ export interface ProtectedVolume {
   /** Durable when it resolves; the next snapshot looks at everything. */
   setExcludes(settings: ExcludeSettings): Promise<void>
   /** How many names the last snapshot left out. */
-  leftOut(): LeftOutCounts
+  excluded(): LeftOutCounts
   /** Takes a snapshot of the directory behind `rootFd`. Calls run one after the other. */
   snapshot(rootFd: number, options?: SnapshotOptions): Promise<SnapshotResult>
   /** Oldest first. */

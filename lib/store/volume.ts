@@ -243,7 +243,7 @@ export class Volume implements ProtectedVolume {
     })
   }
 
-  leftOut(): LeftOutCounts {
+  excluded(): LeftOutCounts {
     return countsOf(this.state)
   }
 
@@ -453,7 +453,7 @@ export class Volume implements ProtectedVolume {
     this.numbers.set(record.id.toString('hex'), number)
     this.last = record
     const { problemCount, problems } = outcome
-    return { ...infoOf(record), problemCount, problems, leftOut: this.leftOut() }
+    return { ...infoOf(record), problemCount, problems, excluded: this.excluded() }
   }
 
   /** Inside a transaction. */

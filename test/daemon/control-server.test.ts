@@ -38,7 +38,11 @@ async function serve(test: { teardown(end: () => Promise<void>): unknown }, home
     hello: async () => ({ version: '1', pid: process.pid, home, id: null }),
     snapshot: (_params, job) =>
       new Promise((resolve, reject) => {
-        jobs.push({ ...job, finish: () => resolve({ ...info, problemCount: 0, problems: [] }) })
+        jobs.push({
+          ...job,
+          finish: () =>
+            resolve({ ...info, problemCount: 0, problems: [], excluded: { pattern: 0, cache: 0, large: 0 } }),
+        })
         job.signal.addEventListener('abort', () => reject(new Error('aborted')))
       }),
   }

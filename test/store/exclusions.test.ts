@@ -27,9 +27,9 @@ async function afresh(t: Test, { fixture }: Edited) {
   try {
     const volume = await store.createVolume({ dir: fixture.dir })
     await volume.setExcludes(fixture.volume.excludes())
-    const { leftOut } = await volume.snapshot(fixture.rootFd)
+    const { excluded } = await volume.snapshot(fixture.rootFd)
     const reader = volume.reader(store.blocks)
-    return { leftOut, lines: await linesOfSnapshot(reader, await reader.snapshot('latest')) }
+    return { excluded, lines: await linesOfSnapshot(reader, await reader.snapshot('latest')) }
   } finally {
     await store.close()
   }
@@ -46,9 +46,9 @@ async function sameAsAfresh(t: Test, edited: Edited, what = ''): Promise<boolean
     {
       missing: wanted.lines.filter((line) => !here.has(line)),
       extra: lines.filter((line) => !there.has(line)),
-      leftOut: fixture.volume.leftOut(),
+      excluded: fixture.volume.excluded(),
     },
-    { missing: [], extra: [], leftOut: wanted.leftOut },
+    { missing: [], extra: [], excluded: wanted.excluded },
     what,
   )
 }
@@ -62,21 +62,21 @@ t.test('.kithignore: what it names leaves, and comes back, though nothing in it 
   t.equal((await edited.paths()).length, 7)
 
   edited.write('.kithignore', '*.o\n')
-  const { leftOut, files } = await edited.snapshot()
-  t.same(leftOut, { pattern: 3, cache: 0, large: 0 })
+  const { excluded, files } = await edited.snapshot()
+  t.same(excluded, { pattern: 3, cache: 0, large: 0 })
   t.equal(files, 3)
   t.same(await edited.paths(), ['.kithignore', 'a.c', 'src', 'src/b.c', 'src/deep'])
   await sameAsAfresh(t, edited)
 
   edited.write('src/deep/.kithignore', '!c.o\n')
   edited.write('src/new.o', 'new')
-  t.same((await edited.snapshot()).leftOut, { pattern: 3, cache: 0, large: 0 })
+  t.same((await edited.snapshot()).excluded, { pattern: 3, cache: 0, large: 0 })
   t.ok((await edited.paths()).includes('src/deep/c.o'))
   await sameAsAfresh(t, edited)
 
   await edited.fixture.reopen()
   edited.unlink('.kithignore')
-  t.same((await edited.snapshot()).leftOut, { pattern: 0, cache: 0, large: 0 })
+  t.same((await edited.snapshot()).excluded, { pattern: 0, cache: 0, large: 0 })
   await sameAsDirectory(t, edited.fixture)
 })
 
@@ -103,14 +103,14 @@ t.test('caches keep their tag', async (t) => {
   await sameAsDirectory(t, edited.fixture)
   await edited.fixture.volume.setExcludes({ ...noExcludes, caches: true })
   edited.write('cache/CACHEDIR.TAG', signature)
-  t.same((await edited.snapshot()).leftOut, { pattern: 0, cache: 1, large: 0 })
+  t.same((await edited.snapshot()).excluded, { pattern: 0, cache: 1, large: 0 })
   t.same(await edited.paths(), ['CACHEDIR.TAG', 'cache', 'cache/CACHEDIR.TAG'], 'but the root is none')
   edited.write('cache/y', 'again')
   edited.write('cache/z', 'z')
-  t.same((await edited.snapshot()).leftOut, { pattern: 0, cache: 1, large: 0 })
+  t.same((await edited.snapshot()).excluded, { pattern: 0, cache: 1, large: 0 })
   t.equal((await edited.paths()).length, 3)
   edited.write('cache/CACHEDIR.TAG', 'no more')
-  t.same((await edited.snapshot()).leftOut, { pattern: 0, cache: 0, large: 0 })
+  t.same((await edited.snapshot()).excluded, { pattern: 0, cache: 0, large: 0 })
   await sameAsDirectory(t, edited.fixture)
 })
 
@@ -122,11 +122,11 @@ t.test('files beyond the size leave when they grow, and come back when they shri
   await edited.snapshot()
   t.same(await edited.paths(), ['x'])
   edited.truncate('x', 20_000)
-  t.same((await edited.snapshot()).leftOut, { pattern: 0, cache: 0, large: 2 })
+  t.same((await edited.snapshot()).excluded, { pattern: 0, cache: 0, large: 2 })
   t.same(await edited.paths(), [])
   edited.truncate('x', 500)
   edited.truncate('y', 500)
-  t.same((await edited.snapshot()).leftOut, { pattern: 0, cache: 0, large: 0 })
+  t.same((await edited.snapshot()).excluded, { pattern: 0, cache: 0, large: 0 })
   await sameAsDirectory(t, edited.fixture)
   edited.truncate('x', 20_000)
   linkSync(edited.path('y'), edited.path('z'))
@@ -149,12 +149,31 @@ t.test('a directory that is moved comes under other rules', async (t) => {
   await sameAsDirectory(t, edited.fixture)
   edited.rename('a/d', 'b/d')
   edited.rename('out', 'a/out')
-  t.same((await edited.snapshot()).leftOut, { pattern: 2, cache: 0, large: 0 })
+  t.same((await edited.snapshot()).excluded, { pattern: 2, cache: 0, large: 0 })
   t.same(await edited.paths(), ['.kithignore', 'a', 'b', 'b/d', 'b/d/e', 'b/d/e/z'])
   edited.rename('b/d', 'd')
   edited.rename('a/out', 'b/out')
   await edited.snapshot()
   await sameAsDirectory(t, edited.fixture)
+})
+
+t.test('what is left out is not read ahead', async (t) => {
+  const edited = new Edited(await protect(t))
+  const { volume, rootFd } = edited.fixture
+  await volume.setExcludes({ ...noExcludes, caches: true, largerThan: 5000 })
+  edited.write('.kithignore', '*.o\n/out/\n')
+  await edited.snapshot()
+  for (const name of ['out', 'out/below', 'cache']) edited.mkdir(name)
+  edited.write('cache/CACHEDIR.TAG', signature)
+  for (const name of ['x', 'x.o', 'out/y', 'out/below/z', 'cache/w'])
+    edited.write(name, Buffer.alloc(4000, name))
+  edited.write('large', Buffer.alloc(6000, 1))
+  await volume.recordChanges(edited.changes)
+  edited.changes = []
+  const { read } = await volume.readAhead(rootFd, volume.changedFiles())
+  t.same([read, [...volume.earlyFiles()].map(({ name }) => name.toString())], [1, ['x']])
+  t.same((await edited.snapshot()).excluded, { pattern: 2, cache: 1, large: 1 })
+  await sameAsAfresh(t, edited)
 })
 
 t.test('a change costs what changed, with rules in the root', async (t) => {
