@@ -12,6 +12,7 @@
 import type { Change } from '../format/changes.js'
 import { Reader, Writer } from '../format/bytes.js'
 import type { Encoding } from '../blocks/database.js'
+import type { PendingChanges } from './types.js'
 
 export interface DirtyRange {
   start: number
@@ -54,7 +55,7 @@ export function dataChanged(dirty: Dirty | undefined): boolean {
 }
 
 /** Bytes that the log tells were written; what is only known as "whole" counts by its ranges, if it has any. */
-export function dirtyBytes(dirty: Dirty): number {
+function dirtyBytes(dirty: Dirty): number {
   return dirty.ranges.reduce((sum, { start, end }) => sum + (end === toEnd ? 0 : end - start), 0)
 }
 
@@ -66,8 +67,22 @@ export function afterSnapshot(taken: Dirty): Dirty | undefined {
 }
 
 /** Whether there is more to it than being open. */
-export function isPending(dirty: Dirty): boolean {
+function isPending(dirty: Dirty): boolean {
   return dirty.attributes || dirty.names || dataChanged(dirty)
+}
+
+/** What the rows come to. */
+export function pendingOf(rows: Iterable<{ key: bigint; value: Dirty }>): PendingChanges {
+  const pending = { inodes: 0, bytes: 0, open: 0, everything: false }
+  for (const { key, value } of rows) {
+    if (key === everythingIno) pending.everything = true
+    if (value.open) pending.open++
+    if (key !== everythingIno && isPending(value)) {
+      pending.inodes++
+      pending.bytes += dirtyBytes(value)
+    }
+  }
+  return pending
 }
 
 /**

@@ -10,7 +10,7 @@
 import { KithError } from '../base/errors.js'
 import type { Entry } from '../format/node.js'
 import type { NodeRef } from '../format/seal.js'
-import { clean, type Dirty } from './dirty.js'
+import { afterSnapshot, clean, type Dirty } from './dirty.js'
 import { forgetRules } from './exclusions.js'
 import type { Nodes } from './nodes.js'
 import type { DirectoryRow, Location, VolumeState } from './state.js'
@@ -111,6 +111,16 @@ export function forget(state: VolumeState, { goneDirectories, lost }: StateChang
     const left = (state.files.get(ino) ?? []).filter((place) => !includes(places, place))
     if (left.length > 0) state.files.put(ino, left)
     else state.files.remove(ino)
+  }
+}
+
+/** Inside a transaction: dirty rows that no change touched since the snapshot took them in go. */
+export function settleTaken({ files, dirty }: VolumeState, taken: ReadonlyMap<bigint, Dirty>): void {
+  for (const [ino, row] of taken) {
+    if (dirty.get(ino)?.generation !== row.generation) continue
+    const left = afterSnapshot(row)
+    if (left && files.has(ino)) dirty.put(ino, left)
+    else dirty.remove(ino)
   }
 }
 

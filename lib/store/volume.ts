@@ -18,16 +18,7 @@ import type { FileEntry } from '../format/node.js'
 import type { NodeRef } from '../format/seal.js'
 import { maxOrdinal, snapshotIdBytes, sortedTags, type SnapshotRecord } from '../format/snapshot-list.js'
 import { AdoptingReader } from './adopting-reader.js'
-import {
-  afterSnapshot,
-  clean,
-  dataChanged,
-  type Dirty,
-  dirtyBytes,
-  everythingIno,
-  isPending,
-  mergeChange,
-} from './dirty.js'
+import { clean, dataChanged, type Dirty, everythingIno, mergeChange, pendingOf } from './dirty.js'
 import type { Checked } from './check.js'
 import { countsOf, type LeftOutCounts, onlyKey, settingsOf } from './exclusions.js'
 import { indexHeldChunks } from './chunk-index.js'
@@ -37,7 +28,7 @@ import { snapshotList, type NodeAccess } from './list-kinds.js'
 import { editList, type Edit } from './lists.js'
 import type { Marker } from './marks.js'
 import { Nodes } from './nodes.js'
-import { forget, type StateChanges } from './places.js'
+import { forget, settleTaken, type StateChanges } from './places.js'
 import { ReadAhead, type ReadAheadResult } from './read-ahead.js'
 import type { ExcludeSettings } from './rules.js'
 import type { SealPool } from './seal-pool.js'
@@ -177,16 +168,8 @@ export class Volume implements ProtectedVolume {
   }
 
   pending(): PendingChanges {
-    const pending = { inodes: 0, bytes: 0, open: 0, everything: this.records.length === 0 }
-    for (const { key, value } of this.state.dirty.range()) {
-      if (key === everythingIno) pending.everything = true
-      if (value.open) pending.open++
-      if (key !== everythingIno && isPending(value)) {
-        pending.inodes++
-        pending.bytes += dirtyBytes(value)
-      }
-    }
-    return pending
+    const pending = pendingOf(this.state.dirty.range())
+    return { ...pending, everything: pending.everything || this.records.length === 0 }
   }
 
   changedFiles(): bigint[] {
@@ -583,13 +566,8 @@ export class Volume implements ProtectedVolume {
 
   /** Inside a transaction: takes away what the snapshot took in. */
   private settleDirty(changes: StateChanges, taken: Map<bigint, Dirty>): void {
-    const { files, dirty } = this.state
-    for (const [ino, row] of taken) {
-      if (dirty.get(ino)?.generation !== row.generation) continue
-      const left = afterSnapshot(row)
-      if (left && files.has(ino)) dirty.put(ino, left)
-      else dirty.remove(ino)
-    }
+    const { dirty } = this.state
+    settleTaken(this.state, taken)
     for (const [ino, row] of changes.again) {
       const now = dirty.get(ino) ?? clean()
       const generation = ++this.generation
