@@ -1,9 +1,10 @@
 /**
  * `npm run bench -- snapshots`: first backup, unchanged backup, backup of ten changed files, and restore, by the `kith`
- * command as a user starts it, beside restic on the same tree. A kith snapshot needs the mount: the first backup's time
+ * command as a user starts it, beside restic and borg (zstd) on the same tree; what each of them stores, and the memory of
+ * kithd, from /proc: its own (anonymous) and all that is resident, which counts the index as far as it is mapped in. A kith snapshot needs the mount: the first backup's time
  * runs from `kith mount` to the end of the first `kith snapshot`.
  */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { endKith, isInstalled, kith, run } from './commands.js'
@@ -24,6 +25,8 @@ interface Backup {
   again(): Promise<number>
   restore(to: string): Promise<number>
   storedBytes(): Promise<number>
+  /** Of a process that stays, MB. */
+  memory?(): { anonymous: number; resident: number }
   stop(): Promise<void>
 }
 
@@ -43,12 +46,15 @@ export async function benchSnapshots(scale: SnapshotScale, say: (line: string) =
     const makers: [string, typeof restic][] = [['kith', kithBackup]]
     if (isInstalled('restic')) makers.unshift(['restic', restic])
     else say('restic is not installed: left out')
+    if (isInstalled('borg')) makers.splice(-1, 0, ['borg', borg])
+    else say('borg is not installed: left out')
+    const [[base] = ['']] = makers
     say(
-      `snapshots of ${files} files, ${(bytes / 1e6).toFixed(0)} MB: speed against restic (2 is twice as fast)`,
+      `snapshots of ${files} files, ${(bytes / 1e6).toFixed(0)} MB: speed against ${base} (2 is twice as fast)`,
     )
     for (let round = 0; round < scale.rounds; round++) {
       const order = round % 2 === 0 ? makers : [...makers].reverse()
-      await oneRound(join(place, `round${round}`), tree, order, scale, rounds, stored)
+      await oneRound(join(place, `round${round}`), tree, order, scale, rounds, stored, say)
     }
     report(
       makers.map(([name]) => name),
@@ -68,6 +74,7 @@ async function oneRound(
   scale: SnapshotScale,
   rounds: Record<string, Seconds>,
   stored: Seconds,
+  say: (line: string) => void,
 ): Promise<void> {
   mkdirSync(place)
   const backups = new Map<string, Backup>()
@@ -78,6 +85,8 @@ async function oneRound(
       const backup = await make(place, tree)
       backups.set(name, backup)
       note('first', name, await backup.first())
+      const memory = backup.memory?.()
+      if (memory) say(`${name}d after its first backup: ${memoryText(memory)}`)
     }
     for (let i = 0; i < scale.repeats; i++)
       for (const [name, backup] of backups) note('unchanged', name, await backup.again())
@@ -88,6 +97,8 @@ async function oneRound(
     for (const [name, backup] of backups) {
       note('restore', name, await backup.restore(join(place, `${name}.restored`)))
       add(stored, name, await backup.storedBytes())
+      const memory = backup.memory?.()
+      if (memory) say(`${name}d after all that: ${memoryText(memory)}`)
     }
   } finally {
     for (const backup of backups.values()) await backup.stop()
@@ -115,6 +126,10 @@ function report(
   const sizes = names.map((name) => `${((stored.get(name)?.[0] ?? NaN) / 1e6).toFixed(1)} MB`.padStart(12))
   say('stored'.padEnd(26) + sizes.join(''))
   say('')
+}
+
+function memoryText({ anonymous, resident }: { anonymous: number; resident: number }): string {
+  return `${anonymous.toFixed(0)} MB of its own, ${resident.toFixed(0)} MB resident`
 }
 
 async function diskBytes(dir: string): Promise<number> {
@@ -147,6 +162,34 @@ async function restic(place: string, tree: string): Promise<Backup> {
   }
 }
 
+/** Encrypted as the others are; one archive after the other. */
+async function borg(place: string, tree: string): Promise<Backup> {
+  const repository = join(place, 'borg')
+  let archives = 0
+  const command = async (cwd: string, ...args: string[]): Promise<number> => {
+    const settings = [`BORG_BASE_DIR=${join(place, 'borg.base')}`, 'BORG_PASSPHRASE=benchmark']
+    return (await run('env', ['-C', cwd, ...settings, 'borg', ...args])).seconds
+  }
+  const create = () => command(place, 'create', '-C', 'zstd,3', `${repository}::${++archives}`, tree)
+  await command(place, 'init', '-e', 'repokey', repository)
+  return {
+    first: create,
+    again: create,
+    restore: (to) => {
+      mkdirSync(to)
+      return command(to, 'extract', `${repository}::${archives}`)
+    },
+    storedBytes: () => diskBytes(repository),
+    stop: () => Promise.resolve(),
+  }
+}
+
+function processMemory(pid: number): { anonymous: number; resident: number } {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8')
+  const megabytes = (field: string) => Number(new RegExp(`${field}:\\s+(\\d+)`).exec(status)?.[1]) / 1024
+  return { anonymous: megabytes('RssAnon'), resident: megabytes('VmRSS') }
+}
+
 async function kithBackup(place: string, tree: string): Promise<Backup> {
   const home = join(place, 'kith')
   await kith(home, 'init', '--phrase-out', join(place, 'kith.phrase'))
@@ -158,6 +201,7 @@ async function kithBackup(place: string, tree: string): Promise<Backup> {
     again: async () => (await kith(home, 'snapshot', tree)).seconds,
     restore: async (to) => (await kith(home, 'restore', 'latest', '--to', to)).seconds,
     storedBytes: () => diskBytes(join(home, 'store')),
+    memory: () => processMemory(Number(readFileSync(join(home, 'kithd.lock'), 'utf8'))),
     stop: () => endKith(home, tree),
   }
 }
