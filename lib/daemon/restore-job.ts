@@ -15,7 +15,7 @@ export async function restore(
   refuseSnapshotsFolder(services, params.to)
   const { reader } = volume
   const { name, entry } = await findPart(reader, params.snapshot, params.path)
-  const release = volume.stored.hold((await reader.snapshot(params.snapshot)).node)
+  const release = volume.stored.hold((await reader.snapshot(name)).node)
   try {
     const result = await restoreTree(reader, entry, params.to, {
       overwrite: params.overwrite,

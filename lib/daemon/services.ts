@@ -42,9 +42,9 @@ export class Services {
   readonly partners: Partners
   readonly volumes: Volumes
   readonly upkeep: Upkeep
-  /** took a snapshot, and the rules for what is kept were not applied since */
   readonly #stopping = new AbortController()
-  readonly unsorted = new Set<ProtectedVolume>()
+  /** took a snapshot, and the rules for what is kept were not applied since */
+  readonly #unsorted = new Set<ProtectedVolume>()
   /** settings in use, which a change takes effect on only at the next start */
   readonly bootstrap: readonly string[]
 
@@ -69,7 +69,7 @@ export class Services {
       remote: parts.partners.reader,
       onSnapshot: (volume) => {
         parts.partners.wake()
-        this.unsorted.add(volume)
+        this.#unsorted.add(volume)
       },
       onHead: () => parts.partners.wake(),
       onBlocks: () => parts.partners.wake(),
@@ -197,10 +197,9 @@ export class Services {
       everyMs: pruneMs,
       wanted: () => this.store.pruneIsDue,
       run: async () => {
-        const { remote, compactBytes } = { remote: this.partners.reader, compactBytes: compactAtOnce }
         const { blocks, bytes } = await this.store.prune({
-          remote,
-          compactBytes,
+          remote: this.partners.reader,
+          compactBytes: compactAtOnce,
           signal: this.#stopping.signal,
         })
         this.log.info({ blocks, bytes }, 'pruned')
@@ -218,11 +217,11 @@ export class Services {
       name: 'retention',
       firstMs: 0,
       everyMs: 0,
-      wanted: () => this.unsorted.size > 0,
+      wanted: () => this.#unsorted.size > 0,
       run: async () => {
-        for (const volume of [...this.unsorted]) {
+        for (const volume of [...this.#unsorted]) {
           await applyPolicy(this, volume)
-          this.unsorted.delete(volume)
+          this.#unsorted.delete(volume)
         }
       },
     })

@@ -55,3 +55,10 @@ export function sameAttributes(entry: Entry, stat: FileStat): boolean {
     entry.type === typeOf(stat)
   )
 }
+
+type Times = Pick<FileStat, 'size' | 'mtimeNs' | 'ctimeNs'>
+
+/** Whether the file has not changed between the two, as far as its status tells. */
+export function atRest(before: Times, after: Times): boolean {
+  return before.size === after.size && before.mtimeNs === after.mtimeNs && before.ctimeNs === after.ctimeNs
+}

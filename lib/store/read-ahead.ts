@@ -32,7 +32,7 @@ import {
 import type { VolumeKeys } from '../format/keys.js'
 import { maxInlineBytes, type Entry, type FileEntry } from '../format/node.js'
 import { dataChanged, type Dirty } from './dirty.js'
-import { typeOf } from './entries.js'
+import { atRest, typeOf } from './entries.js'
 import { settingsOf } from './exclusions.js'
 import { FileIntake, type DirectoryFiles } from './file-intake.js'
 import type { NodeAccess } from './list-kinds.js'
@@ -190,7 +190,7 @@ export class ReadAhead {
     if (rules.leavesOut(name, stat)) return undefined
     const before = earlyEntry(state, stat) ?? (await entryOf(this.options, ino))
     if (!dataChanged(dirty)) {
-      if (before && sameContent(before, stat)) return undefined
+      if (before && atRest(before, stat)) return undefined
       this.seen.set(ino, dirty.generation)
     }
     // What small files hold goes into the directory's node.
@@ -270,10 +270,6 @@ export async function entryOf(
     if (entry?.ino === ino) return entry
   }
   return undefined
-}
-
-function sameContent(before: Entry, stat: FileStat): boolean {
-  return before.size === stat.size && before.mtimeNs === stat.mtimeNs && before.ctimeNs === stat.ctimeNs
 }
 
 function statAny(fd: number, name: Buffer): FileStat | undefined {

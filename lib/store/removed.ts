@@ -1,5 +1,5 @@
 /**
- * What the store has removed, for partners to follow: they hold every block until they are told (partners/drops.ts).
+ * What the store has removed, for partners to follow: they hold every block until they are told (partners/upload.ts).
  *
  * Table `removed`: number, from 1 -> block name. Numbers only grow: the newest row stays, also when everybody was told.
  */

@@ -14,7 +14,7 @@ import { Writer } from '../format/bytes.js'
 import type { Chunker } from '../format/chunker.js'
 import { maxDirectExtents, maxInlineBytes, type Entry, type Extent } from '../format/entry.js'
 import { chunkId, chunkKey, sealChunk } from '../format/seal.js'
-import { attributesOf, typeOf } from './entries.js'
+import { atRest, attributesOf, typeOf } from './entries.js'
 import {
   asBuffer,
   encodeResults,
@@ -273,10 +273,6 @@ function settle(result: Extract<SealResult, { outcome: 'entry' }>): void {
   if (whole.extents.length === 0 || whole.extents.length > maxDirectExtents) return
   entry.content = { kind: 'extents', extents: whole.extents }
   result.spans = []
-}
-
-function atRest(before: FileStat, after: FileStat): boolean {
-  return before.size === after.size && before.mtimeNs === after.mtimeNs && before.ctimeNs === after.ctimeNs
 }
 
 /** Without changing the atime where that is allowed (to the file's owner and to root). */

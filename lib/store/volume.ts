@@ -86,7 +86,7 @@ export class Volume implements ProtectedVolume {
   private readonly numbers: Map<string, number>
   /** The last snapshot taken, also when it is forgotten: its name is not given again. */
   private last: { time: number; ordinal: number } | undefined
-  /** What running restores have open: to what, and how often. */
+  /** Roots that running restores read from. */
   private readonly held = new Set<{ node: NodeRef }>()
   /** Grows whenever something may have come into use (prune.ts). */
   turns = 0
