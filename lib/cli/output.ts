@@ -1,4 +1,5 @@
 /** How facts look to a person: sizes, ages, aligned tables. Names from outside lose their control characters. */
+import type { Item } from '../daemon/api.js'
 
 const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']
 
@@ -112,4 +113,11 @@ export function shownPath({ path, raw }: { path: string; raw?: string | undefine
   return path.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\\]/gu, (character) =>
     [...Buffer.from(character)].map((byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join(''),
   )
+}
+
+/** A name that differs, with its mark. */
+export function differenceLine({ change, before, after, ...place }: Item<'diff'>): string {
+  const isDirectory = (after ?? before)?.type === 'directory'
+  const busy = after?.busy ? ' (busy)' : ''
+  return `${change} ${shownPath(place)}${isDirectory ? '/' : ''}${busy}`
 }

@@ -195,11 +195,12 @@ function lookingInto(program: Command): void {
 
   const diff = program
     .command('diff')
-    .description('what changed between two snapshots')
+    .description('what changed between two snapshots, or from one to the directory as it is now')
     .argument('<SNAPSHOT>')
-    .argument('<SNAPSHOT>')
+    .argument('[SNAPSHOT]', 'a second snapshot; a DIR may stand here as well')
     .argument('[DIR]')
-  action(diff, async (context, args) => (await import('./diff.js')).run(context, args))
+    .option('--content', 'of the directory: also read files whose size and times are as they were')
+  action(diff, async (...given) => (await import('./diff.js')).run(...given))
 
   const find = program
     .command('find')
@@ -230,6 +231,9 @@ function readingBack(program: Command): void {
     .addOption(overwrite())
     .option('--include <PATTERN>', 'only what matches, as in .gitignore; may be repeated', gather)
     .option('--exclude <PATTERN>', 'not what matches; may be repeated', gather)
+    .option('--delete', 'also remove what the snapshot has not, below TARGET; tells what, and asks')
+    .option('--yes', 'do not ask')
+    .option('--dry-run', 'only tell what would be done')
   action(ofDir(restore), async (...given) => (await import('./restore.js')).run(...given))
 
   const recover = program

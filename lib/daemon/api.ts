@@ -12,25 +12,27 @@
  * Units: times are ms since 1970 UTC, sizes are bytes, identities and block names are lower-case hex.
  */
 import { z } from 'zod'
+import { overwriteModes, readBackMethods, restoreResult } from './api-read-back.js'
+import {
+  count,
+  dir,
+  entryTypes,
+  hex,
+  listing,
+  method,
+  nothing,
+  path,
+  patterns,
+  place,
+  text,
+  time,
+} from './api-schemas.js'
 import { schedule } from './schedule.js'
+
+export type { EntryState, OverwriteMode } from './api-read-back.js'
 
 /** A line on the control socket, in bytes without its newline. Longer requests are refused; replies may be longer. */
 export const maxLineBytes = 1024 * 1024
-
-const text = z.string().max(65_536)
-/** An absolute path without NUL. */
-const path = z
-  .string()
-  .min(1)
-  .max(16_384)
-  .refine((value) => value.startsWith('/') && !value.includes('\0'), 'must be an absolute path')
-const count = z.number().int().nonnegative()
-const time = z.number()
-const hex = z.string().regex(/^[0-9a-f]*$/)
-const dir = z.object({ dir: path.optional() }).strict()
-const nothing = z.object({}).strict()
-
-const patterns = z.array(z.string().min(1).max(4096)).max(1000).optional()
 
 const bootstrapAddress = z
   .string()
@@ -241,45 +243,6 @@ const readData = z.union([
   z.object({ percent: z.number().positive().max(100) }).strict(),
 ])
 
-export const overwriteModes = ['never', 'if-changed', 'always'] as const
-
-const restoreResult = z.object({
-  snapshot: text,
-  to: text,
-  files: count,
-  bytes: count,
-  /** left alone because they were there already and the same, under if-changed */
-  skipped: count,
-  /** what could not be carried over, though every byte was: owners, devices...; each one line */
-  notes: z.array(text),
-})
-
-const entryTypes = ['file', 'directory', 'symlink', 'fifo', 'socket', 'character', 'block'] as const
-
-/** What a snapshot says of a name, without the name. */
-export const entryState = z.object({
-  type: z.enum(entryTypes),
-  /** permission bits, 07777 */
-  mode: count,
-  uid: count,
-  gid: count,
-  links: count,
-  size: count,
-  mtime: time,
-  /** of a symlink; bytes that are no UTF-8 as \xNN */
-  target: text.optional(),
-  /** of a device */
-  rdev: count.optional(),
-  /** it was written to through every try to read it at rest */
-  busy: z.literal(true).optional(),
-})
-
-/** `/` between names. Where the bytes are no UTF-8, `path` shows them as \xNN, and `raw` holds them in base64. */
-const place = { path: z.string(), raw: z.string().optional() }
-
-/** Part of a snapshot: relative, `/` between names; the whole snapshot when absent. */
-const part = { dir: path.optional(), snapshot: z.string().min(1).max(256), path: text.optional() }
-
 /** A progress note of a long job. Totals are 0 while unknown. */
 export const progressNote = z.object({
   /** what is being done, in words */
@@ -291,19 +254,6 @@ export const progressNote = z.object({
 
 /** Programs that have something open in a directory, or stand in it. */
 const holders = z.array(z.object({ pid: count, name: text, path: text }))
-
-const method = <P extends z.ZodType, R extends z.ZodType>(params: P, result: R) => ({
-  params,
-  result,
-  item: z.never(),
-})
-
-/** A method that sends items before its result, in batches, as fast as the client takes them. */
-const listing = <P extends z.ZodType, R extends z.ZodType, I extends z.ZodType>(
-  params: P,
-  result: R,
-  item: I,
-) => ({ params, result, item })
 
 /** Every method. A method that takes long sends `progress` notes and ends early when its client goes away. */
 export const methods = {
@@ -443,23 +393,6 @@ export const methods = {
     }),
   ),
 
-  restore: method(
-    z
-      .object({
-        dir: path.optional(),
-        snapshot: z.string().min(1).max(256),
-        /** inside the snapshot, relative; the whole snapshot when absent */
-        path: text.optional(),
-        to: path,
-        overwrite: z.enum(overwriteModes),
-        /** patterns as in .gitignore */
-        include: patterns,
-        exclude: patterns,
-      })
-      .strict(),
-    restoreResult,
-  ),
-
   /** What is left out of snapshots, after the change if there is one; it holds from the next snapshot on. */
   exclude: method(
     z.object({ dir: path.optional(), change: excludeChange.optional() }).strict(),
@@ -485,54 +418,7 @@ export const methods = {
     }),
   ),
 
-  /** The names in a directory of a snapshot, or the one name that `path` is; with `recursive`, all below. */
-  ls: listing(
-    z.object({ ...part, recursive: z.boolean() }).strict(),
-    z.object({ snapshot: text, entries: count }),
-    entryState.extend(place),
-  ),
-
-  /** The bytes of a file: items in order, each of data (base64) or of so many zeros. */
-  cat: listing(
-    z.object(part).strict(),
-    z.object({ snapshot: text, bytes: count }),
-    z.union([z.object({ data: z.string() }), z.object({ zeros: count })]),
-  ),
-
-  /** What changed from the snapshot `before` to `after`. */
-  diff: listing(
-    z
-      .object({
-        dir: path.optional(),
-        before: z.string().min(1).max(256),
-        after: z.string().min(1).max(256),
-      })
-      .strict(),
-    z.object({ before: text, after: text, changes: count }),
-    z.object({
-      change: z.enum(['+', '-', 'M', 'U', 'T', '?']),
-      ...place,
-      before: entryState.nullable(),
-      after: entryState.nullable(),
-    }),
-  ),
-
-  /** Names in all snapshots that match a pattern: one item for each state that such a name has had. */
-  find: listing(
-    z
-      .object({
-        dir: path.optional(),
-        pattern: z.string().min(1).max(1024),
-        type: z.enum(entryTypes).optional(),
-      })
-      .strict(),
-    z.object({ snapshots: count, found: count }),
-    entryState.extend({
-      ...place,
-      /** runs of neighbouring snapshots that have it in this state, oldest first */
-      snapshots: z.array(z.object({ first: text, last: text, count })),
-    }),
-  ),
+  ...readBackMethods,
 
   recover: method(
     z.object({ phrase: z.string().max(4096), to: path, overwrite: z.enum(overwriteModes) }).strict(),
@@ -583,7 +469,6 @@ export type Result<M extends MethodName> = z.infer<Methods[M]['result']>
 export type Item<M extends MethodName> = z.infer<Methods[M]['item']>
 export type ExcludeChange = z.infer<typeof excludeChange>
 export type Excluded = z.infer<typeof excluded>
-export type EntryState = z.infer<typeof entryState>
 export type EntryType = (typeof entryTypes)[number]
 export type RetentionRules = z.infer<typeof retentionPolicy>
 export type SnapshotRow = z.infer<typeof snapshotInfo>
@@ -592,4 +477,3 @@ export type PartnerInfo = z.infer<typeof partnerInfo>
 export type VolumeStatus = z.infer<typeof volumeStatus>
 export type Status = z.infer<typeof statusResult>
 export type ProgressNote = z.infer<typeof progressNote>
-export type OverwriteMode = (typeof overwriteModes)[number]

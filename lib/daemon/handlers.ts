@@ -9,7 +9,7 @@ import { cat, diff, find, ls } from './read-back.js'
 import { exclude, wouldExclude } from './excludes.js'
 import { recover } from './recover.js'
 import { repair } from './repair.js'
-import { restore } from './restore-job.js'
+import { restore, restorePlan } from './restore-job.js'
 import { forget, policy, prune } from './retention.js'
 import { status } from './status.js'
 import { sync } from './sync.js'
@@ -63,6 +63,7 @@ type VolumeMethod =
   | 'wouldExclude'
   | 'sync'
   | 'restore'
+  | 'restorePlan'
   | 'ls'
   | 'cat'
   | 'diff'
@@ -103,6 +104,7 @@ function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
     prune: (params, job) => prune(daemon.services, params, job),
     sync: (params, job) => sync(daemon.services, params, job),
     restore: (params, job) => restore(daemon.services, params, job),
+    restorePlan: (params, job) => restorePlan(daemon.services, params, job),
     ls: (params, job) => ls(daemon.services, params, job),
     cat: (params, job) => cat(daemon.services, params, job),
     diff: (params, job) => diff(daemon.services, params, job),

@@ -10,8 +10,13 @@ import { findSnapshot, infoOf } from '../store/snapshot-info.js'
 import { diffTrees } from '../store/tree-diff.js'
 import { findInTrees } from '../store/tree-find.js'
 import type { TreeReader } from '../store/tree-reader.js'
+import type { Live } from '../restore/compare.js'
+import { diffWithLive } from '../restore/live-diff.js'
+import { OpenDirectories } from '../restore/open-directories.js'
+import { RuledDirectory } from '../store/rules.js'
 import type { EntryState, Item, Params, Result } from './api.js'
 import type { Job } from './control-server.js'
+import type { ProtectedVolume } from './protected-volume.js'
 import type { Services } from './services.js'
 
 const batchItems = 256
@@ -78,7 +83,7 @@ export function placeOf(names: readonly Buffer[]): { path: string; raw?: string 
   return { path: names.map(nameText).join('/'), raw: raw.toString('base64') }
 }
 
-function stateOf(entry: Entry): EntryState {
+export function stateOf(entry: Entry): EntryState {
   const { type, mode, uid, gid, nlink, size, mtimeNs, busy } = entry
   return {
     type,
@@ -93,6 +98,20 @@ function stateOf(entry: Entry): EntryState {
     }),
     ...((entry.type === 'character' || entry.type === 'block') && { rdev: Number(entry.rdev) }),
     ...(busy && { busy: true as const }),
+  }
+}
+
+export function liveStateOf({ type, stat }: Live): EntryState {
+  const { mode, uid, gid, nlink, size, mtimeNs, rdev } = stat
+  return {
+    type,
+    mode: mode & 0o7777,
+    uid,
+    gid,
+    links: nlink,
+    size,
+    mtime: Number(mtimeNs) / 1e6,
+    ...((type === 'character' || type === 'block') && { rdev: Number(rdev) }),
   }
 }
 
@@ -172,10 +191,13 @@ async function sendContent(reader: TreeReader, file: FileEntry, job: Job<Item<'c
 
 export async function diff(
   services: Services,
-  { dir, before, after }: Params<'diff'>,
+  { dir, before, after, content = false }: Params<'diff'>,
   job: Job<Item<'diff'>>,
 ): Promise<Result<'diff'>> {
-  const { reader } = await services.volumes.find(dir)
+  const volume = await services.volumes.find(dir)
+  if (after === undefined) return diffLive(volume, before, content, job)
+  if (content) throw new KithError('usage', '--content is for a comparison with the directory as it is now')
+  const { reader } = volume
   const records = await reader.records()
   const [a, b] = [findSnapshot(records, before), findSnapshot(records, after)]
   const sender = new Sender(job)
@@ -189,6 +211,38 @@ export async function diff(
   }
   await sender.flush()
   return { before: infoOf(a).name, after: infoOf(b).name, changes: sender.count }
+}
+
+/** Against the live directory, beneath its mount if it has one. */
+async function diffLive(
+  volume: ProtectedVolume,
+  before: string,
+  content: boolean,
+  job: Job<Item<'diff'>>,
+): Promise<Result<'diff'>> {
+  const { reader, stored } = volume
+  const record = findSnapshot(await reader.records(), before)
+  const settings = stored.excludes()
+  const sender = new Sender(job)
+  const release = stored.hold(record.root.node)
+  const directories = new OpenDirectories(volume.openLive())
+  try {
+    const found = diffWithLive(reader, record.root, directories, {
+      convergence: stored.keys.convergence,
+      leftOut: { rules: [(own) => RuledDirectory.root(settings, own)], caches: settings.caches },
+      content,
+      signal: job.signal,
+    })
+    for await (const { mark, path, saved, live } of found) {
+      const states = { before: saved ? stateOf(saved) : null, after: live ? liveStateOf(live) : null }
+      await sender.add({ change: mark, ...placeOf(path), ...states })
+    }
+  } finally {
+    directories.closeAll()
+    release()
+  }
+  await sender.flush()
+  return { before: infoOf(record).name, after: null, changes: sender.count }
 }
 
 export async function find(

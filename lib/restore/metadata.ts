@@ -20,6 +20,18 @@ export interface Ledger {
   busy: number
 }
 
+export function emptyLedger(): Ledger {
+  return {
+    ownersLost: 0,
+    modesReduced: 0,
+    xattrsLost: 0,
+    socketsSkipped: 0,
+    devicesSkipped: 0,
+    linksSplit: 0,
+    busy: 0,
+  }
+}
+
 /** Where attributes are set: an open file, or a name in an open directory. */
 export interface AttributeTarget {
   chown(uid: number, gid: number): void

@@ -18,6 +18,11 @@ export const temporaryPrefix = '.kith-restore-'
 
 const temporaryPattern = /^\.kith-restore-[0-9a-f]{12}-[0-9a-z]+$/
 
+/** Whether it is named like what a restore has not finished. */
+export function isTemporary(name: Buffer): boolean {
+  return temporaryPattern.test(name.toString('latin1'))
+}
+
 const typeBits: Record<Entry['type'], number> = {
   file: constants.S_IFREG,
   directory: constants.S_IFDIR,
@@ -58,7 +63,7 @@ export class Placer {
 
   async put(entry: Leaf, place: Place): Promise<Outcome> {
     checkCancelled(this.signal)
-    if (this.overwrite === 'if-changed' && this.#isThere(entry, place)) {
+    if (this.overwrite === 'if-changed' && isThere(entry, place.dirFd, place.name)) {
       const there = namedFile(place.dirFd, place.name)
       if (!sameAttributes(there, there.stat(), entry))
         setAttributes(there, entry, this.ledger, { clean: false, symlink: entry.type === 'symlink' })
@@ -120,7 +125,7 @@ export class Placer {
   async clearLeftovers(dirFd: number): Promise<void> {
     for await (const batch of posix.readDirectoryBatches(dirFd)) {
       for (const { name, stat } of batch) {
-        if (!temporaryPattern.test(name.toString('latin1')) || hasType(stat, 'directory')) continue
+        if (!isTemporary(name) || hasType(stat, 'directory')) continue
         if (name.toString().startsWith(`${temporaryPrefix}${this.#run}-`)) continue
         if (hasType(stat, 'file') && isLocked(dirFd, name)) continue
         this.#discard({ dirFd }, name)
@@ -130,22 +135,6 @@ export class Placer {
 
   #temporaryName(): Buffer {
     return Buffer.from(`${temporaryPrefix}${this.#run}-${(this.#count++).toString(36)}`)
-  }
-
-  #isThere(entry: Leaf, place: Place): boolean {
-    const stat = posix.statIfAny(place.dirFd, place.name)
-    if (!stat || !hasType(stat, entry.type)) return false
-    switch (entry.type) {
-      case 'file':
-        return stat.size === entry.size && stat.mtimeNs === entry.mtimeNs
-      case 'symlink':
-        return posix.readlinkAt(place.dirFd, place.name).equals(entry.target)
-      case 'character':
-      case 'block':
-        return stat.rdev === entry.rdev
-      default:
-        return true
-    }
   }
 
   /** False when this process may not make such a file. */
@@ -251,6 +240,23 @@ export class Placer {
     } catch {
       // Not made, or gone with its directory.
     }
+  }
+}
+
+/** Whether it is there already, as far as type, size and mtime tell: what `if-changed` leaves alone. */
+export function isThere(entry: Leaf, dirFd: number, name: Buffer): boolean {
+  const stat = posix.statIfAny(dirFd, name)
+  if (!stat || !hasType(stat, entry.type)) return false
+  switch (entry.type) {
+    case 'file':
+      return stat.size === entry.size && stat.mtimeNs === entry.mtimeNs
+    case 'symlink':
+      return posix.readlinkAt(dirFd, name).equals(entry.target)
+    case 'character':
+    case 'block':
+      return stat.rdev === entry.rdev
+    default:
+      return true
   }
 }
 

@@ -17,11 +17,12 @@ import { asKithError, KithError } from '../base/errors.js'
 import * as posix from '../base/posix.js'
 import { totalsOf, type DirectoryEntry, type Entry } from '../format/entry.js'
 import { checkCancelled, ReadAhead } from './content.js'
-import { hasDefaultAcl, notesOf, openFile, setAttributes, type Ledger } from './metadata.js'
+import { emptyLedger, hasDefaultAcl, notesOf, openFile, setAttributes } from './metadata.js'
 import type { OpenDirectories } from './open-directories.js'
 import { pathOf, type DirectoryHandle } from './open-directories.js'
 import { pathText } from '../base/path-text.js'
 import { hasType, Placer, type Leaf } from './place.js'
+import { Extras, refuseDelete, refusePatterns, type Removed } from './extras.js'
 import { FilteredSource } from './filter.js'
 import { openTarget } from './target.js'
 import {
@@ -68,15 +69,7 @@ interface FirstName {
 }
 
 class Restoration {
-  readonly #ledger: Ledger = {
-    ownersLost: 0,
-    modesReduced: 0,
-    xattrsLost: 0,
-    socketsSkipped: 0,
-    devicesSkipped: 0,
-    linksSplit: 0,
-    busy: 0,
-  }
+  readonly #ledger = emptyLedger()
   readonly #stack: Work[] = []
   readonly #links = new Map<string, Promise<FirstName | undefined>>()
   readonly #failures: RestoreFailure[] = []
@@ -137,11 +130,13 @@ class Restoration {
     this.#stack.push({ kind: 'leaf', directory, entry, name })
   }
 
-  async run(): Promise<RestoreResult> {
+  /** @param extras what is to be removed at the end */
+  async run(extras?: Extras): Promise<RestoreResult> {
     const width = Math.max(1, this.options.parallel ?? defaultParallel)
     await Promise.all(Array.from({ length: width }, () => this.#worker()))
     if (this.#fatal) throw this.#fatal
     this.#report(true)
+    const { removed, stayed } = await this.#remove(extras)
     await this.directories.use(this.directories.root, (fd) => posix.syncFileSystem(fd))
     const result: RestoreResult = {
       path: this.path,
@@ -149,10 +144,21 @@ class Restoration {
       bytes: this.#bytes,
       directories: this.#directories,
       skipped: this.#skipped,
+      removed,
+      stayed,
       notes: notesOf(this.#ledger),
     }
     if (this.#failed > 0) throw new RestoreIncomplete(result, this.#failures, this.#failed)
     return result
+  }
+
+  /** Nothing goes where not everything came. */
+  async #remove(extras: Extras | undefined): Promise<Removed> {
+    if (!extras || this.#failed > 0) return { removed: 0, stayed: 0 }
+    return extras.remove((handle, name, error) => {
+      this.#note({ handle }, name, error)
+      if (this.#fatal) throw this.#fatal
+    }, this.options.signal)
   }
 
   // ---- the workers
@@ -191,7 +197,7 @@ class Restoration {
     this.#finish(directory)
   }
 
-  #note(directory: Directory, name: Buffer | undefined, error: unknown): void {
+  #note(directory: Pick<Directory, 'handle'>, name: Buffer | undefined, error: unknown): void {
     const cause = asKithError(error)
     if (fatalCodes.has(cause.code) || fatalErrnos.has(posix.errnoCode(error) ?? '')) {
       this.#fatal ??= cause
@@ -359,18 +365,23 @@ export async function restoreTree(
   checkCancelled(options.signal)
   const { filter, ...rest } = options
   if (filter && filter.include.length + filter.exclude.length > 0) {
-    if (entry.type !== 'directory') {
-      throw new KithError('usage', 'patterns choose from a directory, and this is a single file')
-    }
+    refusePatterns(options, entry)
     const filtered = new FilteredSource(source, entry, filter)
     return restoreTree(filtered, filtered.root, target, rest)
   }
+  const { delete: leftOut, overwrite = 'never', signal } = options
+  if (leftOut) await refuseDelete(source, entry, overwrite)
   const opened = await openTarget(source, entry, target, options)
   try {
+    const { directories } = opened
+    const extras =
+      leftOut && entry.type === 'directory'
+        ? await Extras.gather(source, entry, directories, leftOut, signal)
+        : undefined
     const restoration = new Restoration(source, entry, opened.directories, opened.path, options)
     if (entry.type === 'directory') restoration.startDirectory(entry, opened.held)
     else restoration.startLeaf(entry, opened.name)
-    return await restoration.run()
+    return await restoration.run(extras)
   } finally {
     opened.directories.closeAll()
   }

@@ -55,7 +55,7 @@ function openFileTarget(entry: Entry, path: string, options: RestoreOptions): Ta
   return { path: full, directories, held: true, name }
 }
 
-function isDirectory(path: string): boolean {
+export function isDirectory(path: string): boolean {
   try {
     return statSync(path).isDirectory()
   } catch (error) {

@@ -2,6 +2,7 @@
 import { KithError, type ErrorCode } from '../base/errors.js'
 import type { TreeReader } from '../store/tree-reader.js'
 import type { Filter } from './filter.js'
+import type { LeftOutOptions } from './left-out.js'
 
 /** A snapshot's tree. Whatever it returns was verified against its name. */
 export type TreeSource = Pick<TreeReader, 'list' | 'pieces' | 'chunk'>
@@ -26,6 +27,11 @@ export interface RestoreOptions {
   overwrite?: Overwrite
   progress?: (progress: RestoreProgress) => void
   signal?: AbortSignal
+  /**
+   * Also removes what the snapshot has not, below the target, but for what these rules leave out of snapshots; when all
+   * else is done, and only when all of it succeeded. Goes with `if-changed` and `always`, for a directory, without a filter.
+   */
+  delete?: LeftOutOptions
   /** leaves a part of a directory out: see filter.ts */
   filter?: Filter
   /** files and directories worked on at once; 16 when absent. More helps where blocks come over a network. */
@@ -40,6 +46,9 @@ export interface RestoreResult {
   directories: number
   /** left alone because they were there already and the same (`if-changed`); counted in `files` too */
   skipped: number
+  /** names that `delete` removed, and those that the snapshot has not and that stay all the same */
+  removed: number
+  stayed: number
   /** what could not be carried over here, though every byte was, each one line: owners, devices, ... */
   notes: string[]
 }

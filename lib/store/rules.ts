@@ -47,7 +47,7 @@ export const rulesName = Buffer.from('.kithignore')
 export const cacheTagName = Buffer.from('CACHEDIR.TAG')
 /** https://bford.info/cachedir/ */
 const cacheSignature = Buffer.from('Signature: 8a477f597d28d172789f06886806bc55')
-const maxRulesBytes = 1024 * 1024
+export const maxRulesBytes = 1024 * 1024
 
 export const noExcludes: ExcludeSettings = { patterns: [], caches: false, largerThan: null }
 
@@ -96,9 +96,15 @@ export function readOwnRules(fd: number, caches: boolean, listed?: readonly List
     else own.text = text
   }
   if (caches && has(cacheTagName)) {
-    own.cache = readFile(fd, cacheTagName, cacheSignature.length)?.equals(cacheSignature) === true
+    const tag = readFile(fd, cacheTagName, cacheSignature.length)
+    own.cache = tag !== undefined && isCacheTag(tag)
   }
   return own
+}
+
+/** Whether a CACHEDIR.TAG that begins like this is one. */
+export function isCacheTag(begin: Buffer): boolean {
+  return begin.subarray(0, cacheSignature.length).equals(cacheSignature)
 }
 
 /** The first bytes of a plain file; undefined where it is none, or cannot be read. */

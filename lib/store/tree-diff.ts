@@ -129,6 +129,13 @@ function sameMetadata(a: Entry, b: Entry): boolean {
     a.uid === b.uid &&
     a.gid === b.gid &&
     (!timed || a.mtimeNs === b.mtimeNs) &&
+    sameXattrs(a, b)
+  )
+}
+
+/** Both in the order of the names' bytes, as entries have them. */
+export function sameXattrs(a: Pick<Entry, 'xattrs'>, b: Pick<Entry, 'xattrs'>): boolean {
+  return (
     a.xattrs.length === b.xattrs.length &&
     a.xattrs.every(([name, value], i) => b.xattrs[i]?.[0].equals(name) && b.xattrs[i][1].equals(value))
   )

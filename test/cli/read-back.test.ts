@@ -5,6 +5,7 @@ import {
   chmodSync,
   existsSync,
   mkdirSync,
+  readdirSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -132,6 +133,74 @@ t.test('two snapshots, looked into and compared', { skip }, async (t) => {
     t.equal(none.code, exitCodes.notFound)
     t.equal((await home.kith(['find', 'a/b'])).code, exitCodes.usage)
   })
+})
+
+t.test('the directory as it is now, compared and put back', { skip }, async (t) => {
+  const home = new TestHome(t)
+  const dir = home.dir('protected')
+  const at = (...names: string[]) => join(dir, ...names)
+  await home.ask(['init'])
+  await home.ask(['mount', dir, '--exclude', 'left-out'])
+  mkdirSync(at('folder'))
+  writeFileSync(at('folder', 'letter'), 'dear')
+  writeFileSync(at('gone'), 'x')
+  writeFileSync(at('silent'), 'one')
+  utimesSync(at('silent'), 1_600_000_000, 1_600_000_000)
+  await home.ask(['snapshot'])
+  t.match(await home.kith(['diff', 'latest']), { stdout: '', stderr: /nothing has changed since/ })
+  writeFileSync(at('folder', 'letter'), 'dearest')
+  writeFileSync(at('folder', 'new'), 'new')
+  writeFileSync(at('left-out'), 'the only copy')
+  writeFileSync(at('silent'), 'two')
+  utimesSync(at('silent'), 1_600_000_000, 1_600_000_000)
+  rmSync(at('gone'))
+  const lines = ['M folder/letter', '+ folder/new', '- gone']
+  t.equal((await home.kith(['diff', 'latest'])).stdout, `${lines.join('\n')}\n`)
+  t.equal((await home.kith(['diff', 'latest', dir, '--content'])).stdout, `${lines.join('\n')}\n? silent\n`)
+  t.match(await home.ask(['diff', 'latest', dir]), [
+    { change: 'M', before: { size: 4 }, after: { size: 7 } },
+    { change: '+', before: null },
+    { change: '-', after: null },
+  ])
+  t.equal((await home.kith(['diff', 'latest', 'latest', '--content'])).code, exitCodes.usage)
+
+  const back = ['restore', 'latest', '--to', dir, '--overwrite', 'if-changed', '--delete']
+  const dry = await home.kith([...back, '--dry-run'])
+  t.equal(dry.stdout, 'M folder/letter  4 B\n- folder/new  3 B\n+ gone  1 B\n')
+  t.match(dry.stderr, /^nothing was changed; it would be: 1 made, 1 written anew, .*; 1 removed \(3 B\)\n$/)
+  t.match(await home.kith(back), { code: exitCodes.usage, stderr: /3 B, go for good:\n {2}- folder\/new/ })
+  t.ok(existsSync(at('folder', 'new')), 'nobody has said yes')
+  const refused = async (args: string[], message: RegExp) =>
+    t.match(await home.kith(args), { code: exitCodes.usage, stderr: message })
+  await refused(['restore', 'latest', '--to', dir, '--yes'], /goes with --delete/)
+  await refused(['restore', 'latest', '--to', dir, '--delete', '--yes'], /--overwrite/)
+  const inPlaceOf = (to: string, what = 'latest') => [
+    'restore',
+    what,
+    '--to',
+    to,
+    '--overwrite',
+    'always',
+    '--delete',
+    '--yes',
+    '--dir',
+    dir,
+  ]
+  await refused(inPlaceOf(home.base), /kith's own/)
+  await refused(inPlaceOf(join(home.home, 'new')), /kith's own/)
+  await refused(inPlaceOf('/'), /--to \//)
+  await refused(inPlaceOf(dir, 'latest:folder'), /all of .* but that one part/)
+  const around = home.dir('around')
+  const inner = home.dir('around/inner')
+  await home.ask(['mount', inner])
+  await refused(inPlaceOf(around), /is protected by itself/)
+  const always = await home.kith([...inPlaceOf(dir).filter((arg) => arg !== '--yes'), '--dry-run'])
+  t.equal(always.stdout, dry.stdout)
+  t.match(always.stderr, /1 file that look the same among them/)
+  t.match(await home.ask([...back, '--yes', '--dir', dir]), { removed: 1, stayed: 1, files: 3 })
+  t.same(readdirSync(dir).sort(), ['folder', 'gone', 'left-out', 'silent'])
+  t.same(readdirSync(at('folder')), ['letter'])
+  t.equal((await home.kith(['diff', 'latest', dir])).stdout, '')
 })
 
 t.test('a restore that was killed goes on, and chooses by patterns', { skip }, async (t) => {
