@@ -202,6 +202,13 @@ function lookingInto(program: Command): void {
     .option('--content', 'of the directory: also read files whose size and times are as they were')
   action(diff, async (...given) => (await import('./diff.js')).run(...given))
 
+  const browse = program
+    .command('browse')
+    .description('show all snapshots at an empty directory, read-only, until Ctrl-C')
+    .argument('[MOUNTPOINT]')
+    .option('--stop', 'end the one at MOUNTPOINT, or all')
+  action(ofDir(browse), async (...given) => (await import('./browse.js')).run(...given))
+
   const find = program
     .command('find')
     .description('look for names in all snapshots')

@@ -134,6 +134,24 @@ export const readBackMethods = {
       snapshots: z.array(z.object({ first: text, last: text, count })),
     }),
   ),
+
+  /** Shows all snapshots at `mountpoint`: one item when they can be seen, the result when they no longer can. */
+  browse: listing(
+    z.object({ dir: path.optional(), mountpoint: path }).strict(),
+    z.object({
+      dir: text,
+      mountpoint: text,
+      /** stopped: by `browseStop`, or the client went away; unmounted: by another; died: its process did */
+      ended: z.enum(['stopped', 'unmounted', 'died']),
+    }),
+    z.object({ dir: text, mountpoint: text }),
+  ),
+
+  /** Ends the one at `mountpoint`, or all. */
+  browseStop: method(
+    z.object({ mountpoint: path.optional() }).strict(),
+    z.object({ stopped: z.array(text) }),
+  ),
 } as const
 
 export type EntryState = z.infer<typeof entryState>

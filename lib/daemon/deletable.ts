@@ -101,7 +101,7 @@ async function liveRules(volume: ProtectedVolume, target: string): Promise<Rules
 }
 
 /** Without symbolic links, as far as the path exists. */
-async function existing(path: string): Promise<string> {
+export async function existing(path: string): Promise<string> {
   try {
     return await realpath(path)
   } catch (error) {

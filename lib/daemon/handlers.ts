@@ -64,6 +64,8 @@ type VolumeMethod =
   | 'sync'
   | 'restore'
   | 'restorePlan'
+  | 'browse'
+  | 'browseStop'
   | 'ls'
   | 'cat'
   | 'diff'
@@ -74,7 +76,10 @@ type VolumeMethod =
 
 function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
   return {
-    mount: ({ dir, excludes }) => daemon.services.volumes.mount(dir, excludes),
+    mount: async ({ dir, excludes }) => {
+      await daemon.services.browses.refuse(dir)
+      return daemon.services.volumes.mount(dir, excludes)
+    },
     exclude: (params) => exclude(daemon.services, params),
     wouldExclude: (params, job) => wouldExclude(daemon.services, params, job),
     unmount: async ({ dir }) => {
@@ -105,6 +110,8 @@ function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
     sync: (params, job) => sync(daemon.services, params, job),
     restore: (params, job) => restore(daemon.services, params, job),
     restorePlan: (params, job) => restorePlan(daemon.services, params, job),
+    browse: (params, job) => daemon.services.browses.run(daemon.services, params, job),
+    browseStop: (params) => daemon.services.browses.stop(params),
     ls: (params, job) => ls(daemon.services, params, job),
     cat: (params, job) => cat(daemon.services, params, job),
     diff: (params, job) => diff(daemon.services, params, job),

@@ -85,6 +85,7 @@ function countOf(mark: DifferenceMark | undefined) {
 async function wanted(services: Services, params: Params<'restore'>) {
   const volume = await services.volumes.find(params.dir)
   refuseSnapshotsFolder(services, params.to)
+  await services.browses.refuse(params.to)
   const { reader } = volume
   const { name, names, entry } = await findPart(reader, params.snapshot, params.path)
   const release = volume.stored.hold((await reader.snapshot(name)).node)

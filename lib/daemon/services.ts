@@ -14,6 +14,7 @@ import type { OwnedBlocks } from '../partners/types.js'
 import { Store } from '../store/store.js'
 import { Vault } from '../vault/vault.js'
 import type { Params, Result } from './api.js'
+import { Browses } from './browse.js'
 import type { Config } from './config.js'
 import type { Home } from './home.js'
 import type { ProtectedVolume } from './protected-volume.js'
@@ -41,6 +42,7 @@ export class Services {
   readonly vault: Vault
   readonly partners: Partners
   readonly volumes: Volumes
+  readonly browses = new Browses()
   readonly upkeep: Upkeep
   readonly #stopping = new AbortController()
   /** took a snapshot, and the rules for what is kept were not applied since */
@@ -135,6 +137,7 @@ export class Services {
   async stop(): Promise<void> {
     this.#stopping.abort()
     const upkeep = this.upkeep.stop()
+    await this.browses.end()
     await this.#lastSnapshots()
     await this.volumes.detach() // ends a snapshot that is being taken
     await upkeep

@@ -188,6 +188,11 @@ export function readPath(from: Reader): Buffer[] {
   return path
 }
 
+export function writePath(out: Writer, path: readonly Buffer[]): void {
+  out.u16(path.length)
+  for (const name of path) writeText(out, name)
+}
+
 export interface BridgeAttributes {
   ino: bigint
   size: number
@@ -212,6 +217,15 @@ export function writeAttributes(out: Writer, attributes: BridgeAttributes): void
   out.i64((attributes.mtimeNs - nanoseconds) / second).u32(Number(nanoseconds))
   out.u32(attributes.mode).u32(attributes.nlink).u32(attributes.uid).u32(attributes.gid)
   out.u32(attributes.xattrs).u64(attributes.rdev).zero(8)
+}
+
+export function readAttributes(from: Reader): BridgeAttributes {
+  const [ino, size, blocks] = [from.u64(), from.number(), from.number()]
+  const mtimeNs = from.i64() * second + BigInt(from.u32())
+  const [mode, nlink, uid, gid, xattrs] = [from.u32(), from.u32(), from.u32(), from.u32(), from.u32()]
+  const rdev = from.u64()
+  from.zero(8)
+  return { ino, size, blocks, mtimeNs, mode, nlink, uid, gid, xattrs, rdev }
 }
 
 export function decodeStop(body: Buffer): Buffer[] {

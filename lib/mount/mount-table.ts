@@ -11,7 +11,9 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { KithError } from '../base/errors.js'
 import { errnoCode } from '../base/posix.js'
 
+/** Of kith-fuse, and of `kith browse`. */
 export const mountType = 'fuse.kith'
+export const browseType = 'fuse.kith-browse'
 const probeMs = 3_000
 /** Linux's bound of a path's bytes, with the NUL at its end. */
 const pathMax = 4096
@@ -54,9 +56,9 @@ export async function mounts(): Promise<MountEntry[]> {
 }
 
 /** Whether a kith mount lies over exactly this canonical path, seen or hidden by another. Never waits. */
-export function isMountedAt(dir: string): boolean {
+export function isMountedAt(dir: string, wanted = mountType): boolean {
   return parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8')).some(
-    ({ mountpoint, type }) => mountpoint === dir && type === mountType,
+    ({ mountpoint, type }) => mountpoint === dir && type === wanted,
   )
 }
 
@@ -75,11 +77,15 @@ export async function canonicalDir(dir: string): Promise<string> {
     if (absolute === '/') return absolute
     if (Buffer.byteLength(absolute) >= pathMax) throw tooLong()
     const inParent = join(await realpath(dirname(absolute)), basename(absolute))
-    if ((await mountOver(inParent))?.type === mountType) return inParent
+    if (isOurs((await mountOver(inParent))?.type)) return inParent
     return await realpath(inParent)
   } catch (error) {
     throw unreachable(absolute, error)
   }
+}
+
+function isOurs(type: string | undefined): boolean {
+  return type === mountType || type === browseType
 }
 
 function tooLong(cause?: unknown): KithError {
@@ -108,9 +114,9 @@ function unreachable(dir: string, cause: unknown): KithError {
 
 export type MountState = 'none' | 'alive' | 'dead' | 'stuck'
 
-/** The state of the kith mount over this directory. */
-export async function kithMountState(dir: string): Promise<MountState> {
-  if ((await mountOver(dir))?.type !== mountType) return 'none'
+/** The state of the kith mount of this type over the directory. */
+export async function kithMountState(dir: string, type = mountType): Promise<MountState> {
+  if ((await mountOver(dir))?.type !== type) return 'none'
   // The file system's status, which the kernel never answers from a cache.
   const { stderr, killed, failed } = await run('stat', ['-f', '-c', '%t', '--', dir])
   if (killed) return 'stuck'
@@ -124,7 +130,7 @@ export async function detach(dir: string): Promise<void> {
   const { stderr, failed } = asRoot
     ? await run('umount', ['-l', '-c', '-i', '--', dir])
     : await run('fusermount3', ['-u', '-z', '--', dir])
-  if (failed && (await mountOver(dir))?.type === mountType)
+  if (failed && isOurs((await mountOver(dir))?.type))
     throw new KithError('busy', `cannot unmount ${dir}: ${stderr.trim().split('\n')[0] ?? 'unknown error'}`)
 }
 
