@@ -4,7 +4,7 @@
  */
 import { KithError } from '../base/errors.js'
 import { isText, nameText, parseNameText } from '../base/path-text.js'
-import type { DirectoryEntry, Entry, FileEntry } from '../format/entry.js'
+import { bytesOfExtent, type DirectoryEntry, type Entry, type FileEntry } from '../format/entry.js'
 import { compileGlob } from '../store/glob.js'
 import { findSnapshot, infoOf } from '../store/snapshot-info.js'
 import { diffTrees } from '../store/tree-diff.js'
@@ -181,7 +181,7 @@ async function sendContent(reader: TreeReader, file: FileEntry, job: Job<Item<'c
     const item =
       extent.kind === 'hole'
         ? { zeros: extent.bytes }
-        : { data: (await reader.chunk(extent.chunk)).toString('base64') }
+        : { data: bytesOfExtent(extent, await reader.chunk(extent.chunk)).toString('base64') }
     await sending
     sending = job.send([item])
     sending.catch(() => undefined) // seen when it is awaited

@@ -22,6 +22,10 @@
  *     node reference   name 32, sealed length u32
  *     chunk reference  name 32, key 32, plain length u32, sealed length u32
  *     extent           [0] 1 chunk: chunk reference; [0] 2 hole: length u64, zeros that no block holds
+ *                      [0] 3 part: chunk reference, offset u32, length u32: those bytes of the chunk's plaintext
+ *
+ * A part is the whole content of a small file: one chunk, a pack, holds several files behind each other. It stands alone
+ * in an entry and never in a file list, within its pack, and is less than all of it (that would be a chunk).
  *
  * One value has one encoding: the decoder refuses unsorted or repeated xattrs, unused bits, empty extents, neighbouring
  * holes, and sizes that do not add up, so that equal directories are equal nodes. Names and targets are bytes.
@@ -41,7 +45,15 @@ export const maxXattrs = 4096
 /** An entry must fit a node with room to spare; only the sum of xattrs can come near. */
 export const maxEntryBytes = 768 * 1024
 
-export type Extent = { kind: 'chunk'; chunk: ChunkRef } | { kind: 'hole'; bytes: number }
+/** A small file within a pack. */
+export interface PartExtent {
+  kind: 'part'
+  chunk: ChunkRef
+  offset: number
+  bytes: number
+}
+
+export type Extent = { kind: 'chunk'; chunk: ChunkRef } | { kind: 'hole'; bytes: number } | PartExtent
 
 export type FileContent =
   { kind: 'inline'; bytes: Buffer } | { kind: 'extents'; extents: Extent[] } | { kind: 'list'; node: NodeRef }
@@ -102,6 +114,7 @@ const extentContent = 2
 const listContent = 3
 const chunkExtent = 1
 const holeExtent = 2
+const partExtent = 3
 
 /** What an entry adds to the totals of its directory. */
 export function totalsOf(entry: Entry): Totals {
@@ -111,6 +124,16 @@ export function totalsOf(entry: Entry): Totals {
 
 export function extentBytes(extent: Extent): number {
   return extent.kind === 'chunk' ? extent.chunk.plainBytes : extent.bytes
+}
+
+/** What the extent means of its chunk's plaintext. */
+export function bytesOfExtent(extent: Exclude<Extent, { kind: 'hole' }>, plain: Buffer): Buffer {
+  return extent.kind === 'part' ? plain.subarray(extent.offset, extent.offset + extent.bytes) : plain
+}
+
+/** The length that writeExtent gives. */
+export function extentItemBytes(extent: Extent): number {
+  return { hole: 9, chunk: 73, part: 81 }[extent.kind]
 }
 
 /**
@@ -134,7 +157,7 @@ export function entryBytes(entry: Entry): number {
 function contentBytes(content: FileContent): number {
   if (content.kind === 'inline') return 1 + content.bytes.length
   if (content.kind === 'list') return 1 + hashBytes + 4
-  return content.extents.reduce((sum, extent) => sum + (extent.kind === 'chunk' ? 73 : 9), 2)
+  return content.extents.reduce((sum, extent) => sum + extentItemBytes(extent), 2)
 }
 
 /**
@@ -190,7 +213,9 @@ export function writeExtent(out: Writer, extent: Extent): void {
   }
   const { name, key, plainBytes, sealedBytes } = extent.chunk
   assert(name.length === hashBytes && key.length === hashBytes, 'names and keys have 32 bytes')
-  out.u8(chunkExtent).raw(name).raw(key).u32(plainBytes).u32(sealedBytes)
+  out.u8(extent.kind === 'part' ? partExtent : chunkExtent)
+  out.raw(name).raw(key).u32(plainBytes).u32(sealedBytes)
+  if (extent.kind === 'part') out.u32(extent.offset).u32(extent.bytes)
 }
 
 export function writeNodeRef(out: Writer, ref: NodeRef): void {
@@ -299,7 +324,7 @@ function readContent(from: Reader, size: number): FileContent {
     case extentContent: {
       const count = from.u8()
       if (count === 0 || count > maxDirectExtents) throw from.damaged('an entry has a bad number of extents')
-      const extents = readExtents(from, count)
+      const extents = readExtents(from, count, count === 1)
       if (spanOf(extents) !== size) throw from.damaged('the extents of a file do not add up to its size')
       return { kind: 'extents', extents }
     }
@@ -315,10 +340,12 @@ export function spanOf(extents: readonly Extent[]): number {
   return extents.reduce((sum, extent) => sum + extentBytes(extent), 0)
 }
 
-export function readExtents(from: Reader, count: number): Extent[] {
+/** @param parts whether they may be parts of packs */
+export function readExtents(from: Reader, count: number, parts = false): Extent[] {
   const extents: Extent[] = []
   for (let i = 0; i < count; i++) {
     const extent = readExtent(from)
+    if (extent.kind === 'part' && !parts) throw from.damaged('a part of a pack stands among others')
     if (extent.kind === 'hole' && extents.at(-1)?.kind === 'hole')
       throw from.damaged('two holes are neighbours')
     extents.push(extent)
@@ -333,7 +360,7 @@ function readExtent(from: Reader): Extent {
     if (bytes === 0) throw from.damaged('an extent is empty')
     return { kind: 'hole', bytes }
   }
-  if (kind !== chunkExtent) throw from.damaged('an extent has an unknown kind')
+  if (kind !== chunkExtent && kind !== partExtent) throw from.damaged('an extent has an unknown kind')
   const chunk = {
     name: from.slice(hashBytes),
     key: from.slice(hashBytes),
@@ -342,7 +369,12 @@ function readExtent(from: Reader): Extent {
   }
   if (chunk.plainBytes === 0 || chunk.plainBytes > maxPlainBytes || !isSealedLength(chunk.sealedBytes))
     throw from.damaged('a chunk has an impossible length')
-  return { kind: 'chunk', chunk }
+  if (kind === chunkExtent) return { kind: 'chunk', chunk }
+  const offset = from.u32()
+  const bytes = from.u32()
+  if (bytes === 0 || bytes === chunk.plainBytes || offset + bytes > chunk.plainBytes)
+    throw from.damaged('a part exceeds its pack')
+  return { kind: 'part', chunk, offset, bytes }
 }
 
 export function readNodeRef(from: Reader): NodeRef {

@@ -22,6 +22,7 @@ import { assert } from '../base/errors.js'
 import { Reader, Writer } from './bytes.js'
 import {
   entryBytes,
+  extentItemBytes,
   isName,
   maxEntryBytes,
   readEntry,
@@ -123,7 +124,7 @@ export function entryKey(entry: Entry): Buffer {
 
 /** Holes of equal length have equal keys; they are rare, and a run of them is one hole. */
 export function extentKey(extent: Extent): Buffer {
-  if (extent.kind === 'chunk') return extent.chunk.name
+  if (extent.kind !== 'hole') return extent.chunk.name
   const key = Buffer.alloc(8)
   key.writeBigUInt64LE(BigInt(extent.bytes))
   return key
@@ -178,13 +179,9 @@ export function cutFileChildren(children: Iterable<FileChild>, level: number): F
   )
 }
 
-/** Encoded length of an item, for the cutter; so are the next two. */
+/** Encoded length of an item, for the cutter; so is the next. */
 export function directoryChildBytes(child: DirectoryChild): number {
   return 46 + child.last.length
-}
-
-export function extentItemBytes(extent: Extent): number {
-  return extent.kind === 'chunk' ? 73 : 9
 }
 
 export const fileChildBytes = 44

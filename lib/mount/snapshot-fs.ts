@@ -23,7 +23,7 @@ import {
   type BridgeAttributes,
 } from '../format/bridge.js'
 import { Reader, Writer } from '../format/bytes.js'
-import type { Entry, EntryType, FileEntry } from '../format/entry.js'
+import { extentBytes, type Entry, type EntryType, type FileEntry } from '../format/entry.js'
 import { hash } from '../format/hash.js'
 import { WeightedCache } from '../store/lru.js'
 import { offeredNames, type Offers } from './snapshot-names.js'
@@ -396,7 +396,7 @@ function blocksOf(entry: Entry): number {
   if (content.kind === 'list') return Math.max(Math.floor(size / blockBytes) - 1, 0)
   if (content.kind === 'inline') return Math.ceil(size / blockBytes)
   return content.extents.reduce(
-    (sum, extent) => sum + (extent.kind === 'chunk' ? Math.ceil(extent.chunk.plainBytes / blockBytes) : 0),
+    (sum, extent) => sum + (extent.kind === 'hole' ? 0 : Math.ceil(extentBytes(extent) / blockBytes)),
     0,
   )
 }

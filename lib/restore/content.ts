@@ -7,7 +7,7 @@
 import { ftruncateSync, write, writeSync } from 'node:fs'
 import { KithError } from '../base/errors.js'
 import { errnoCode } from '../base/posix.js'
-import type { FileEntry } from '../format/entry.js'
+import { bytesOfExtent, extentBytes, type FileEntry } from '../format/entry.js'
 import type { TreeSource } from './types.js'
 
 /** Memory for chunks that were fetched and not written yet, shared by all files of one restore. */
@@ -59,7 +59,7 @@ async function writeAll(fd: number, bytes: Buffer, position: number): Promise<vo
   }
 }
 
-/** All bytes of a file that is one piece, inline or one chunk; undefined for any other. The caller holds their memory. */
+/** All bytes of a file that is one piece; undefined for any other. The caller holds their memory. */
 export async function wholeBytes(
   source: TreeSource,
   { content, size }: FileEntry,
@@ -67,8 +67,8 @@ export async function wholeBytes(
   if (content.kind === 'inline') return content.bytes
   if (content.kind !== 'extents' || content.extents.length !== 1) return undefined
   const [extent] = content.extents
-  if (extent?.kind !== 'chunk') return undefined
-  const bytes = await source.chunk(extent.chunk)
+  if (!extent || extent.kind === 'hole') return undefined
+  const bytes = bytesOfExtent(extent, await source.chunk(extent.chunk))
   if (bytes.length !== size) throw new KithError('damaged', 'a chunk has another length than its file says')
   return bytes
 }
@@ -118,7 +118,7 @@ export async function writeContent(
         onBytes(extent.bytes)
         continue
       }
-      const length = extent.chunk.plainBytes
+      const length = extentBytes(extent)
       while (queue.length >= maxChunksAhead) await writeOldest()
       while (!ahead.tryTake(length)) {
         if (queue.length > 0) await writeOldest()
@@ -127,7 +127,7 @@ export async function writeContent(
           break
         }
       }
-      const bytes = source.chunk(extent.chunk)
+      const bytes = source.chunk(extent.chunk).then((plain) => bytesOfExtent(extent, plain))
       // Seen again when its turn comes; until then a failure must not count as unhandled.
       bytes.catch(() => undefined)
       queue.push({ offset, length, bytes })

@@ -21,6 +21,7 @@ import type { NodeRef } from '../format/seal.js'
 import type { SnapshotNode, SnapshotRecord } from '../format/snapshot-list.js'
 import { sameRecords } from './mend.js'
 import { Nodes } from './nodes.js'
+import { isSoundPack, isSoundPart } from './parts.js'
 import { infoOf } from './snapshot-info.js'
 import type { VolumeState } from './state.js'
 import { type Met, TreeCheck, type Visitor } from './tree-check.js'
@@ -344,6 +345,13 @@ class VolumeCheck {
     await this.table('chunks', state.chunks, (row) => {
       const size = this.blocks.size(row.name)
       if (size !== undefined && size !== row.sealedBytes) wrong++
+    })
+    await this.table('packs', state.packs, (row, id) => {
+      const size = this.blocks.size(row.name)
+      if (!isSoundPack(id, row) || (size !== undefined && size !== row.sealedBytes)) wrong++
+    })
+    await this.table('parts', state.parts, (row, id) => {
+      if (!isSoundPart(id, row)) wrong++
     })
     await this.table('directories', state.directories, ({ node }, ino) => {
       if (this.blocks.size(node.name) !== node.sealedBytes) this.found.lostDirectories.push(ino)

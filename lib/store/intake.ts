@@ -7,7 +7,20 @@
  */
 import type { BlockStore } from '../blocks/block-store.js'
 import type { NodeRef } from '../format/seal.js'
-import { sealNode } from '../format/seal.js'
+import { type ChunkRef, sealNode } from '../format/seal.js'
+import type { PartExtent } from '../format/entry.js'
+import {
+  isSoundPack,
+  isSoundPart,
+  type PackedFile,
+  packId,
+  packRow,
+  type PackRow,
+  partId,
+  partOf,
+  partRow,
+  type PartRow,
+} from './parts.js'
 import type { ChunkRow, VolumeState } from './state.js'
 
 /** Sealed bytes between two commits. */
@@ -22,6 +35,9 @@ export class Intake {
   /** Chunks that came in and are not in the index yet, by chunk id. */
   private readonly fresh = new Map<string, { id: Buffer; row: ChunkRow }>()
   private readonly freshNodes = new Map<string, Buffer>()
+  /** Likewise, by the keys of their rows. */
+  private readonly freshParts = new Map<string, { id: Buffer; row: PartRow }>()
+  private readonly freshPacks = new Map<string, { id: Buffer; row: PackRow }>()
   private sinceCommit = 0
   private committing: Promise<void> = Promise.resolve()
   private accountedBlocks = 0
@@ -44,6 +60,20 @@ export class Intake {
     return row && this.blocks.has(row.name) ? row : undefined
   }
 
+  /** Where a small file's content is here as part of a pack, by the content's chunk id. */
+  knownPart(contentId: Buffer, bytes: number): PartExtent | undefined {
+    const id = partId(contentId)
+    const part = this.freshParts.get(id.toString('latin1'))?.row ?? this.state.parts.get(id)
+    if (part?.bytes !== bytes || !isSoundPart(id, part)) return undefined
+    const pack = this.pack(part.pack)
+    return pack && this.blocks.has(pack.name) ? partOf(this.nodeKey, part, pack) : undefined
+  }
+
+  private pack(id: Buffer): PackRow | undefined {
+    const row = this.freshPacks.get(id.toString('latin1'))?.row ?? this.state.packs.get(id)
+    return row && isSoundPack(id, row) ? row : undefined
+  }
+
   /** What came in and is not yet in the volume's totals. */
   get unaccounted(): { blocks: number; bytes: number } {
     return { blocks: this.newBlocks - this.accountedBlocks, bytes: this.newBytes - this.accountedBytes }
@@ -55,6 +85,19 @@ export class Intake {
     // Copies: the bytes given are slices of a large buffer.
     const row = { name: Buffer.from(name), sealedBytes: sealed.length }
     this.fresh.set(id.toString('latin1'), { id: Buffer.from(id), row })
+  }
+
+  /** The files of a pack that is here are found from the next commit on. */
+  indexPack({ name, key, plainBytes, sealedBytes }: ChunkRef, files: readonly PackedFile[]): void {
+    const ref = { name: Buffer.from(name), key, plainBytes, sealedBytes }
+    const pack = packId(ref.name)
+    const other = this.pack(pack)
+    if (other && !other.name.equals(name)) return
+    this.freshPacks.set(pack.toString('latin1'), { id: pack, row: packRow(this.nodeKey, ref) })
+    for (const { id: contentId, offset, bytes } of files) {
+      const id = Buffer.from(partId(contentId))
+      this.freshParts.set(id.toString('latin1'), { id, row: partRow(id, { pack, offset, bytes }) })
+    }
   }
 
   /** Seals a node and takes it in. */
@@ -85,11 +128,15 @@ export class Intake {
   private async commitNow(also?: () => void): Promise<void> {
     const taken = [...this.fresh.entries()]
     const nodes = [...this.freshNodes]
+    const packs = [...this.freshPacks]
+    const parts = [...this.freshParts]
     const blocks = this.newBlocks
     const bytes = this.newBytes
     await this.blocks.commit(() => {
       for (const [, { id, row }] of taken) this.state.chunks.put(id, row)
       for (const [, name] of nodes) this.state.nodes.put(name, nothing)
+      for (const [, { id, row }] of packs) this.state.packs.put(id, row)
+      for (const [, { id, row }] of parts) this.state.parts.put(id, row)
       this.account(blocks - this.accountedBlocks, bytes - this.accountedBytes)
       also?.()
     })
@@ -97,5 +144,12 @@ export class Intake {
     this.accountedBytes = bytes
     for (const [key] of taken) this.fresh.delete(key)
     for (const [key] of nodes) this.freshNodes.delete(key)
+    settle(this.freshPacks, packs)
+    settle(this.freshParts, parts)
   }
+}
+
+/** Takes away what was written, unless it was set anew meanwhile. */
+function settle<V>(fresh: Map<string, V>, written: readonly [string, V][]): void {
+  for (const [key, value] of written) if (fresh.get(key) === value) fresh.delete(key)
 }

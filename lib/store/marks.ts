@@ -70,7 +70,7 @@ export class Marker {
   file(content: FileContent): void {
     if (content.kind === 'list') this.push('file', content.node)
     if (content.kind !== 'extents') return
-    for (const extent of content.extents) if (extent.kind === 'chunk') this.isNew(extent.chunk)
+    for (const extent of content.extents) if (extent.kind !== 'hole') this.isNew(extent.chunk)
   }
 
   /** Marks all below what was pushed. @throws KithError damaged when a node cannot be had */

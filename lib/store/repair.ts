@@ -1,9 +1,9 @@
 /**
  * Heals what a check of every block finds:
  *
- *   1. index     what follows from the rest is written anew (blocks/examine.ts)
+ *   1. index     what follows from the rest is written anew (blocks/examine.ts); wrong rows of the chunk index go
  *   2. blocks    each bad one from where it still is whole: its own record behind a damaged header; a partner; the live
- *                file, where that still has the bytes; an older copy in the segments. A healed list may show further
+ *                file, where that still has the bytes (a pack: all of its files, live-copy.ts); an older copy in the segments. A healed list may show further
  *                bad blocks below it: so again, until nothing more is found
  *   3. heads     signed anew over the table of snapshots, where the head or its list is damaged
  *   4. the rest  what could not be healed is remembered as damaged, so that it counts as not here; files that need it are
@@ -25,7 +25,7 @@ import {
   type StoreFindings,
   type VolumeFindings,
 } from './check.js'
-import { fromLiveFile } from './live-copy.js'
+import { fromLiveFile, packsFromLiveFiles } from './live-copy.js'
 import { Nodes } from './nodes.js'
 
 export interface RepairOptions extends Omit<CheckOptions, 'wanted'> {
@@ -55,6 +55,7 @@ export interface Repaired {
 interface Repairable {
   checked: Checked
   rebuildHead(above: number): Promise<void>
+  dropWrongRows(): Promise<number>
   forgetContents(files: readonly bigint[], directories: readonly bigint[]): Promise<void>
 }
 
@@ -84,7 +85,7 @@ export async function repairStore(
   repaired.heads = await rebuildHeads(volumes, after, options)
   await blocks.rememberDamaged([...after.bad.keys()].map((id) => Buffer.from(id, 'latin1')))
   for (const found of after.volumes) repaired.marked += await mark(volumes, found)
-  // What was healed lies elsewhere now, which may have put the index right.
+  for (const volume of volumes) repaired.rows += await volume.dropWrongRows()
   repaired.rows += (await blocks.examine(true, { signal })).fixed
   repaired.after = { ...(await checkStore(blocks, identity, volumes, options)), read: before.read }
   return repaired
@@ -162,17 +163,18 @@ class Healer {
     const from = { nodes: new Nodes(this.blocks, node), convergence }
     const wanted = (name: Buffer) =>
       bad.has(name.toString('latin1')) && !this.done.has(name.toString('latin1'))
+    const take = (name: Buffer, bytes: Buffer) => this.take('live', name, bytes)
     for (const { path, entry } of hurt.values()) {
       stopIfAborted(this.options.signal)
       if (entry.type !== 'file') continue
       try {
-        const take = (name: Buffer, bytes: Buffer) => this.take('live', name, bytes)
         await fromLiveFile(from, rootFd, { path, entry }, wanted, take)
       } catch (error) {
         // Its own list is not readable.
         if (asKithError(error).code !== 'damaged') throw error
       }
     }
+    await packsFromLiveFiles(convergence, rootFd, [...hurt.values()], wanted, take)
   }
 
   private async take(source: Source, name: Buffer, bytes: Buffer): Promise<void> {

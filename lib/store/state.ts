@@ -15,6 +15,7 @@
  *                  snapshot, and before the next; the blocks that it names are in use (read-ahead.ts)
  *     points       sequence number of a head -> time of the newest snapshot that it names, ms since 1970; the last few
  *     chunks       chunk id -> block name 32, sealed length u32
+ *     parts, packs   small files that are here, by their content (parts.ts)
  *     nodes        block name of a node -> nothing
  *     excludes     1 -> what is set to be left out (exclusions.ts has these four)
  *     rules        directory's inode -> its .kithignore as it was applied, and whether it is a cache
@@ -45,6 +46,7 @@ import {
   type RulesRow,
   settingsEncoding,
 } from './exclusions.js'
+import { packEncoding, type PackRow, partEncoding, type PartRow } from './parts.js'
 import type { ExcludeSettings, LeftOutReason } from './rules.js'
 
 /** A name in a directory, by the directory's inode. */
@@ -164,6 +166,8 @@ export class VolumeState {
   readonly early: Table<bigint, EarlyRow>
   readonly points: Table<number, number>
   readonly chunks: Table<Buffer, ChunkRow>
+  readonly parts: Table<Buffer, PartRow>
+  readonly packs: Table<Buffer, PackRow>
   readonly nodes: Table<Buffer, Buffer>
   readonly excludes: Table<number, ExcludeSettings>
   readonly rules: Table<bigint, RulesRow>
@@ -180,6 +184,8 @@ export class VolumeState {
     this.early = db.table(name('early'), encodings.bigint, earlyEncoding)
     this.points = db.table(name('points'), encodings.number, encodings.number)
     this.chunks = db.table(name('chunks'), encodings.bytes, chunkEncoding)
+    this.parts = db.table(name('parts'), encodings.bytes, partEncoding)
+    this.packs = db.table(name('packs'), encodings.bytes, packEncoding)
     this.nodes = db.table(name('nodes'), encodings.bytes, encodings.bytes)
     this.excludes = db.table(name('excludes'), encodings.number, settingsEncoding)
     this.rules = db.table(name('rules'), encodings.bigint, rulesEncoding)
@@ -197,6 +203,8 @@ export class VolumeState {
     this.early.clear()
     this.points.clear()
     this.chunks.clear()
+    this.parts.clear()
+    this.packs.clear()
     this.nodes.clear()
     this.excludes.clear()
     this.rules.clear()

@@ -108,7 +108,7 @@ export class TreeCheck {
 
   private extents(extents: readonly Extent[]): boolean {
     let hurt = false
-    for (const extent of extents) if (extent.kind === 'chunk' && this.visitor.chunk(extent.chunk)) hurt = true
+    for (const extent of extents) if (extent.kind !== 'hole' && this.visitor.chunk(extent.chunk)) hurt = true
     return hurt
   }
 

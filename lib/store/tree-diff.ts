@@ -7,7 +7,7 @@
  * directory is told name by name. A rename is a removal and an addition.
  */
 import { KithError } from '../base/errors.js'
-import type { DirectoryEntry, Entry, Extent, FileEntry } from '../format/node.js'
+import { extentBytes, type DirectoryEntry, type Entry, type Extent, type FileEntry } from '../format/node.js'
 import type { ListCursor } from './list-cursor.js'
 import type { TreeReader } from './tree-reader.js'
 
@@ -61,7 +61,7 @@ export async function* diffTrees(
       continue
     }
     const path = [...level.path, name]
-    const found = compareEntries(pair.before, pair.after)
+    const found = await compareWithParts(reader, pair.before, pair.after)
     if (found) yield { mark: found, path, ...pair }
     await descend(path, pair)
   }
@@ -121,6 +121,29 @@ export function compareEntries(
   return sameRest && before.size === after.size ? '?' : 'M'
 }
 
+/** The same; equal bytes may be in several packs, or in a chunk of their own: of small files they are compared. */
+async function compareWithParts(
+  reader: TreeReader,
+  before: Entry | undefined,
+  after: Entry | undefined,
+): Promise<DifferenceMark | undefined> {
+  const mark = compareEntries(before, after)
+  if (before?.type !== 'file' || after?.type !== 'file' || before.size !== after.size) return mark
+  if ((mark !== 'M' && mark !== '?') || !(isPart(before) || isPart(after))) return mark
+  try {
+    const [old, now] = await Promise.all([before, after].map((file) => reader.read(file, 0, file.size)))
+    return old && now?.equals(old) ? compareEntries({ ...before, content: after.content }, after) : mark
+  } catch (error) {
+    // They cannot be had: then they are told as what they are stored as.
+    if (error instanceof KithError && error.code !== 'cancelled') return mark
+    throw error
+  }
+}
+
+function isPart({ content }: FileEntry): boolean {
+  return content.kind === 'extents' && content.extents[0]?.kind === 'part'
+}
+
 function sameMetadata(a: Entry, b: Entry): boolean {
   // A directory's time changes with the names in it, which are told by themselves.
   const timed = a.type !== 'directory' || b.type !== 'directory' || a.node.name.equals(b.node.name)
@@ -160,5 +183,10 @@ function sameBytes({ size, content: a }: FileEntry, { size: other, content: b }:
 /** A chunk's key is a hash of its plaintext. */
 function sameExtent(a: Extent, b: Extent | undefined): boolean {
   if (a.kind === 'hole') return b?.kind === 'hole' && a.bytes === b.bytes
-  return b?.kind === 'chunk' && a.chunk.plainBytes === b.chunk.plainBytes && a.chunk.key.equals(b.chunk.key)
+  if (!b || b.kind === 'hole' || startOf(a) !== startOf(b) || extentBytes(a) !== extentBytes(b)) return false
+  return a.chunk.plainBytes === b.chunk.plainBytes && a.chunk.key.equals(b.chunk.key)
+}
+
+function startOf(extent: Extent): number {
+  return extent.kind === 'part' ? extent.offset : 0
 }

@@ -7,7 +7,13 @@ import type { BlockReader } from '../blocks/block-store.js'
 import { KithError } from '../base/errors.js'
 import { damaged } from '../format/bytes.js'
 import type { VolumeKeys } from '../format/keys.js'
-import type { DirectoryEntry, Entry, FileContent, FileEntry } from '../format/node.js'
+import {
+  bytesOfExtent,
+  type DirectoryEntry,
+  type Entry,
+  type FileContent,
+  type FileEntry,
+} from '../format/node.js'
 import type { ChunkRef, NodeRef } from '../format/seal.js'
 import { snapshotName, type SnapshotRecord } from '../format/snapshot-list.js'
 import { ListCursor } from './list-cursor.js'
@@ -25,7 +31,7 @@ export interface TreeReaderOptions {
   snapshots: () => NodeRef | undefined
 }
 
-/** Plaintext of the chunks kept for the reads to come, which are mostly sequential and small. */
+/** Plaintext of the chunks kept for the reads to come, which are mostly sequential and small: of packs, some sixty. */
 const cachedChunkBytes = 16 * 1024 * 1024
 
 export class TreeReader {
@@ -107,7 +113,8 @@ export class TreeReader {
     for await (const { offset: start, extent } of this.pieces(file, offset, end)) {
       if (extent.kind === 'hole') continue
       reads.push(
-        this.chunk(extent.chunk).then((plain) => {
+        this.chunk(extent.chunk).then((chunk) => {
+          const plain = bytesOfExtent(extent, chunk)
           const from = Math.max(offset - start, 0)
           plain.copy(out, start + from - offset, from, Math.min(plain.length, end - start))
         }),

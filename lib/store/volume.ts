@@ -22,7 +22,7 @@ import { clean, dataChanged, type Dirty, everythingIno, mergeChange, pendingOf }
 import type { Checked } from './check.js'
 import { countsOf, type LeftOutCounts, onlyKey, settingsOf } from './exclusions.js'
 import { indexHeldChunks } from './chunk-index.js'
-import { dropDeadRows, markTables } from './in-use.js'
+import { dropDeadRows, dropWrongRows, markTables } from './in-use.js'
 import { Intake } from './intake.js'
 import { snapshotList, type NodeAccess } from './list-kinds.js'
 import { editList, type Edit } from './lists.js'
@@ -329,7 +329,11 @@ export class Volume implements ProtectedVolume {
   }
 
   rebuildIndex(reader: TreeReader): Promise<{ chunks: number }> {
-    return this.alone(() => indexHeldChunks(this.host.db, this.host.blocks, this.state, reader))
+    return this.alone(() => {
+      const { blocks } = this.host
+      const intake = new Intake(blocks, this.state, this.keys.node, () => undefined)
+      return indexHeldChunks({ intake, blocks, state: this.state, keys: this.keys, reader })
+    })
   }
 
   async setDir(dir: string): Promise<void> {
@@ -361,6 +365,11 @@ export class Volume implements ProtectedVolume {
       for (const ino of directories) this.state.directories.remove(ino)
       if (directories.length > 0) this.state.dirty.put(everythingIno, { ...clean(), names: true, generation })
     })
+  }
+
+  /** @returns rows of the index of chunks that were wrong, and are gone now */
+  dropWrongRows(): Promise<number> {
+    return this.alone(() => dropWrongRows(this.host.db, this.host.blocks, this.state))
   }
 
   /** For check and repair: what it is made of. */

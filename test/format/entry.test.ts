@@ -2,17 +2,23 @@ import t from 'tap'
 import { seeded } from '../../lib/base/random.js'
 import { Reader, Writer } from '../../lib/format/bytes.js'
 import {
+  bytesOfExtent,
+  decodeFileNode,
+  encodeFileNode,
   entryBytes,
   isName,
   maxXattrValueBytes,
   readEntry,
+  spanOf,
   totalsOf,
   writeEntry,
   type Entry,
+  type Extent,
   type FileEntry,
-} from '../../lib/format/entry.js'
+  type PartExtent,
+} from '../../lib/format/node.js'
 import { fuzzCodec, golden, seededBytes } from '../helpers/bytes.js'
-import { someAttributes, someChunkRef, someDirectory, someEntry } from '../helpers/entries.js'
+import { someAttributes, someChunkRef, someDirectory, someEntry, somePartFile } from '../helpers/entries.js'
 
 function encode(entry: Entry): Buffer {
   const out = new Writer(16)
@@ -86,6 +92,36 @@ t.test('more xattrs than an entry can hold is said, not cut', (t) => {
   ])
   const entry = { ...file({ kind: 'inline', bytes: Buffer.alloc(0) }, 0), xattrs }
   t.throws(() => encode(entry), { code: 'unsupported' })
+  t.end()
+})
+
+t.test('small files in packs', (t) => {
+  for (let i = 0; i < 100; i++) {
+    const entry = somePartFile(random)
+    const bytes = encode(entry)
+    t.equal(bytes.length, entryBytes(entry))
+    t.same(decode(bytes), entry)
+  }
+  const chunk = { ...someChunkRef(random), plainBytes: 10 }
+  const part = (offset: number, bytes: number): PartExtent => ({ kind: 'part', chunk, offset, bytes })
+  const of = (...extents: Extent[]) => file({ kind: 'extents', extents }, spanOf(extents))
+  for (const good of [part(0, 9), part(9, 1), part(1, 9)].map((one) => of(one)))
+    t.same(decode(encode(good)), good)
+  const bad: [string, FileEntry][] = [
+    ['an empty part', of(part(3, 0))],
+    ['all of the pack', of(part(0, 10))],
+    ['beyond the pack', of(part(2, 9))],
+    ['beyond all numbers of 32 bits', of(part(2 ** 32 - 1, 2))],
+    ['another size', { ...of(part(0, 9)), size: 8 }],
+    ['two parts', of(part(0, 5), part(5, 4))],
+    ['a part beside a chunk', of({ kind: 'chunk', chunk }, part(0, 5))],
+    ['a part beside a hole', of(part(0, 5), { kind: 'hole', bytes: 5 })],
+  ]
+  for (const [what, entry] of bad) t.throws(() => decode(encode(entry)), { code: 'damaged' }, what)
+  t.throws(() => decodeFileNode(encodeFileNode({ kind: 'file', level: 0, extents: [part(0, 5)] })), {
+    code: 'damaged',
+  })
+  t.ok(bytesOfExtent(part(2, 3), Buffer.from('0123456789')).equals(Buffer.from('234')))
   t.end()
 })
 
@@ -165,8 +201,21 @@ t.test('what an earlier kith wrote', (t) => {
   t.end()
 })
 
+t.test('small files in packs, as an earlier kith wrote them', (t) => {
+  const fixed = seeded(78)
+  const entries = Array.from({ length: 10 }, () => somePartFile(fixed))
+  const bytes = golden('format-1/parts', () => Buffer.concat(entries.map(encode)))
+  t.ok(Buffer.concat(entries.map(encode)).equals(bytes))
+  const from = new Reader(bytes, 'entry')
+  for (const entry of entries) t.same(readEntry(from), entry)
+  from.end()
+  t.end()
+})
+
 t.test('10,000 mutations', (t) => {
-  const samples = Array.from({ length: 40 }, () => encode(someEntry(random)))
+  const samples = Array.from({ length: 40 }, (_, i) =>
+    encode(i % 4 === 0 ? somePartFile(random) : someEntry(random)),
+  )
   t.same(fuzzCodec(seeded(6), samples, 10_000, decode, encode), [])
   t.end()
 })

@@ -1,6 +1,6 @@
 /** Entries of every kind, with the extremes of each field, made from a seeded generator. */
 import type { ChunkRef, NodeRef } from '../../lib/format/seal.js'
-import type { Attributes, DirectoryEntry, Entry, Extent, Xattr } from '../../lib/format/entry.js'
+import type { Attributes, DirectoryEntry, Entry, Extent, FileEntry, Xattr } from '../../lib/format/entry.js'
 import { seededBytes } from './bytes.js'
 
 type Random = () => number
@@ -53,6 +53,15 @@ export function someExtents(random: Random, count: number): Extent[] {
       ? { kind: 'hole', bytes: 1 + random() * 2 }
       : { kind: 'chunk', chunk: someChunkRef(random) },
   )
+}
+
+/** A small file in a pack. */
+export function somePartFile(random: Random, name = someName(random)): FileEntry {
+  const chunk = { ...someChunkRef(random), plainBytes: 2000 + (random() % 262_144) }
+  const bytes = 1 + (random() % 1000)
+  const offset = random() % (chunk.plainBytes - bytes)
+  const content: FileEntry['content'] = { kind: 'extents', extents: [{ kind: 'part', chunk, offset, bytes }] }
+  return { ...someAttributes(random, name), type: 'file', size: bytes, content }
 }
 
 export function someDirectory(random: Random, name = someName(random)): DirectoryEntry {
