@@ -9,6 +9,7 @@ import { systemClock } from '../lib/base/clock.js'
 import { silentLog } from '../lib/base/log.js'
 import { randomBytes } from '../lib/base/random.js'
 import { BlockStore } from '../lib/blocks/block-store.js'
+import { blocksWithin, countTo } from '../lib/blocks/windows.js'
 import { Database } from '../lib/blocks/database.js'
 import { keyPair } from '../lib/format/hash.js'
 import { deriveIdentity } from '../lib/format/keys.js'
@@ -68,6 +69,8 @@ class Node {
       owned: {
         since: (sequence, limit) =>
           shown.node?.isOpenToPartners === true ? store.since(sequence, limit) : [],
+        within: (range, limit) => blocksWithin(store, range, limit),
+        countTo: (sequence) => countTo(store, sequence),
         get: (name) => store.get(name),
         heads: () => [],
         has: (name) => store.has(name),

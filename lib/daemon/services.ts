@@ -8,6 +8,7 @@
  */
 import type { Clock } from '../base/clock.js'
 import type { Log } from '../base/log.js'
+import { blocksWithin, countTo } from '../blocks/windows.js'
 import type { Identity } from '../format/keys.js'
 import { Partners } from '../partners/partners.js'
 import type { OwnedBlocks } from '../partners/types.js'
@@ -235,6 +236,8 @@ export class Services {
 function ownedBlocks(store: Store): OwnedBlocks {
   return {
     since: (sequence, limit) => store.blocks.since(sequence, limit),
+    within: (range, limit) => blocksWithin(store.blocks, range, limit),
+    countTo: (sequence) => countTo(store.blocks, sequence),
     get: (name) => store.blocks.get(name),
     heads: () => store.volumes().flatMap((volume) => volume.head() ?? []),
     has: (name) => store.blocks.sequence(name) !== undefined || store.blocks.has(name),

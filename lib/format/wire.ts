@@ -29,10 +29,15 @@
  *     31  holding    bytes u64 | blocks u64 | number of the last release u64
  *     32  release    a signed release (format/wire-release.ts)
  *     33  released   blocks u64 | bytes u64 that the owner held before and holds no more
+ *     50  flip       commitment 32 (coin.ts)
+ *     51  flipped    r2 32
+ *     52  reveal     r1 32 | bits u8 (<= 32) | draws u16 (1 to 2048)
+ *     53  drawn      count u8 (<= 128) | count x (name 32 | proof 32)
  * names: count u16 | count x 32 bytes.
  */
 import { asKithError, type ErrorCode, KithError } from '../base/errors.js'
 import { Reader, Writer } from './bytes.js'
+import { maxBits, maxDrawn, maxDraws, type Spread } from './coin.js'
 import { hashBytes, keyedHash } from './hash.js'
 import { maxHeadBytes } from './head.js'
 import { volumeIdBytes } from './keys.js'
@@ -63,6 +68,8 @@ export interface Requests {
   prove: { nonce: Buffer; names: Buffer[] }
   held: Record<never, never>
   release: { request: Buffer }
+  flip: { committed: Buffer }
+  reveal: { r1: Buffer; spread: Spread }
 }
 
 /** Request name -> what its reply carries. */
@@ -77,6 +84,14 @@ export interface Replies {
   prove: { proofs: (Buffer | undefined)[] }
   held: { bytes: number; blocks: number; releaseNumber: number }
   release: { blocks: number; bytes: number }
+  flip: { r2: Buffer }
+  reveal: { drawn: ProvenBlock[] }
+}
+
+/** A block, and the proof that the holder has it. */
+export interface ProvenBlock {
+  name: Buffer
+  proof: Buffer
 }
 
 export type RequestKind = keyof Requests
@@ -133,6 +148,8 @@ const pairs: { [K in RequestKind]: { request: number; reply: number } } = {
   prove: { request: 28, reply: 29 },
   held: { request: 30, reply: 31 },
   release: { request: 32, reply: 33 },
+  flip: { request: 50, reply: 51 },
+  reveal: { request: 52, reply: 53 },
 }
 
 const nameListBytes = (count: number) => 2 + count * hashBytes
@@ -161,6 +178,10 @@ const bounds = new Map<number, number>([
   [31, 24],
   [32, 64 * 1024],
   [33, 16],
+  [50, hashBytes],
+  [51, hashBytes],
+  [52, hashBytes + 3],
+  [53, 1 + maxDrawn * 2 * hashBytes],
 ])
 
 /** The largest frame there is. */
@@ -243,6 +264,8 @@ const writeRequest: { [K in RequestKind]: (out: Writer, message: Requests[K]) =>
   prove: (out, { nonce, names }) => writeNames(out.raw(nonce), names),
   held: (out) => out,
   release: (out, { request }) => out.raw(request),
+  flip: (out, { committed }) => out.raw(committed),
+  reveal: (out, { r1, spread }) => out.raw(r1).u8(spread.bits).u16(spread.draws),
 }
 
 function writeMissing(out: Writer, { missing }: Replies['offer']): Writer {
@@ -278,6 +301,12 @@ function writeProofs(out: Writer, { proofs }: Replies['prove']): Writer {
   return out
 }
 
+function writeDrawn(out: Writer, { drawn }: Replies['reveal']): Writer {
+  out.u8(drawn.length)
+  for (const { name, proof } of drawn) out.raw(name).raw(proof)
+  return out
+}
+
 const writeReply: { [K in RequestKind]: (out: Writer, message: Replies[K]) => Writer } = {
   offer: writeMissing,
   commit: (out, { blocks, bytes }) => out.u32(blocks).number(bytes),
@@ -287,6 +316,8 @@ const writeReply: { [K in RequestKind]: (out: Writer, message: Replies[K]) => Wr
   prove: writeProofs,
   held: (out, { bytes, blocks, releaseNumber }) => out.number(bytes).number(blocks).number(releaseNumber),
   release: (out, { blocks, bytes }) => out.number(blocks).number(bytes),
+  flip: (out, { r2 }) => out.raw(r2),
+  reveal: writeDrawn,
 }
 
 export function encodeRequest<K extends RequestKind>(kind: K, id: number, message: Requests[K]): Buffer {
@@ -306,6 +337,8 @@ const decodeRequestBody: { [K in RequestKind]: (body: Reader) => Requests[K] } =
   prove: (body) => ({ nonce: body.slice(nonceBytes), names: readNames(body, maxAsked) }),
   held: () => ({}),
   release: (body) => ({ request: rest(body) }),
+  flip: (body) => ({ committed: body.slice(hashBytes) }),
+  reveal: (body) => ({ r1: body.slice(hashBytes), spread: decodeSpread(body) }),
 }
 
 function decodeMissing(body: Reader): { missing: boolean[] } {
@@ -335,6 +368,19 @@ function decodeProofs(body: Reader): { proofs: (Buffer | undefined)[] } {
   return { proofs }
 }
 
+function decodeSpread(body: Reader): Spread {
+  const spread = { bits: body.u8(), draws: body.u16() }
+  if (spread.bits > maxBits || spread.draws === 0 || spread.draws > maxDraws)
+    throw violation('a draw is out of bounds')
+  return spread
+}
+
+function decodeDrawn(body: Reader): { drawn: ProvenBlock[] } {
+  const length = count(body, body.u8(), maxDrawn, 2 * hashBytes)
+  const drawn = Array.from({ length }, () => ({ name: body.slice(hashBytes), proof: body.slice(hashBytes) }))
+  return { drawn }
+}
+
 function decodeHeads(body: Reader): { heads: Buffer[] } {
   const length = count(body, body.u8(), maxHeads, 4)
   return { heads: Array.from({ length }, () => readSized(body, maxHeadBytes)) }
@@ -349,6 +395,8 @@ const decodeReplyBody: { [K in RequestKind]: (body: Reader) => Replies[K] } = {
   prove: decodeProofs,
   held: (body) => ({ bytes: body.number(), blocks: body.number(), releaseNumber: body.number() }),
   release: (body) => ({ blocks: body.number(), bytes: body.number() }),
+  flip: (body) => ({ r2: body.slice(hashBytes) }),
+  reveal: decodeDrawn,
 }
 
 function decodePut(body: Reader): NamedBlock[] {

@@ -1,12 +1,13 @@
 /**
- * Makes partners prove that they hold what they acknowledged. A challenge is a fresh nonce and the names of some blocks; the
- * answer for each is a keyed hash over nonce and bytes (format/wire.ts), compared with the same over our own copy. The
- * partner's heads are asked for too: one older than it acknowledged is stale.
+ * Makes partners prove that they hold what they acknowledged. The answer for a block is a keyed hash over a fresh nonce and
+ * its bytes (format/wire.ts), compared with the same over our own copy. The partner's heads are asked for too: one older than
+ * it acknowledged is stale.
  *
- * Two modes. `sample`: 44 blocks at random, so that a partner that lost a tenth of them is found out with 99 %
- * (1 - 0.9^44), at 4 KiB of traffic. `full`: all of them, in a random order. A sample that finds something is followed
- * by a full audit at once. What is found missing or wrong goes to the book's list of blocks to send again; the finding
- * stays on the partner's verdict until a later full audit is clean, which is run when all was sent again.
+ * Two modes. `sample`: some 64 blocks drawn by a coin flip with the partner (coin-audit.ts), so that one that lost a tenth of
+ * them is found out with 99 % (1 - 0.9^44), at 8 KiB of traffic; what it does not prove then, it is asked for by name. `full`:
+ * all of them by name, in a random order. A sample that finds something is followed by a full audit at once. What is found
+ * missing or wrong goes to the book's list of blocks to send again; the finding stays on the partner's verdict until a later
+ * full audit is clean, which is run when all was sent again.
  */
 import { asKithError, KithError } from '../base/errors.js'
 import type { Clock, Timer } from '../base/clock.js'
@@ -15,9 +16,11 @@ import { randomBytes } from '../base/random.js'
 import { decodeHead, type Head } from '../format/head.js'
 import { maxAsked, nonceBytes, possessionProof } from '../format/wire.js'
 import type { Book } from './book.js'
+import { drawTogether } from './coin-audit.js'
 import type { Damage, OwnedBlocks, Peer, Peers } from './types.js'
 
-export const sampleBlocks = 44
+/** Asked for by name where the partner flips no coin with us. */
+const sampleBlocks = 44
 
 export interface AuditorOptions {
   peers: Peers
@@ -39,6 +42,8 @@ export interface Audit {
   /** without repetition; empty: all is well */
   found: Damage[]
 }
+
+type Note = (kind: Damage) => void
 
 const tickMs = 15_000
 /** From the last audit or finding to the full audit that may clear it: a partner that keeps losing blocks is not asked back to back. */
@@ -68,29 +73,33 @@ export class Auditor {
     await Promise.all(this.running.values())
   }
 
-  /** Blocks chosen at random, and the heads. */
+  /** Blocks that the coin chooses, and the heads. */
   sample(peer: Peer): Promise<Audit> {
     return this.alone(peer, async () => {
-      const audit = await this.run(peer, this.drawn(peer.key), false)
-      return audit.found.length === 0 || audit.found.includes('unreachable')
-        ? audit
-        : this.run(peer, this.permuted(peer.key), true)
+      const audit = await this.run(peer, false, (...to) => this.drawn(peer, ...to))
+      return audit.found.length === 0 || audit.found.includes('unreachable') ? audit : this.whole(peer)
     })
   }
 
   /** All blocks that the partner acknowledged, in a random order, and the heads. */
   full(peer: Peer): Promise<Audit> {
-    return this.alone(peer, () => this.run(peer, this.permuted(peer.key), true))
+    return this.alone(peer, () => this.whole(peer))
   }
 
-  private async run(peer: Peer, sequences: number[], isWhole: boolean): Promise<Audit> {
+  private whole(peer: Peer): Promise<Audit> {
+    return this.run(peer, true, (...to) => this.named(peer, this.permuted(peer.key), ...to))
+  }
+
+  private async run(
+    peer: Peer,
+    isWhole: boolean,
+    ask: (audit: Audit, note: Note) => Promise<void>,
+  ): Promise<Audit> {
     const { book, clock, log } = this.options
     const audit: Audit = { asked: 0, proven: 0, found: [] }
     const note = (kind: Damage) => audit.found.includes(kind) || audit.found.push(kind)
     try {
-      for (let i = 0; i < sequences.length && !this.stopped; i += maxAsked) {
-        await this.challenge(peer, sequences.slice(i, i + maxAsked), audit, note)
-      }
+      await ask(audit, note)
       await this.checkHeads(peer, note)
     } catch (error) {
       log.debug({ partner: peer.key.toString('hex'), error: asKithError(error).message }, 'audit broken off')
@@ -107,19 +116,47 @@ export class Auditor {
     return audit
   }
 
-  private async challenge(
-    peer: Peer,
-    sequences: readonly number[],
-    audit: Audit,
-    note: (kind: Damage) => void,
-  ): Promise<void> {
+  /** Blocks that both of us chose. */
+  private async drawn(peer: Peer, audit: Audit, note: Note): Promise<void> {
+    const { book, blocks, clock } = this.options
+    const draw = await drawTogether({ book, blocks }, peer)
+    if (draw === 'refused') return this.named(peer, this.chosen(peer.key), audit, note)
+    if (draw.answer === 'none') {
+      note('missing')
+      audit.asked += draw.names.length
+      await book.found(peer.key, 'missing', draw.names, clock.now())
+      return
+    }
+    const unproven: Buffer[] = []
+    for (const name of draw.names) {
+      const bytes = await this.own(name)
+      if (!bytes) continue
+      const given = draw.answer.get(name.toString('hex'))
+      if (given?.equals(possessionProof(draw.nonce, peer.key, bytes)) !== true) unproven.push(name)
+      else {
+        audit.asked++
+        audit.proven++
+      }
+    }
+    for (let i = 0; i < unproven.length; i += maxAsked)
+      await this.challenge(peer, unproven.slice(i, i + maxAsked), audit, note)
+  }
+
+  private async named(peer: Peer, sequences: readonly number[], audit: Audit, note: Note): Promise<void> {
+    for (let i = 0; i < sequences.length && !this.stopped; i += maxAsked) {
+      const names = sequences.slice(i, i + maxAsked).flatMap((sequence) => this.nameAt(sequence) ?? [])
+      await this.challenge(peer, names, audit, note)
+    }
+  }
+
+  /** @param names at most maxAsked */
+  private async challenge(peer: Peer, names: readonly Buffer[], audit: Audit, note: Note): Promise<void> {
     const { book, clock } = this.options
     const nonce = randomBytes(nonceBytes)
     const asked: { name: Buffer; proof: Buffer }[] = []
-    for (const sequence of sequences) {
-      const name = this.nameAt(sequence)
-      const bytes = name && (await this.own(name))
-      if (name && bytes) asked.push({ name, proof: possessionProof(nonce, peer.key, bytes) })
+    for (const name of names) {
+      const bytes = await this.own(name)
+      if (bytes) asked.push({ name, proof: possessionProof(nonce, peer.key, bytes) })
     }
     if (asked.length === 0) return
     const proofs = await this.prove(peer, nonce, asked)
@@ -149,7 +186,7 @@ export class Auditor {
     }
   }
 
-  private async checkHeads(peer: Peer, note: (kind: Damage) => void): Promise<void> {
+  private async checkHeads(peer: Peer, note: Note): Promise<void> {
     const { book, clock } = this.options
     const acknowledged = book.heads(peer.key)
     if (acknowledged.length === 0) return
@@ -184,7 +221,8 @@ export class Auditor {
     return row?.sequence === sequence ? row.name : undefined
   }
 
-  private drawn(partner: Buffer): number[] {
+  /** Without the partner's say. */
+  private chosen(partner: Buffer): number[] {
     const { cursor } = this.options.book.progress(partner)
     const drawn = new Set<number>()
     for (

@@ -10,10 +10,14 @@
  *                acknowledged again
  *     heads      partner 32 | volume 16 -> sequence number of the head it acknowledged, u64
  *     drops      partner 32 -> number of the last removal in the store that it was told of, u64 big endian
+ *     flips      partner 32 -> the coin flip (format/coin.ts) that is not answered yet: [0] version = 1   [1] bits
+ *                [2..4) draws u16   [4] times that it was broken off after the reveal   [5] 1 when r2 is known   [6..8) 0
+ *                [8..40) r1   [40..72) r2
  *     resend     partner 32 | block name 32 -> 1: found missing or wrong, to be offered again
  */
 import { type Database, encodings, type Encoding, type Table } from '../blocks/database.js'
 import { assert } from '../base/errors.js'
+import type { Spread } from '../format/coin.js'
 import type { Damage, Verdict } from './types.js'
 
 export interface Progress {
@@ -26,6 +30,16 @@ export interface Progress {
   lastProof: number
   lastAudit: number
   verdict: Verdict
+}
+
+/** A coin flip under way. It is finished before another is begun, whatever comes between. */
+export interface OpenFlip {
+  r1: Buffer
+  spread: Spread
+  /** Once the holder told it. */
+  r2: Buffer | undefined
+  /** The holder learned what is drawn, and did not answer: so often. */
+  brokenOff: number
 }
 
 /** By bit number in `found`. */
@@ -81,6 +95,29 @@ const progressEncoding: Encoding<Progress> = {
   },
 }
 
+const flipEncoding: Encoding<OpenFlip> = {
+  encode({ r1, spread, r2, brokenOff }) {
+    const bytes = Buffer.alloc(72)
+    bytes.writeUInt8(1, 0)
+    bytes.writeUInt8(spread.bits, 1)
+    bytes.writeUInt16LE(spread.draws, 2)
+    bytes.writeUInt8(Math.min(brokenOff, 255), 4)
+    bytes.writeUInt8(r2 ? 1 : 0, 5)
+    r1.copy(bytes, 8)
+    r2?.copy(bytes, 40)
+    return bytes
+  },
+  decode(bytes) {
+    assert(bytes.length === 72 && bytes.readUInt8(0) === 1, 'rows of flips have version 1')
+    return {
+      r1: Buffer.from(bytes.subarray(8, 40)),
+      spread: { bits: bytes.readUInt8(1), draws: bytes.readUInt16LE(2) },
+      r2: bytes.readUInt8(5) === 1 ? Buffer.from(bytes.subarray(40, 72)) : undefined,
+      brokenOff: bytes.readUInt8(4),
+    }
+  },
+}
+
 const key = (a: Buffer, b: Buffer) => Buffer.concat([a, b])
 const under = (prefix: Buffer) => ({ start: prefix, end: Buffer.concat([prefix, Buffer.alloc(40, 0xff)]) })
 
@@ -89,6 +126,7 @@ export class Book {
   private readonly headRows: Table<Buffer, number>
   private readonly resendRows: Table<Buffer, Buffer>
   private readonly dropRows: Table<Buffer, number>
+  private readonly flipRows: Table<Buffer, OpenFlip>
 
   /** @param db of the partners folder; the tables here have names of their own in it */
   constructor(private readonly db: Database) {
@@ -96,6 +134,7 @@ export class Book {
     this.headRows = db.table('book heads', encodings.bytes, encodings.number)
     this.resendRows = db.table('book resend', encodings.bytes, encodings.bytes)
     this.dropRows = db.table('book drops', encodings.bytes, encodings.number)
+    this.flipRows = db.table('book flips', encodings.bytes, flipEncoding)
   }
 
   progress(partner: Buffer): Progress {
@@ -129,6 +168,19 @@ export class Book {
 
   async setDropped(partner: Buffer, number: number): Promise<void> {
     await this.db.transaction(() => this.dropRows.put(partner, number))
+  }
+
+  /** The coin flip that is not answered yet. */
+  openFlip(partner: Buffer): OpenFlip | undefined {
+    return this.flipRows.get(partner)
+  }
+
+  /** @param flip undefined when it is answered */
+  async setFlip(partner: Buffer, flip: OpenFlip | undefined): Promise<void> {
+    await this.db.transaction(() => {
+      if (flip) this.flipRows.put(partner, flip)
+      else this.flipRows.remove(partner)
+    })
   }
 
   /** The last removal that every partner was told of which holds anything. */
@@ -219,6 +271,7 @@ export class Book {
       for (const table of [this.headRows, this.resendRows]) {
         for (const found of [...table.keysOf(under(partner))]) table.remove(found)
       }
+      this.flipRows.remove(partner)
       this.rows.put(partner, { ...none, releaseNumber: this.progress(partner).releaseNumber })
     })
   }

@@ -24,6 +24,8 @@ const needs: { [K in RequestKind]: keyof Permissions } = {
   prove: 'owner',
   held: 'owner',
   release: 'owner',
+  flip: 'owner',
+  reveal: 'owner',
 }
 
 export class Holder implements Answerer {
@@ -74,6 +76,8 @@ export class Holder implements Answerer {
     prove: async ({ nonce, names }) => ({ proofs: await this.vault.prove(this.peer, nonce, names) }),
     held: async () => this.vault.held(this.peer),
     release: ({ request }) => this.vault.release(this.peer, request),
+    flip: ({ committed }) => Promise.resolve({ r2: this.vault.flip(this.peer, committed) }),
+    reveal: async ({ r1, spread }) => ({ drawn: await this.vault.reveal(this.peer, r1, spread) }),
   }
 
   /** What could be taken is kept even when something was refused. */

@@ -1,5 +1,6 @@
 /** What the parts of partners/ say to each other and to the daemon: sessions as seen from outside, and facts about partners. */
-import type { Replies, RequestKind, Requests, NamedBlock } from '../format/wire.js'
+import type { Spread } from '../format/coin.js'
+import type { Replies, RequestKind, Requests, NamedBlock, ProvenBlock } from '../format/wire.js'
 
 /** What the peer of a session may do here. Asked again for each request, since circles change. */
 export interface Permissions {
@@ -42,6 +43,8 @@ export interface PeersVault {
   size(owner: Buffer, name: Buffer): number | undefined
   get(owner: Buffer, name: Buffer): Promise<Buffer | undefined>
   prove(owner: Buffer, nonce: Buffer, names: readonly Buffer[]): Promise<(Buffer | undefined)[]>
+  flip(owner: Buffer, committed: Buffer): Buffer
+  reveal(owner: Buffer, r1: Buffer, spread: Spread): Promise<ProvenBlock[]>
   held(owner: Buffer): { blocks: number; bytes: number; releaseNumber: number }
   release(owner: Buffer, request: Buffer): Promise<{ blocks: number; bytes: number }>
   /** whether anything is held for that owner */
@@ -52,6 +55,10 @@ export interface PeersVault {
 export interface OwnedBlocks {
   /** Blocks inserted after `sequence`, oldest first. */
   since(sequence: number, limit: number): { sequence: number; name: Buffer; bytes: number }[]
+  /** Blocks whose names begin from `start` on and before `end` (without it: to the last). */
+  within(range: { start: Buffer; end?: Buffer }, limit: number): { sequence: number; name: Buffer }[]
+  /** How many blocks there are up to `sequence`; where some were removed, an estimate. */
+  countTo(sequence: number): number
   /** The sealed bytes, verified; undefined when it is gone. */
   get(name: Buffer): Promise<Buffer | undefined>
   /** The newest signed head of each volume. */

@@ -10,6 +10,7 @@
  *     drops      due, ms since 1970 u64 big endian | owner 32 | name 32 -> 1: drops held back, in the order of their time
  *     dropping   owner 32 | name 32 -> due u64 big endian
  *     heads      owner 32 | volume 16 -> the signed head
+ *     secrets    `coin` -> 32 random bytes: the holder's part of coin flips (format/coin.ts)
  *
  * `interest` and `owned` are each other's mirror and `owners` their sum, `drops` and `dropping` mirror each other, and only
  * blocks in `owned` are in them: all change in one transaction.
@@ -77,6 +78,7 @@ export class VaultTables {
   private readonly headRows: Table<Buffer, Buffer>
   private readonly drops: Table<Buffer, number>
   private readonly dropping: Table<Buffer, number>
+  private readonly secrets: Table<string, Buffer>
 
   constructor(db: Database) {
     this.interest = db.table('interest', encodings.bytes, sizeEncoding)
@@ -85,6 +87,7 @@ export class VaultTables {
     this.headRows = db.table('heads', encodings.bytes, encodings.bytes)
     this.drops = db.table('drops', encodings.bytes, encodings.number)
     this.dropping = db.table('dropping', encodings.bytes, encodings.number)
+    this.secrets = db.table('secrets', encodings.text, encodings.bytes)
   }
 
   owner(owner: Buffer): OwnerRow | undefined {
@@ -126,6 +129,18 @@ export class VaultTables {
     return [...this.owned.keysOf({ ...under(owner), limit })].map((found) => found.subarray(32))
   }
 
+  /** Names in a window (format/coin.ts) that the owner counts on, in order. */
+  namesWithin(owner: Buffer, range: { start: Buffer; end?: Buffer }, limit: number): Buffer[] {
+    const end = range.end ? key(owner, range.end) : under(owner).end
+    const found = this.owned.keysOf({ start: key(owner, range.start), end, limit })
+    return [...found].map((one) => one.subarray(32)).filter((name) => !this.isDropping(owner, name))
+  }
+
+  coinSecret(): Buffer | undefined {
+    const secret = this.secrets.get('coin')
+    return secret && Buffer.from(secret)
+  }
+
   heads(owner: Buffer): Buffer[] {
     return [...this.headRows.range(under(owner))].map(({ value }) => value)
   }
@@ -139,6 +154,10 @@ export class VaultTables {
   }
 
   // What follows runs inside a transaction.
+
+  putCoinSecret(secret: Buffer): void {
+    this.secrets.put('coin', secret)
+  }
 
   /** The owner's row, made when there is none. */
   private row(owner: Buffer, now: number): OwnerRow {

@@ -14,13 +14,16 @@
  */
 import { join } from 'node:path'
 import { KithError } from '../base/errors.js'
+import { randomBytes } from '../base/random.js'
 import { BlockStore, maxBlockBytes } from '../blocks/block-store.js'
 import { stopIfAborted, verifyBlocks, type Watch } from '../blocks/examine.js'
 import { Database } from '../blocks/database.js'
+import { coinNonce, drawnWindows, maxDrawn, type Spread, windowRange } from '../format/coin.js'
 import { decodeHead } from '../format/head.js'
 import { blockName } from '../format/seal.js'
-import { maxHeads, possessionProof } from '../format/wire.js'
+import { maxHeads, possessionProof, type ProvenBlock } from '../format/wire.js'
 import { decodeRelease, type Release } from '../format/wire-release.js'
+import { Flips } from './flips.js'
 import { VaultTables } from './index-tables.js'
 import type { Checked, Held, OwnerInfo, Scrubbed, VaultOptions } from './types.js'
 
@@ -45,6 +48,7 @@ const scrubBatch = 256
 const dropBatch = 1000
 
 export class Vault {
+  private readonly flips: Flips
   private readonly gathered = new Map<string, Gathered>()
   private gatheredCost = 0
   private closed = false
@@ -56,14 +60,19 @@ export class Vault {
     private readonly tables: VaultTables,
     private readonly blocks: BlockStore,
     private readonly options: VaultOptions,
-  ) {}
+    coinSecret: Buffer,
+  ) {
+    this.flips = new Flips(coinSecret, options.clock)
+  }
 
   static async open(dir: string, options: VaultOptions): Promise<Vault> {
     const db = Database.open(join(dir, 'index'))
     try {
       const tables = new VaultTables(db)
       const blocks = await BlockStore.open(dir, { db, clock: options.clock, log: options.log })
-      return new Vault(db, tables, blocks, options)
+      const coinSecret = tables.coinSecret() ?? randomBytes(32)
+      if (!tables.coinSecret()) await db.transaction(() => tables.putCoinSecret(coinSecret))
+      return new Vault(db, tables, blocks, options, coinSecret)
     } catch (error) {
       await db.close()
       throw error
@@ -214,6 +223,32 @@ export class Vault {
       proofs.push(bytes && possessionProof(nonce, this.options.partnerKey, bytes))
     }
     return proofs
+  }
+
+  /**
+   * The holder's part of a coin flip (format/coin.ts).
+   * @throws KithError busy while another flip of the owner is open
+   */
+  flip(owner: Buffer, committed: Buffer): Buffer {
+    this.assertOpen()
+    return this.flips.flip(owner, committed)
+  }
+
+  /** The blocks that a coin flip draws, as far as they are here, with their proofs. */
+  async reveal(owner: Buffer, r1: Buffer, spread: Spread): Promise<ProvenBlock[]> {
+    this.assertOpen()
+    const r2 = this.flips.reveal(owner, r1, spread)
+    const names: Buffer[] = []
+    for (const window of drawnWindows(r1, r2, spread)) {
+      const room = maxDrawn - names.length
+      if (room === 0) break
+      names.push(...this.tables.namesWithin(owner, windowRange(window, spread.bits), room))
+    }
+    const proofs = await this.prove(owner, coinNonce(r1, r2), names)
+    return names.flatMap((name, i) => {
+      const proof = proofs[i]
+      return proof ? [{ name, proof }] : []
+    })
   }
 
   /**

@@ -30,6 +30,8 @@ t.test('requests and replies come out as they went in', async (t) => {
     prove: { nonce: Buffer.alloc(32, 1), names },
     held: {},
     release: { request: Buffer.alloc(300, 5) },
+    flip: { committed: Buffer.alloc(32, 6) },
+    reveal: { r1: Buffer.alloc(32, 7), spread: { bits: 32, draws: 2048 } },
   } as const
   const replies = {
     offer: { missing: [true, false, true, true, false, false, true, false, true] },
@@ -40,6 +42,8 @@ t.test('requests and replies come out as they went in', async (t) => {
     prove: { proofs: [Buffer.alloc(32, 1), undefined] },
     held: { bytes: 1, blocks: 2, releaseNumber: 3 },
     release: { blocks: 1, bytes: 2 },
+    flip: { r2: Buffer.alloc(32, 8) },
+    reveal: { drawn: names.map((name) => ({ name, proof: Buffer.alloc(32, 9) })) },
   }
   for (const kind of Object.keys(replies) as (keyof typeof replies)[]) {
     const asked = encodeRequest(kind, 77, requests[kind] as never)
@@ -79,6 +83,10 @@ t.test('the largest messages fit, larger ones do not', async (t) => {
     encodeRequest('get', 1, { names: many(65) }),
     encodeReply('headGet', 1, { heads: Array.from({ length: 17 }, () => Buffer.alloc(10)) }),
     encodeReply('prove', 1, { proofs: Array.from({ length: 65 }, () => undefined) }),
+    encodeRequest('reveal', 1, { r1: Buffer.alloc(32), spread: { bits: 33, draws: 1 } }),
+    encodeRequest('reveal', 1, { r1: Buffer.alloc(32), spread: { bits: 32, draws: 2049 } }),
+    encodeRequest('reveal', 1, { r1: Buffer.alloc(32), spread: { bits: 0, draws: 0 } }),
+    encodeReply('reveal', 1, { drawn: Array.from({ length: 129 }, () => ({ name: a.name, proof: a.name })) }),
     Buffer.alloc(4),
     Buffer.from([99, 0, 0, 0, 0]),
     Buffer.concat([encodeRequest('held', 1, {}), Buffer.from([0])]),

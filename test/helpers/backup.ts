@@ -14,6 +14,7 @@ import { silentLog } from '../../lib/base/log.js'
 import { seeded } from '../../lib/base/random.js'
 import { BlockStore } from '../../lib/blocks/block-store.js'
 import { Database } from '../../lib/blocks/database.js'
+import { blocksWithin, countTo } from '../../lib/blocks/windows.js'
 import { encodeHead } from '../../lib/format/head.js'
 import { deriveIdentity, wrappedKeysBytes, type Identity } from '../../lib/format/keys.js'
 import { blockName } from '../../lib/format/seal.js'
@@ -232,6 +233,12 @@ export class TestStore implements OwnedBlocks {
   }
   since(sequence: number, limit: number) {
     return this.store.since(sequence, limit)
+  }
+  within(range: { start: Buffer; end?: Buffer }, limit: number) {
+    return blocksWithin(this.store, range, limit)
+  }
+  countTo(sequence: number): number {
+    return countTo(this.store, sequence)
   }
   get(name: Buffer): Promise<Buffer | undefined> {
     return this.store.get(name)

@@ -7,6 +7,7 @@ import { systemClock } from '../../lib/base/clock.js'
 import { silentLog } from '../../lib/base/log.js'
 import { randomBytes } from '../../lib/base/random.js'
 import { BlockStore } from '../../lib/blocks/block-store.js'
+import { blocksWithin, countTo } from '../../lib/blocks/windows.js'
 import { Database } from '../../lib/blocks/database.js'
 import { deriveIdentity, type Identity } from '../../lib/format/keys.js'
 import { blockName } from '../../lib/format/seal.js'
@@ -57,6 +58,8 @@ export async function openNode(t: Test, bootstrap: string, options: NodeOptions 
     vault,
     owned: {
       since: (sequence, limit) => blocks.since(sequence, limit),
+      within: (range, limit) => blocksWithin(blocks, range, limit),
+      countTo: (sequence) => countTo(blocks, sequence),
       get: (name) => blocks.get(name),
       heads: () => [...heads],
       has: (name) => blocks.has(name),

@@ -34,6 +34,8 @@ export function everyMessage(seed: number): Record<string, Buffer> {
     prove: encodeRequest('prove', id, { nonce: Buffer.alloc(32, 3), names }),
     held: encodeRequest('held', id, {}),
     release: encodeRequest('release', id, { request: release }),
+    flip: encodeRequest('flip', id, { committed: Buffer.alloc(32, 4) }),
+    reveal: encodeRequest('reveal', id, { r1: Buffer.alloc(32, 5), spread: { bits: 12, draws: 900 } }),
     missing: encodeReply('offer', id, { missing: names.map((_, i) => i % 2 === 0) }),
     durable: encodeReply('commit', id, { blocks: 3, bytes: 5 }),
     headStored: encodeReply('headPut', id, {}),
@@ -41,6 +43,8 @@ export function everyMessage(seed: number): Record<string, Buffer> {
     blocks: encodeReply('get', id, { blocks: [blocks[0]?.bytes ?? 'absent', 'absent', 'later'] }),
     proofs: encodeReply('prove', id, { proofs: [Buffer.alloc(32, 1), undefined] }),
     holding: encodeReply('held', id, { bytes: 5, blocks: 6, releaseNumber: 7 }),
+    flipped: encodeReply('flip', id, { r2: Buffer.alloc(32, 6) }),
+    drawn: encodeReply('reveal', id, { drawn: names.map((name) => ({ name, proof: Buffer.alloc(32, 7) })) }),
     released: encodeReply('release', id, { blocks: 1, bytes: 2 }),
   }
 }

@@ -86,7 +86,9 @@ function only(world: World): Session {
 
 t.test('an honest holder passes, sampled and in full', async (t) => {
   const world = await backedUp(t, 300)
-  t.same(await world.auditor.sample(only(world)), { asked: 44, proven: 44, found: [] })
+  const sample = await world.auditor.sample(only(world))
+  t.ok(sample.asked >= 30 && sample.asked <= 128, `${sample.asked} asked`)
+  t.same(sample, { asked: sample.asked, proven: sample.asked, found: [] })
   t.match(world.book.progress(holder.id), { lastProof: world.clock.now(), verdict: { state: 'unknown' } })
   t.same(await world.auditor.full(only(world)), { asked: 300, proven: 300, found: [] })
   t.equal(world.book.progress(holder.id).verdict.state, 'good')
@@ -167,6 +169,7 @@ t.test('cheats: acknowledged but not stored, old heads, made-up and copied proof
   const held = world.vault.held(ann.id)
   const nothing = await through(t, world, {
     held: () => held,
+    reveal: () => Promise.resolve([]),
     prove: (_owner, _nonce, names) => Promise.resolve(names.map(() => undefined)),
   })
   t.match(await world.auditor.sample(nothing), { proven: 0, found: ['missing'] })
@@ -192,10 +195,12 @@ t.test('cheats: acknowledged but not stored, old heads, made-up and copied proof
   t.match(await world.auditor.sample(none), { found: ['badHead'] })
   t.same(world.book.progress(holder.id).verdict.found, ['missing', 'wrong', 'oldHead', 'badHead'])
 
-  const refusing = await through(t, world, { prove: () => Promise.reject(new Error('no')) })
+  const no = () => Promise.reject(new Error('no'))
+  const refusing = await through(t, world, { reveal: no, prove: no })
   t.match(await world.auditor.sample(refusing), { proven: 0, found: ['missing'] })
 
-  const mute = await through(t, world, { prove: () => new Promise(() => undefined) })
+  const never = () => new Promise<never>(() => undefined)
+  const mute = await through(t, world, { reveal: never, prove: never })
   const broken = world.auditor.sample(mute)
   mute.close('gone')
   t.match(await broken, { found: ['unreachable'] })
@@ -208,6 +213,10 @@ t.test('a tenth lost is found by a sample in 99 of 100 cases', async (t) => {
   const lost = new Set(world.blocks.filter((_, i) => i % 10 === 0).map(({ name }) => name.toString('hex')))
   const peer = await through(t, world, {
     held: () => world.vault.held(ann.id),
+    reveal: async (...draw) => {
+      const drawn = await world.vault.reveal(...draw)
+      return drawn.filter(({ name }) => !lost.has(name.toString('hex')))
+    },
     prove: async (owner, nonce, names) => {
       const proofs = await world.vault.prove(owner, nonce, names)
       return names.map((name, i) => (lost.has(name.toString('hex')) ? undefined : proofs[i]))
@@ -220,6 +229,81 @@ t.test('a tenth lost is found by a sample in 99 of 100 cases', async (t) => {
     if (found.length > 0) t.equal(asked, 300, 'a full audit follows at once')
   }
   t.ok(caught >= 18, `${caught} of 20`)
+})
+
+t.test(
+  'a partner that refuses to flip is asked by name; so is one that answers for other blocks',
+  async (t) => {
+    const world = await backedUp(t, 300)
+    const refusing = await through(t, world, {
+      flip: () => {
+        throw new Error('no')
+      },
+    })
+    t.same(await world.auditor.sample(refusing), { asked: 44, proven: 44, found: [] })
+
+    const elsewhere = await through(t, world, {
+      reveal: (owner, r1) => world.vault.reveal(owner, r1, { bits: 9, draws: 60 }),
+    })
+    t.match(await world.auditor.sample(elsewhere), { found: [] }, 'it has them, so that no harm is done')
+    const wrong = await through(t, world, {
+      reveal: async (...draw) => {
+        const drawn = await world.vault.reveal(...draw)
+        return drawn.map(({ name }) => ({ name, proof: Buffer.alloc(32, 9) }))
+      },
+      prove: (_owner, _nonce, names) => Promise.resolve(names.map(() => Buffer.alloc(32, 9))),
+    })
+    t.match(await world.auditor.sample(wrong), { proven: 0, found: ['wrong'] })
+  },
+)
+
+t.test(
+  'who learns the draw and hangs up gets the same draw again, and fails at the fifth time',
+  async (t) => {
+    const world = await backedUp(t, 300)
+    const draws = new Set<string>()
+    for (let i = 0; i < 5; i++) {
+      const session: Session = await through(t, world, {
+        reveal: (_owner, r1) => {
+          draws.add(r1.toString('hex'))
+          session.close('it does not like the draw')
+          return new Promise(() => undefined)
+        },
+      })
+      t.match(await world.auditor.sample(session), { found: ['unreachable'] })
+      t.equal(world.book.progress(holder.id).lastAudit, 0, 'it is due as before')
+    }
+    t.equal(draws.size, 1)
+    const late = await through(t, world, {
+      prove: (_owner, _nonce, names) => Promise.resolve(names.map(() => undefined)),
+    })
+    t.match(await world.auditor.sample(late), { asked: 300, found: ['missing'] }, 'a full audit follows')
+    t.match(world.book.progress(holder.id).verdict, { state: 'damaged', found: ['missing'] })
+    t.equal(world.book.openFlip(holder.id), undefined)
+  },
+)
+
+t.test('an owner that stops between two messages of a flip goes on with it', async (t) => {
+  const world = await backedUp(t, 300)
+  const before = await through(t, world, {
+    flip: () => {
+      before.close('the owner stops')
+      throw new Error('nobody hears it')
+    },
+  })
+  t.match(await world.auditor.sample(before), { found: ['unreachable'] })
+  const begun = world.book.openFlip(holder.id)
+  t.match(begun, { r2: undefined, brokenOff: 0 })
+  const after = await through(t, world, {
+    reveal: () => {
+      after.close('the owner stops')
+      return new Promise(() => undefined)
+    },
+  })
+  t.match(await world.auditor.sample(after), { found: ['unreachable'] })
+  t.match(world.book.openFlip(holder.id), { r1: begun?.r1, brokenOff: 1 })
+  t.match(await world.auditor.sample(await through(t, world, {})), { found: [] })
+  t.equal(world.book.openFlip(holder.id), undefined)
 })
 
 t.test('audits run by themselves, at their interval', async (t) => {
