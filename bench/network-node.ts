@@ -14,6 +14,8 @@ import { Database } from '../lib/blocks/database.js'
 import { keyPair } from '../lib/format/hash.js'
 import { deriveIdentity } from '../lib/format/keys.js'
 import { blockName } from '../lib/format/seal.js'
+import { policyOf } from '../lib/daemon/agreement.js'
+import { defaults } from '../lib/daemon/config.js'
 import { Partners } from '../lib/partners/partners.js'
 import { Vault } from '../lib/vault/vault.js'
 
@@ -65,6 +67,7 @@ class Node {
       name: 'node',
       bootstrap: [bootstrap],
       auditEveryMs: 2 ** 31,
+      policy: () => policyOf({ ...defaults, vaultQuotaBytes: quotaBytes }),
       vault,
       owned: {
         since: (sequence, limit) =>

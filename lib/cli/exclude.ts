@@ -19,16 +19,9 @@ export function changeOf(options: ExcludeOptions): ExcludeChange | undefined {
     ...(add && { add }),
     ...(remove && { remove }),
     ...(caches !== undefined && { caches }),
-    ...(limit !== undefined && { largerThan: limit === 'none' ? null : bytesOf(limit) }),
+    ...(limit !== undefined && { largerThan: limit === 'none' ? null : parseSize(limit) }),
   }
   return Object.keys(change).length > 0 ? change : undefined
-}
-
-function bytesOf(text: string): number {
-  const bytes = parseSize(text)
-  if (bytes === undefined)
-    throw new KithError('usage', `--exclude-larger-than wants a size like 500M or 2G, not '${text}'`)
-  return bytes
 }
 
 export async function run(context: Context, [dir]: (string | undefined)[], options: ExcludeOptions) {

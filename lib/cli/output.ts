@@ -1,4 +1,5 @@
 /** How facts look to a person: sizes, ages, aligned tables. Names from outside lose their control characters. */
+import { KithError } from '../base/errors.js'
 import type { Item } from '../daemon/api.js'
 
 const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']
@@ -14,12 +15,15 @@ export function size(bytes: number): string {
   return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`
 }
 
-/** `1.5G`, `100 MiB`, `4096`: bytes, in powers of 1024; undefined for anything else. */
-export function parseSize(text: string): number | undefined {
+/**
+ * `1.5G`, `100 MiB`, `4096`: bytes, in powers of 1024.
+ * @throws KithError usage
+ */
+export function parseSize(text: string): number {
   const [, digits, letter] = /^(\d+(?:\.\d+)?) ?(?:([KMGTP])(?:i?B)?|B)?$/i.exec(text.trim()) ?? []
-  if (digits === undefined) return undefined
   const bytes = Math.floor(Number(digits) * 1024 ** ' KMGTP'.indexOf(letter?.toUpperCase() ?? ' '))
-  return Number.isSafeInteger(bytes) ? bytes : undefined
+  if (bytes > 0 && bytes <= 2 ** 52) return bytes
+  throw new KithError('usage', `bad size '${text}'; write it like 500M, 20G or 1.5T`)
 }
 
 const steps: [seconds: number, name: string][] = [

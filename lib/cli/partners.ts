@@ -1,6 +1,8 @@
 /** `kith partners` */
+import type { PartnerInfo } from '../daemon/api.js'
+import { stateText } from './agreement.js'
 import type { Context } from './context.js'
-import { age, size, table } from './output.js'
+import { age, localTime, size, table } from './output.js'
 
 export async function run(context: Context) {
   const result = await context.call('partners', {})
@@ -13,12 +15,36 @@ export async function run(context: Context) {
       p.circles.join(', '),
       p.online ? 'on line' : `seen ${age(p.lastSeen, now)}`,
       age(p.since, now),
-      size(p.bytesHeld),
-      size(p.bytesHeldForIt),
+      filled(p.bytesHeld, p.agreement?.theirs.holds),
+      filled(p.bytesHeldForIt, p.agreement?.ours.holds),
       age(p.lastProof, now),
+      agreementText(p, now),
       p.faults.join('; '),
     ])
-    const head = ['PARTNER', 'ID', 'CIRCLES', '', 'SINCE', 'HOLDS FOR YOU', 'YOU HOLD', 'PROVEN', '']
+    const head = [
+      'PARTNER',
+      'ID',
+      'CIRCLES',
+      '',
+      'SINCE',
+      'HOLDS FOR YOU',
+      'YOU HOLD',
+      'PROVEN',
+      'AGREEMENT',
+      '',
+    ]
     return table(head, rows, [5, 6])
   })
+}
+
+/** `1.2 GiB of 100.0 GiB` */
+function filled(bytes: number, most: number | undefined): string {
+  return most === undefined ? size(bytes) : `${size(bytes)} of ${size(most)}`
+}
+
+function agreementText({ agreement }: PartnerInfo, now: number): string {
+  if (!agreement) return 'none'
+  if (agreement.state !== 'active') return stateText(agreement, now)
+  const until = agreement.until === null ? '' : `, until ${localTime(agreement.until).slice(0, 10)}`
+  return `since ${localTime(agreement.made).slice(0, 10)}${until}`
 }

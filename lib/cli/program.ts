@@ -283,11 +283,47 @@ function partnering(program: Command): void {
   const partners = program.command('partners').description('who, since when, holding what for whom')
   action(partners, async (context) => (await import('./partners.js')).run(context))
 
+  const offer = program
+    .command('offer')
+    .description('how much space you lend to partners, and want of them')
+    .argument('[SIZE]', 'in all, like 200G')
+    .option('--each <SIZE>', 'to each partner at most; `all`: no bound of its own')
+    .option('--want <SIZE>', 'of each partner at most; `all`: as much as it offers')
+  action(offer, async (...given) => (await import('./offer.js')).run(...given))
+
+  agreements(program)
+
   const audit = program
     .command('audit')
     .description('have partners prove now that they hold what they claim')
     .option('--full', 'every block instead of a sample')
   action(audit, async (...given) => (await import('./audit.js')).run(...given))
+}
+
+function agreements(program: Command): void {
+  const agreement = program
+    .command('agreement')
+    .description('what you and a partner promised each other; PARTNER is a name, or the beginning of an id')
+  const show = agreement.command('show').description('print it').argument('<PARTNER>')
+  action(show, async (context, args) => (await import('./agreement.js')).show(context, args))
+  const renew = agreement
+    .command('renew')
+    .description('a new one, as things are now; also after one that was ended')
+    .argument('<PARTNER>')
+  action(renew, async (context, args) => (await import('./agreement.js')).renew(context, args))
+  const resize = agreement
+    .command('resize')
+    .description('a new one, with other sizes')
+    .argument('<PARTNER>')
+    .option('--hold <SIZE>', 'that you hold for it, at most')
+    .option('--want <SIZE>', 'that it holds for you, at most')
+  action(resize, async (...given) => (await import('./agreement.js')).resize(...given))
+  const end = agreement
+    .command('end')
+    .description('nothing new is sent either way; what is held goes after the notice')
+    .argument('<PARTNER>')
+    .option('--yes', 'do not ask')
+  action(end, async (...given) => (await import('./agreement.js')).end(...given))
 }
 
 function running(program: Command): void {

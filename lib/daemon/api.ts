@@ -156,6 +156,36 @@ export const statusResult = z.object({
   problems: z.array(text),
 })
 
+/** What one side of an agreement promises. */
+const agreementSide = z.object({
+  /** bytes that it holds for the other */
+  holds: count,
+  /** on line, UTC; empty: no promise */
+  hours: text,
+  /** bytes a second that it takes in at least; 0: no promise */
+  bandwidth: count,
+  /** from one audit of the other to the next, at most */
+  auditHours: z.number(),
+  /** it may be out of reach for so long */
+  graceDays: z.number(),
+  /** it keeps what it holds for so long after the end */
+  noticeDays: z.number(),
+})
+
+export const agreementInfo = z.object({
+  state: z.enum(['active', 'ended', 'expired']),
+  /** of the pair's agreements, from 1 */
+  number: count,
+  made: time,
+  /** null: until one side ends it */
+  until: time.nullable(),
+  ours: agreementSide,
+  theirs: agreementSide,
+  ended: z.object({ byUs: z.boolean(), time }).nullable(),
+  /** of this node's running time, until what it holds for the partner goes; null: nothing was ended */
+  noticeLeftMs: z.number().nullable(),
+})
+
 export const partnerInfo = z.object({
   id: hex,
   name: text,
@@ -170,7 +200,16 @@ export const partnerInfo = z.object({
   bytesHeldForIt: count,
   lastProof: time.nullable(),
   faults: z.array(text),
+  /** null: none yet, or its kith makes none */
+  agreement: agreementInfo.nullable(),
 })
+
+/** A change of an agreement: as it is now, and whether the partner was told (else it is off line, and told later). */
+const agreementChange = z.object({ partner: partnerInfo, told: z.boolean() })
+
+/** A partner's name, or a beginning of its id. */
+const partnerName = z.string().min(1).max(256)
+const bytes = count.max(2 ** 52)
 
 const auditResult = z.object({
   partners: z.array(
@@ -440,6 +479,24 @@ export const methods = {
   ),
   join: method(z.object({ code: z.string().min(1).max(4096) }).strict(), z.object({ circle: text, id: hex })),
   partners: method(nothing, z.object({ partners: z.array(partnerInfo) })),
+  /** How much this node lends in all, and to each partner; what it wants of each. null: no bound of its own. Changes what is given. */
+  offer: method(
+    z
+      .object({
+        bytes: bytes.positive().optional(),
+        each: bytes.positive().nullable().optional(),
+        want: bytes.positive().nullable().optional(),
+      })
+      .strict(),
+    z.object({ bytes: count, each: count.nullable(), want: count.nullable(), held: count }),
+  ),
+  agreement: method(z.object({ partner: partnerName }).strict(), partnerInfo),
+  /** A new agreement: of these sizes from now on, or as things are. */
+  agreementRenew: method(
+    z.object({ partner: partnerName, holds: bytes.optional(), wants: bytes.optional() }).strict(),
+    agreementChange,
+  ),
+  agreementEnd: method(z.object({ partner: partnerName }).strict(), agreementChange),
   audit: method(z.object({ full: z.boolean() }).strict(), auditResult),
 
   /** Whether everything is there, and is as it should be, that the snapshots need. Changes nothing. */
@@ -474,6 +531,7 @@ export type RetentionRules = z.infer<typeof retentionPolicy>
 export type SnapshotRow = z.infer<typeof snapshotInfo>
 export type PartnerStatus = z.infer<typeof partnerStatus>
 export type PartnerInfo = z.infer<typeof partnerInfo>
+export type AgreementInfo = z.infer<typeof agreementInfo>
 export type VolumeStatus = z.infer<typeof volumeStatus>
 export type Status = z.infer<typeof statusResult>
 export type ProgressNote = z.infer<typeof progressNote>

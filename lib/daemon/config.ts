@@ -5,13 +5,30 @@
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { z } from 'zod'
-import { KithError } from '../base/errors.js'
+import { asKithError, KithError } from '../base/errors.js'
 import { errnoCode } from '../base/posix.js'
 import { bootstrapList, retentionPolicy } from './api.js'
+import { parseWeek } from '../format/week.js'
 import { writeDurably, type Home } from './home.js'
 import { schedule } from './schedule.js'
 
 const hours = z.number().positive().max(8760)
+
+const bytes = z
+  .number()
+  .int()
+  .positive()
+  .max(2 ** 52)
+const weekText = z
+  .string()
+  .max(500)
+  .superRefine((text, issues) => {
+    try {
+      parseWeek(text)
+    } catch (error) {
+      issues.addIssue({ code: 'custom', message: asKithError(error).message })
+    }
+  })
 
 const schema = z
   .object({
@@ -25,6 +42,18 @@ const schema = z
       .int()
       .positive()
       .default(100 * 2 ** 30),
+    /** of that, what each partner may fill at most; the whole when absent */
+    partnerQuotaBytes: bytes.optional(),
+    /** bytes that each partner is to hold for us at most; as much as it offers when absent */
+    wantBytes: bytes.optional(),
+    /** hours in which this node promises to be on line, UTC, like: mon-fri 8-18, sat-sun 0-24; none when absent */
+    onlineHours: weekText.optional(),
+    /** days that this node may be out of reach, and a partner still keeps the agreement */
+    graceDays: z.number().int().min(1).max(3650).default(30),
+    /** days that this node keeps a partner's data after an agreement ended */
+    noticeDays: z.number().int().min(1).max(3650).default(30),
+    /** days that an agreement lasts, renewed while both meet; until one side ends it when absent */
+    agreementDays: z.number().int().min(1).max(3650).optional(),
     /** a snapshot this often, when something changed and the volume's schedule says nothing else */
     snapshotHours: hours.default(1),
     /** each partner is audited at least this often */
@@ -41,6 +70,8 @@ const schema = z
   .strict()
 
 export type Settings = z.infer<typeof schema>
+
+export const defaults: Readonly<Settings> = schema.parse({})
 
 export class Config {
   #home: Home
@@ -59,7 +90,7 @@ export class Config {
       text = readFileSync(file, 'utf8')
     } catch (error) {
       if (errnoCode(error) !== 'ENOENT') throw error
-      return new Config(home, schema.parse({}))
+      return new Config(home, defaults)
     }
     return new Config(home, parse(text, file))
   }

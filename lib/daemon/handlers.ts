@@ -2,6 +2,7 @@
 import { deriveIdentity } from '../format/keys.js'
 import { newPhrase, parsePhrase } from '../format/phrase.js'
 import { check } from './check.js'
+import { offer, partnerInfo } from './agreement.js'
 import type { Handlers } from './control-server.js'
 import type { Daemon } from './daemon.js'
 import { decommission, decommissionPlan } from './decommission.js'
@@ -122,7 +123,16 @@ function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
   }
 }
 
-type PartnerMethod = 'circleCreate' | 'invite' | 'join' | 'partners' | 'audit'
+type PartnerMethod =
+  | 'circleCreate'
+  | 'invite'
+  | 'join'
+  | 'partners'
+  | 'audit'
+  | 'offer'
+  | 'agreement'
+  | 'agreementRenew'
+  | 'agreementEnd'
 
 function partnerHandlers(daemon: Daemon): Pick<Handlers, PartnerMethod> {
   return {
@@ -140,12 +150,18 @@ function partnerHandlers(daemon: Daemon): Pick<Handlers, PartnerMethod> {
       await daemon.services.renewHeads()
       return { circle: circle.name, id: circle.id }
     },
-    partners: async () => ({
-      partners: daemon.services.partners.list().map(({ trouble, bytesPending: _, ...rest }) => ({
-        ...rest,
-        faults: trouble,
-      })),
-    }),
+    partners: async () => ({ partners: daemon.services.partners.list().map(partnerInfo) }),
+    offer: async (params) => offer(daemon.services, params),
+    agreement: async ({ partner }) => partnerInfo(daemon.services.partners.partner(partner)),
+    agreementRenew: async ({ partner, holds, wants }) => {
+      const sizes = { ...(holds !== undefined && { holds }), ...(wants !== undefined && { wants }) }
+      const changed = await daemon.services.partners.renegotiate(partner, sizes)
+      return { partner: partnerInfo(changed.partner), told: changed.told }
+    },
+    agreementEnd: async ({ partner }) => {
+      const changed = await daemon.services.partners.endAgreement(partner)
+      return { partner: partnerInfo(changed.partner), told: changed.told }
+    },
     audit: async ({ full }) => {
       const results = await daemon.services.partners.audit({ full })
       const partners = results.map(({ id, name, online, asked, proven, trouble }) => {

@@ -14,6 +14,7 @@ import { Partners } from '../partners/partners.js'
 import type { OwnedBlocks } from '../partners/types.js'
 import { Store } from '../store/store.js'
 import { Vault } from '../vault/vault.js'
+import { policyOf } from './agreement.js'
 import type { Params, Result } from './api.js'
 import { Browses } from './browse.js'
 import type { Config } from './config.js'
@@ -88,8 +89,10 @@ export class Services {
   ): Promise<Services> {
     const opened: { close(): Promise<void> }[] = []
     try {
+      const joined: { partners?: Partners } = {}
       const vault = await Vault.open(home.folder('vault'), {
         quotaBytes: config.settings.vaultQuotaBytes,
+        ownerQuotaBytes: (owner) => joined.partners?.room(owner) ?? 0,
         partnerKey: identity.id,
         dropDelayMs: config.settings.dropDelayHours * hourMs,
         clock,
@@ -97,7 +100,6 @@ export class Services {
       })
       opened.push(vault)
       // The two ask each other: the heads name the circles, and the partners are offered the blocks and the heads.
-      const joined: { partners?: Partners } = {}
       const store = await Store.open(home.folder('store'), {
         clock,
         log: log.child({ part: 'store' }),
@@ -111,6 +113,7 @@ export class Services {
         name: config.name,
         bootstrap: config.settings.bootstrap,
         auditEveryMs: config.settings.auditHours * hourMs,
+        policy: () => policyOf(config.settings),
         vault,
         owned: ownedBlocks(store),
         clock,

@@ -29,6 +29,14 @@
  *     31  holding    bytes u64 | blocks u64 | number of the last release u64
  *     32  release    a signed release (format/wire-release.ts)
  *     33  released   blocks u64 | bytes u64 that the owner held before and holds no more
+ *     40  pactNewest number u64: of the newest agreement that the asker has; 0: none
+ *     41  pactGiven  newest (wire-agreement.ts): what is newer, and whether it was ended
+ *     42  pactTerms  empty
+ *     43  pactWishes wishes (wire-agreement.ts)
+ *     44  pactOffer  an agreement with the asker's signature (agreement.ts)
+ *     45  pactAnswer answer (wire-agreement.ts)
+ *     46  pactEnd    a signed ending (agreement.ts)
+ *     47  pactEnded  empty
  *     50  flip       commitment 32 (coin.ts)
  *     51  flipped    r2 32
  *     52  reveal     r1 32 | bits u8 (<= 32) | draws u16 (1 to 2048)
@@ -36,17 +44,34 @@
  * names: count u16 | count x 32 bytes.
  */
 import { asKithError, type ErrorCode, KithError } from '../base/errors.js'
+import { agreementBytes, endingBytes } from './agreement.js'
 import { Reader, Writer } from './bytes.js'
 import { maxBits, maxDrawn, maxDraws, type Spread } from './coin.js'
 import { hashBytes, keyedHash } from './hash.js'
 import { maxHeadBytes } from './head.js'
 import { volumeIdBytes } from './keys.js'
 import { maxSealedBytes } from './seal.js'
+import {
+  answerBytes,
+  newestBytes,
+  readAnswer,
+  readNewest,
+  readWishes,
+  wishesBytes,
+  writeAnswer,
+  writeNewest,
+  writeWishes,
+  type Newest,
+  type PactAnswer,
+  type Wishes,
+} from './wire-agreement.js'
 
 export const wireProtocol = 'kith/partner/1'
 export const wireVersion = 1
 /** Capability bit: this node lends space. */
 export const lendsSpace = 1
+/** Capability bit: this node makes agreements. One that does not is served without. */
+export const makesAgreements = 2
 
 export const nonceBytes = 32
 export const maxHeads = 16
@@ -68,6 +93,10 @@ export interface Requests {
   prove: { nonce: Buffer; names: Buffer[] }
   held: Record<never, never>
   release: { request: Buffer }
+  pactNewest: { number: number }
+  pactTerms: Record<never, never>
+  pactOffer: { offer: Buffer }
+  pactEnd: { ending: Buffer }
   flip: { committed: Buffer }
   reveal: { r1: Buffer; spread: Spread }
 }
@@ -84,6 +113,10 @@ export interface Replies {
   prove: { proofs: (Buffer | undefined)[] }
   held: { bytes: number; blocks: number; releaseNumber: number }
   release: { blocks: number; bytes: number }
+  pactNewest: Newest
+  pactTerms: Wishes
+  pactOffer: PactAnswer
+  pactEnd: Record<never, never>
   flip: { r2: Buffer }
   reveal: { drawn: ProvenBlock[] }
 }
@@ -148,6 +181,10 @@ const pairs: { [K in RequestKind]: { request: number; reply: number } } = {
   prove: { request: 28, reply: 29 },
   held: { request: 30, reply: 31 },
   release: { request: 32, reply: 33 },
+  pactNewest: { request: 40, reply: 41 },
+  pactTerms: { request: 42, reply: 43 },
+  pactOffer: { request: 44, reply: 45 },
+  pactEnd: { request: 46, reply: 47 },
   flip: { request: 50, reply: 51 },
   reveal: { request: 52, reply: 53 },
 }
@@ -178,6 +215,14 @@ const bounds = new Map<number, number>([
   [31, 24],
   [32, 64 * 1024],
   [33, 16],
+  [40, 8],
+  [41, newestBytes],
+  [42, 0],
+  [43, wishesBytes],
+  [44, agreementBytes],
+  [45, answerBytes],
+  [46, endingBytes],
+  [47, 0],
   [50, hashBytes],
   [51, hashBytes],
   [52, hashBytes + 3],
@@ -264,6 +309,10 @@ const writeRequest: { [K in RequestKind]: (out: Writer, message: Requests[K]) =>
   prove: (out, { nonce, names }) => writeNames(out.raw(nonce), names),
   held: (out) => out,
   release: (out, { request }) => out.raw(request),
+  pactNewest: (out, { number }) => out.number(number),
+  pactTerms: (out) => out,
+  pactOffer: (out, { offer }) => out.raw(offer),
+  pactEnd: (out, { ending }) => out.raw(ending),
   flip: (out, { committed }) => out.raw(committed),
   reveal: (out, { r1, spread }) => out.raw(r1).u8(spread.bits).u16(spread.draws),
 }
@@ -316,6 +365,10 @@ const writeReply: { [K in RequestKind]: (out: Writer, message: Replies[K]) => Wr
   prove: writeProofs,
   held: (out, { bytes, blocks, releaseNumber }) => out.number(bytes).number(blocks).number(releaseNumber),
   release: (out, { blocks, bytes }) => out.number(blocks).number(bytes),
+  pactNewest: writeNewest,
+  pactTerms: writeWishes,
+  pactOffer: writeAnswer,
+  pactEnd: (out) => out,
   flip: (out, { r2 }) => out.raw(r2),
   reveal: writeDrawn,
 }
@@ -337,6 +390,10 @@ const decodeRequestBody: { [K in RequestKind]: (body: Reader) => Requests[K] } =
   prove: (body) => ({ nonce: body.slice(nonceBytes), names: readNames(body, maxAsked) }),
   held: () => ({}),
   release: (body) => ({ request: rest(body) }),
+  pactNewest: (body) => ({ number: body.number() }),
+  pactTerms: () => ({}),
+  pactOffer: (body) => ({ offer: body.slice(agreementBytes) }),
+  pactEnd: (body) => ({ ending: body.slice(endingBytes) }),
   flip: (body) => ({ committed: body.slice(hashBytes) }),
   reveal: (body) => ({ r1: body.slice(hashBytes), spread: decodeSpread(body) }),
 }
@@ -395,6 +452,10 @@ const decodeReplyBody: { [K in RequestKind]: (body: Reader) => Replies[K] } = {
   prove: decodeProofs,
   held: (body) => ({ bytes: body.number(), blocks: body.number(), releaseNumber: body.number() }),
   release: (body) => ({ blocks: body.number(), bytes: body.number() }),
+  pactNewest: readNewest,
+  pactTerms: readWishes,
+  pactOffer: readAnswer,
+  pactEnd: () => ({}),
   flip: (body) => ({ r2: body.slice(hashBytes) }),
   reveal: decodeDrawn,
 }

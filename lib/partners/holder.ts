@@ -1,6 +1,6 @@
 /**
  * The holder's side of a session: answers one peer's requests from our vault, as far as the peer may ask.
- * Members of a circle may place data; owners of data here may read, audit and release it; nobody else gets an answer
+ * Members of a circle may make an agreement and place data; owners of data here may read, audit and release it; nobody else gets an answer
  * that tells what is here.
  */
 import { KithError, asKithError } from '../base/errors.js'
@@ -12,7 +12,7 @@ import {
   type Requests,
 } from '../format/wire.js'
 import type { Answerer } from './session.js'
-import type { Permissions, PeersVault } from './types.js'
+import type { AnswerPacts, Permissions, PeersVault } from './types.js'
 
 /** What a peer must be for each request. */
 const needs: { [K in RequestKind]: keyof Permissions } = {
@@ -26,17 +26,25 @@ const needs: { [K in RequestKind]: keyof Permissions } = {
   release: 'owner',
   flip: 'owner',
   reveal: 'owner',
+  pactNewest: 'owner',
+  pactTerms: 'member',
+  pactOffer: 'member',
+  pactEnd: 'owner',
 }
 
 export class Holder implements Answerer {
   /** Why a block sent since the last commit was not taken. */
   private refused: KithError | undefined
 
-  /** @param permissions asked for each request, since circles change while a session lasts */
+  /**
+   * @param permissions asked for each request, since circles change while a session lasts
+   * @param agreements none: this node makes no agreements
+   */
   constructor(
     private readonly vault: PeersVault,
     private readonly peer: Buffer,
     private readonly permissions: () => Permissions,
+    private readonly agreements?: AnswerPacts,
   ) {}
 
   async put(blocks: NamedBlock[]): Promise<void> {
@@ -78,6 +86,15 @@ export class Holder implements Answerer {
     release: ({ request }) => this.vault.release(this.peer, request),
     flip: ({ committed }) => Promise.resolve({ r2: this.vault.flip(this.peer, committed) }),
     reveal: async ({ r1, spread }) => ({ drawn: await this.vault.reveal(this.peer, r1, spread) }),
+    pactNewest: async (message) => this.pacts().newest(message),
+    pactTerms: async () => this.pacts().terms(),
+    pactOffer: async (message) => this.pacts().offer(message),
+    pactEnd: async (message) => this.pacts().end(message),
+  }
+
+  private pacts(): AnswerPacts {
+    if (this.agreements) return this.agreements
+    throw new KithError('unsupported', 'this node makes no agreements')
   }
 
   /** What could be taken is kept even when something was refused. */

@@ -2,6 +2,7 @@
  * The partners of this node, as the daemon sees them: the one object that joins the parts of this folder.
  *
  *     roster      who is there, and what they are to us       (network, gate, sessions)
+ *     agreements  what they and we promise each other; whom we send to, and how much we take
  *     holder      a session's answers from our vault          (others' data)
  *     uploader    sends our blocks and heads to all           (our data there)
  *     auditor     makes them prove that they hold it
@@ -12,7 +13,7 @@
 import { EventEmitter } from 'node:events'
 import { join } from 'node:path'
 import type { Clock } from '../base/clock.js'
-import { asKithError } from '../base/errors.js'
+import { asKithError, assert, KithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { randomBytes } from '../base/random.js'
 import type { BlockReader } from '../blocks/block-store.js'
@@ -20,12 +21,15 @@ import { Database } from '../blocks/database.js'
 import { decodeHead } from '../format/head.js'
 import type { Identity } from '../format/keys.js'
 import { maxAsked, nonceBytes } from '../format/wire.js'
+import { blockOverhead } from '../format/agreement.js'
+import { Agreements, type PactInfo } from './agreements.js'
 import { Auditor, type Audit } from './audit.js'
 import { Book, type Progress } from './book.js'
 import { Circles, type CircleInfo, type CircleSecret } from './circle.js'
 import { Fetcher } from './fetch.js'
 import { Holder } from './holder.js'
 import { Invites } from './invite.js'
+import type { Policy } from './negotiation.js'
 import { PendingReleases, type VolumeRelease } from './pending-releases.js'
 import { findBackups, type Recovered } from './recovery.js'
 import { Roster, type KnownPartner } from './roster.js'
@@ -42,6 +46,8 @@ export interface PartnersOptions {
   bootstrap: string[]
   /** between audits of one partner */
   auditEveryMs: number
+  /** what we offer and want in agreements, by the settings now */
+  policy(): Omit<Policy, 'needs'>
   vault: PeersVault & { owners(): { owner: Buffer }[] }
   owned: OwnedBlocks
   clock: Clock
@@ -70,6 +76,8 @@ export interface PartnerInfo {
   lastProof: number | null
   /** what is wrong with it, one line each: failed audits, bad heads, refused blocks, no space */
   trouble: string[]
+  /** null: none was made yet, or its kith makes none */
+  agreement: PactInfo | null
 }
 
 /** What a partner said to a request to let go of our blocks. */
@@ -93,6 +101,14 @@ export interface AuditResult {
   trouble: string[]
 }
 
+/** A change of an agreement. */
+export interface PactChange {
+  /** as it is afterwards */
+  partner: PartnerInfo
+  /** false: the partner is off line; it hears of it when it is back */
+  told: boolean
+}
+
 export interface Invite {
   /** what the friend types */
   code: string
@@ -114,9 +130,11 @@ interface Events {
 
 interface Parts {
   db: Database
+  book: Book
   circles: Circles
   invites: Invites
   roster: Roster
+  agreements: Agreements
 }
 
 export class Partners extends EventEmitter<Events> {
@@ -135,16 +153,16 @@ export class Partners extends EventEmitter<Events> {
     private readonly parts: Parts,
   ) {
     super()
-    const { roster } = parts
+    const { roster, agreements, book } = parts
     const { clock, log, owned, identity, auditEveryMs } = options
-    this.book = new Book(parts.db)
+    this.book = book
     this.releases = new PendingReleases(parts.db, identity.keyPair, this.book, owned)
     const peers: Peers = {
-      online: () => roster.online().filter(({ key }) => !this.releases.waits(key)),
+      online: () =>
+        roster.online().filter((peer) => !this.releases.waits(peer.key) && agreements.sendsTo(peer)),
       onChange: (run) => this.onChange(run),
     }
     const holders: Peers = { online: () => roster.holders(), onChange: (run) => this.onChange(run) }
-    const { book } = this
     this.uploader = new Uploader({ peers, blocks: owned, book, owner: identity.keyPair, clock, log }, () =>
       this.emit('change'),
     )
@@ -175,6 +193,23 @@ export class Partners extends EventEmitter<Events> {
     try {
       const circles = new Circles(db, clock)
       const invites = new Invites(db, clock)
+      const book = new Book(db)
+      // What the two need of each other comes once both are there.
+      const joined: { roster?: Roster; partners?: Partners } = {}
+      const agreements = new Agreements({
+        db,
+        self: identity.keyPair,
+        policy: (key) => ({ ...options.policy(), needs: quotaOf(book.progress(key)) }),
+        members: () => joined.roster?.online() ?? [],
+        renewed: (key) => book.emptied(key),
+        free: async (key) => {
+          await vault.evict(key)
+          joined.roster?.holdingsChanged()
+        },
+        changed: () => joined.partners?.notify(),
+        clock,
+        log,
+      })
       const roster = await Roster.open({
         keyPair: identity.keyPair,
         name: options.name,
@@ -184,11 +219,14 @@ export class Partners extends EventEmitter<Events> {
         invites,
         heldOwners: () => vault.owners().map(({ owner }) => owner),
         holdsFor: (key) => vault.knows(key),
-        answererFor: (key, permissions) => new Holder(vault, key, permissions),
+        answererFor: (key, permissions) => new Holder(vault, key, permissions, agreements.answersFor(key)),
+        agrees: true,
         clock,
         log,
       })
-      return new Partners(options, { db, circles, invites, roster })
+      joined.roster = roster
+      joined.partners = new Partners(options, { db, book, circles, invites, roster, agreements })
+      return joined.partners
     } catch (error) {
       await db.close()
       throw error
@@ -209,10 +247,11 @@ export class Partners extends EventEmitter<Events> {
         since,
         lastSeen: online ? now : lastSeen,
         bytesHeld: progress.bytesHeld,
-        bytesPending: partner.circles.length > 0 ? this.uploader.pendingBytes(key) : 0,
+        bytesPending: this.isCountedOn(partner) ? this.uploader.pendingBytes(key) : 0,
         bytesHeldForIt: this.options.vault.held(key).bytes,
         lastProof: progress.lastProof || null,
         trouble: this.troubleOf(key, progress),
+        agreement: this.parts.agreements.info(key) ?? null,
       }
     })
   }
@@ -220,6 +259,41 @@ export class Partners extends EventEmitter<Events> {
   /** Sequence number of the volume's head that the partner (hex) acknowledged, with all blocks that it names; 0: none. */
   headHeld(partner: string, volume: Buffer): number {
     return this.book.head(Buffer.from(partner, 'hex'), volume)
+  }
+
+  /**
+   * How much of the vault's quota this owner may fill now.
+   */
+  room(owner: Buffer): number {
+    return this.parts.agreements.room(owner)
+  }
+
+  /** The settings changed: what we offer and want goes to the partners. */
+  policyChanged(): void {
+    this.parts.agreements.settingsChanged()
+  }
+
+  /**
+   * A new agreement with this partner, of these sizes (bytes; as they are, when not given): now, or when it comes on line.
+   * @param partner its name, or a beginning of its id
+   * @throws KithError notFound, usage (which partner?)
+   */
+  async renegotiate(partner: string, sizes: { holds?: number; wants?: number }): Promise<PactChange> {
+    const found = this.findPartner(partner)
+    const told = await this.parts.agreements.ask(found.key, sizes)
+    return { partner: this.infoOf(found.id), told }
+  }
+
+  /** Ends the agreement. @throws KithError notFound, usage (which partner?) */
+  async endAgreement(partner: string): Promise<PactChange> {
+    const found = this.findPartner(partner)
+    const told = await this.parts.agreements.end(found.key)
+    return { partner: this.infoOf(found.id), told }
+  }
+
+  /** @param partner its name, or a beginning of its id. @throws KithError notFound, usage (which partner?) */
+  partner(partner: string): PartnerInfo {
+    return this.infoOf(this.findPartner(partner).id)
   }
 
   circles(): CircleInfo[] {
@@ -273,7 +347,7 @@ export class Partners extends EventEmitter<Events> {
   /** Whether every known partner (at least one) holds all blocks up to the sequence, and that head or a newer one. */
   synced(sequence: number, head: Buffer): boolean {
     const { volumeId, sequence: number } = decodeHead(head)
-    const partners = this.parts.roster.known().filter(({ circles }) => circles.length > 0)
+    const partners = this.parts.roster.known().filter((partner) => this.isCountedOn(partner))
     return (
       partners.length > 0 &&
       partners.every(
@@ -368,6 +442,7 @@ export class Partners extends EventEmitter<Events> {
     const parts = [this.parts.roster.stop(), this.uploader.stop(), this.auditor.stop()]
     this.fetcher.stop()
     await Promise.all(parts)
+    await this.parts.agreements.stop()
     await this.parts.db.close()
   }
 
@@ -384,7 +459,30 @@ export class Partners extends EventEmitter<Events> {
   /** A session came, went or changed. */
   private onRoster(): void {
     for (const peer of this.parts.roster.holders()) if (this.releases.waits(peer.key)) void this.deliver(peer)
+    this.parts.agreements.follow()
     this.notify()
+  }
+
+  /** Whether our backups are to be at this partner. */
+  private isCountedOn({ key, circles }: KnownPartner): boolean {
+    return circles.length > 0 && !this.parts.agreements.isOver(key)
+  }
+
+  private findPartner(text: string): KnownPartner {
+    const known = this.parts.roster.known()
+    const named = known.filter(({ name }) => name === text)
+    const found = named.length > 0 ? named : known.filter(({ id }) => id.startsWith(text.toLowerCase()))
+    const [first, second] = found
+    if (!first) throw new KithError('notFound', `no partner is called '${text}'; kith partners lists them`)
+    if (second)
+      throw new KithError('usage', `several partners match '${text}': give more of the id (kith partners)`)
+    return first
+  }
+
+  private infoOf(id: string): PartnerInfo {
+    const info = this.list().find((one) => one.id === id)
+    assert(info, 'partners that are known are listed')
+    return info
   }
 
   private async deliver(peer: Peer): Promise<string | undefined> {
@@ -430,7 +528,13 @@ export class Partners extends EventEmitter<Events> {
     })
     const refusal = this.uploader.trouble(key)
     if (refusal !== undefined) lines.push(refusal)
+    lines.push(...this.parts.agreements.trouble(key))
     if (this.releases.waits(key)) lines.push('it must still be told to release what it held')
     return lines
   }
+}
+
+/** What a partner's quota is filled with. */
+function quotaOf({ bytesHeld, blocksHeld }: Progress): number {
+  return bytesHeld + blocksHeld * blockOverhead
 }

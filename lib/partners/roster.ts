@@ -60,6 +60,8 @@ export interface RosterOptions {
   holdsFor(key: Buffer): boolean
   /** what answers the requests of this peer */
   answererFor(key: Buffer, permissions: () => Permissions): Answerer
+  /** whether the answerer makes agreements */
+  agrees?: boolean
   clock: Clock
   log: Log
 }
@@ -334,10 +336,10 @@ export class Roster implements Peers {
 
   private onAdmitted(gate: Gate): void {
     const { id, remotePublicKey: key, stream } = gate.connection
-    const { name, clock, log, holdsFor } = this.options
+    const { name, agrees = false, clock, log, holdsFor } = this.options
     const permissions = () => ({ member: gate.standing === 'member', owner: holdsFor(key) })
     const answerer = this.watched(this.options.answererFor(key, permissions))
-    const session = new Session(stream, { answerer, name, lends: true, clock, log })
+    const session = new Session(stream, { answerer, name, lends: true, agrees, clock, log })
     const live: Live = { gate, session, ready: false }
     this.lives.get(id)?.session.close('a newer connection takes its place')
     this.lives.set(id, live)

@@ -30,6 +30,7 @@ import {
   type Frame,
   type Hello,
   lendsSpace,
+  makesAgreements,
   type NamedBlock,
   type Replies,
   type ReplyFrame,
@@ -68,6 +69,8 @@ export interface SessionOptions {
   name: string
   /** whether we lend space */
   lends: boolean
+  /** whether we make agreements */
+  agrees?: boolean
   clock: Clock
   log: Log
 }
@@ -148,7 +151,7 @@ export class Session implements Peer {
     this.transmit(
       encodeHello({
         version: wireVersion,
-        capabilities: options.lends ? lendsSpace : 0,
+        capabilities: (options.lends ? lendsSpace : 0) | (options.agrees ? makesAgreements : 0),
         name: options.name,
       }),
     )
@@ -161,6 +164,10 @@ export class Session implements Peer {
 
   get lends(): boolean {
     return ((this.hello?.capabilities ?? 0) & lendsSpace) !== 0
+  }
+
+  get agrees(): boolean {
+    return ((this.hello?.capabilities ?? 0) & makesAgreements) !== 0
   }
 
   get closed(): boolean {

@@ -18,6 +18,8 @@ export interface Peer {
   readonly name: string
   /** Lends space: may be asked to hold blocks. */
   readonly lends: boolean
+  /** Makes agreements; an older kith does not. */
+  readonly agrees: boolean
   readonly closed: boolean
   /** @throws KithError: what the partner answered, `timeout`, or `noPartners` when the connection is gone */
   request<K extends RequestKind>(kind: K, message: Requests[K]): Promise<Replies[K]>
@@ -47,8 +49,20 @@ export interface PeersVault {
   reveal(owner: Buffer, r1: Buffer, spread: Spread): Promise<ProvenBlock[]>
   held(owner: Buffer): { blocks: number; bytes: number; releaseNumber: number }
   release(owner: Buffer, request: Buffer): Promise<{ blocks: number; bytes: number }>
+  /** lets go of all that is held for that owner, without its request */
+  evict(owner: Buffer): Promise<{ blocks: number; bytes: number }>
   /** whether anything is held for that owner */
   knows(owner: Buffer): boolean
+}
+
+/** Answers the messages about agreements with one partner (agreements.ts). */
+export interface AnswerPacts {
+  newest(message: Requests['pactNewest']): Promise<Replies['pactNewest']>
+  terms(): Promise<Replies['pactTerms']>
+  /** @throws KithError denied for an offer that is not this partner's to us */
+  offer(message: Requests['pactOffer']): Promise<Replies['pactOffer']>
+  /** @throws KithError denied, as above */
+  end(message: Requests['pactEnd']): Promise<Replies['pactEnd']>
 }
 
 /** The owner's own blocks and heads: what the daemon gives to the uploader and the auditor, from the store. */

@@ -334,12 +334,20 @@ export class Uploader {
 
   private follow(): void {
     if (this.stopped) return
-    for (const peer of this.options.peers.online()) {
+    const online = this.options.peers.online()
+    for (const peer of online) {
       if (this.flows.has(peer) || peer.closed || !peer.lends) continue
       const flow = new Flow(peer, this.options, () => this.onSent(peer))
-      const done = flow.run().finally(() => this.flows.delete(peer))
+      const done = flow.run().finally(() => {
+        this.flows.delete(peer)
+        // It may have been let in again while it ended.
+        this.follow()
+      })
       this.flows.set(peer, { flow, done })
     }
-    for (const { flow } of this.flows.values()) if (flow.peer.closed) flow.wake()
+    for (const { flow } of this.flows.values()) {
+      if (!online.includes(flow.peer)) flow.stop()
+      else if (flow.peer.closed) flow.wake()
+    }
   }
 }

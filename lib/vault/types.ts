@@ -5,8 +5,8 @@ import type { Log } from '../base/log.js'
 export interface VaultOptions {
   /** Of all owners together: bytes of sealed blocks, and 512 for each. */
   quotaBytes: number
-  /** Of one owner; default: the whole. */
-  ownerQuotaBytes?: number
+  /** Of one owner, as it is agreed upon now; the whole when not given. */
+  ownerQuotaBytes?(owner: Buffer): number
   /** So long a drop is held back, by this machine's clock; until then the owner can still read the block. */
   dropDelayMs?: number
   /** This node's public key: releases are bound to it. */

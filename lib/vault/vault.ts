@@ -18,6 +18,7 @@ import { randomBytes } from '../base/random.js'
 import { BlockStore, maxBlockBytes } from '../blocks/block-store.js'
 import { stopIfAborted, verifyBlocks, type Watch } from '../blocks/examine.js'
 import { Database } from '../blocks/database.js'
+import { blockOverhead } from '../format/agreement.js'
 import { coinNonce, drawnWindows, maxDrawn, type Spread, windowRange } from '../format/coin.js'
 import { decodeHead } from '../format/head.js'
 import { blockName } from '../format/seal.js'
@@ -35,8 +36,6 @@ interface Gathered {
 }
 
 const hex = (key: Buffer) => key.toString('hex')
-/** What a block costs of a quota beside its bytes: its rows in the index. Else a flood of tiny blocks would cost nothing. */
-export const blockOverhead = 512
 /** Of one owner, between two commits: they are kept in memory. */
 const maxGathered = 16_384
 /** Drops are held back so long unless the options say otherwise. */
@@ -51,6 +50,7 @@ export class Vault {
   private readonly flips: Flips
   private readonly gathered = new Map<string, Gathered>()
   private gatheredCost = 0
+  private quota: number
   private closed = false
   /** Commits, releases and drops run one at a time, so that sets and sums are changed by one at a time. */
   private exclusive: Promise<unknown> = Promise.resolve()
@@ -62,6 +62,7 @@ export class Vault {
     private readonly options: VaultOptions,
     coinSecret: Buffer,
   ) {
+    this.quota = options.quotaBytes
     this.flips = new Flips(coinSecret, options.clock)
   }
 
@@ -88,7 +89,12 @@ export class Vault {
   }
 
   get quotaBytes(): number {
-    return this.options.quotaBytes
+    return this.quota
+  }
+
+  /** Of all owners together, from now on. What is held already stays. */
+  set quotaBytes(bytes: number) {
+    this.quota = bytes
   }
 
   /** Sealed bytes of all blocks here. */
@@ -150,9 +156,13 @@ export class Vault {
     if (isOwned && !this.tables.isDropping(owner, name)) return
     const used = this.blocks.bytes + this.blocks.count * blockOverhead + this.gatheredCost
     const cost = bytes.length + blockOverhead
-    if ((!isOwned && this.room(owner) < cost) || (!isHere && this.options.quotaBytes - used < cost)) {
+    if (!isHere && this.quota - used < cost)
       throw new KithError('noSpace', 'the space set aside for partners is used up')
-    }
+    if (!isOwned && this.room(owner) < cost)
+      throw new KithError(
+        'noSpace',
+        'the space agreed upon is used up (kith agreement resize), or the agreement ended',
+      )
     if ((this.gathered.get(hex(owner))?.blocks.size ?? 0) >= maxGathered) {
       throw new KithError('busy', `commit first: ${maxGathered} blocks wait for it`)
     }
@@ -303,16 +313,25 @@ export class Vault {
         if (release.kind === 'volume') this.tables.removeHead(owner, release.volume)
         if (isEverything) this.tables.removeHeads(owner)
       })
-      if (isEverything) this.takeGathered(owner)
       const freed = { blocks: 0, bytes: 0 }
       if (release.kind === 'drop') await this.holdBack(owner, release.names, freed)
-      else if (!isEverything) await this.disown(owner, release.names, freed)
-      else {
-        for (let names = this.names(owner); names.length > 0; names = this.names(owner)) {
-          await this.disown(owner, names, freed)
-        }
-      }
+      else if (isEverything) await this.disownAll(owner, freed)
+      else await this.disown(owner, release.names, freed)
       this.options.log.info({ owner: hex(owner), kind: release.kind, ...freed }, 'released')
+      return freed
+    })
+  }
+
+  /**
+   * Lets go of all that is held for an owner, as its own release of everything would: an agreement ended, and its notice is
+   * over. Durable when it resolves; after a crash it is called again.
+   */
+  evict(owner: Buffer): Promise<Held> {
+    return this.alone(async () => {
+      await this.db.transaction(() => this.tables.removeHeads(owner))
+      const freed = { blocks: 0, bytes: 0 }
+      await this.disownAll(owner, freed)
+      this.options.log.info({ owner: hex(owner), ...freed }, 'let go of after the end of an agreement')
       return freed
     })
   }
@@ -440,6 +459,12 @@ export class Vault {
     await this.blocks.remove(unwanted)
   }
 
+  private async disownAll(owner: Buffer, freed: Held): Promise<void> {
+    this.takeGathered(owner)
+    for (let names = this.names(owner); names.length > 0; names = this.names(owner))
+      await this.disown(owner, names, freed)
+  }
+
   /** Takes blocks away from all owners: they are damaged. */
   private drop(names: readonly Buffer[]): Promise<void> {
     return this.alone(async () => {
@@ -459,7 +484,7 @@ export class Vault {
   }
 
   private room(owner: Buffer): number {
-    const bound = this.options.ownerQuotaBytes ?? this.options.quotaBytes
+    const bound = this.options.ownerQuotaBytes?.(owner) ?? this.quota
     const { bytes, blocks } = this.tables.owner(owner) ?? { bytes: 0, blocks: 0 }
     return bound - bytes - blocks * blockOverhead - (this.gathered.get(hex(owner))?.cost ?? 0)
   }

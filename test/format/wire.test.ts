@@ -12,6 +12,7 @@ import {
 } from '../../lib/format/wire.js'
 import { decodeRelease, encodeRelease } from '../../lib/format/wire-release.js'
 import { maxSealedBytes } from '../../lib/format/seal.js'
+import { somePact, someTerms } from '../helpers/agreements.js'
 import { block, head, identity } from '../helpers/backup.js'
 import { mutate } from '../helpers/bytes.js'
 import { everyMessage } from '../helpers/messages.js'
@@ -19,6 +20,7 @@ import { everyMessage } from '../helpers/messages.js'
 const ann = identity(1)
 const [a, b] = [block(seeded(1)), block(seeded(2))]
 const names = [a.name, b.name]
+const pact = somePact(3)
 
 t.test('requests and replies come out as they went in', async (t) => {
   const requests = {
@@ -30,6 +32,10 @@ t.test('requests and replies come out as they went in', async (t) => {
     prove: { nonce: Buffer.alloc(32, 1), names },
     held: {},
     release: { request: Buffer.alloc(300, 5) },
+    pactNewest: { number: 3 },
+    pactTerms: {},
+    pactOffer: { offer: pact.offer },
+    pactEnd: { ending: pact.ending },
     flip: { committed: Buffer.alloc(32, 6) },
     reveal: { r1: Buffer.alloc(32, 7), spread: { bits: 32, draws: 2048 } },
   } as const
@@ -42,6 +48,10 @@ t.test('requests and replies come out as they went in', async (t) => {
     prove: { proofs: [Buffer.alloc(32, 1), undefined] },
     held: { bytes: 1, blocks: 2, releaseNumber: 3 },
     release: { blocks: 1, bytes: 2 },
+    pactNewest: { document: pact.document },
+    pactTerms: { terms: someTerms, wants: 1, mark: 2 },
+    pactOffer: { kind: 'accepted', document: pact.document } as const,
+    pactEnd: {},
     flip: { r2: Buffer.alloc(32, 8) },
     reveal: { drawn: names.map((name) => ({ name, proof: Buffer.alloc(32, 9) })) },
   }

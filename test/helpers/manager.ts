@@ -3,14 +3,18 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
-import { systemClock } from '../../lib/base/clock.js'
-import { silentLog } from '../../lib/base/log.js'
+import { systemClock, type Clock } from '../../lib/base/clock.js'
+import { silentLog, type Log } from '../../lib/base/log.js'
 import { randomBytes } from '../../lib/base/random.js'
 import { BlockStore } from '../../lib/blocks/block-store.js'
 import { blocksWithin, countTo } from '../../lib/blocks/windows.js'
 import { Database } from '../../lib/blocks/database.js'
 import { deriveIdentity, type Identity } from '../../lib/format/keys.js'
 import { blockName } from '../../lib/format/seal.js'
+import type { Terms } from '../../lib/format/agreement.js'
+import { policyOf } from '../../lib/daemon/agreement.js'
+import { defaults } from '../../lib/daemon/config.js'
+import type { Policy } from '../../lib/partners/negotiation.js'
 import { Partners } from '../../lib/partners/partners.js'
 import { Vault } from '../../lib/vault/vault.js'
 import { someHead } from './partner-node.js'
@@ -34,16 +38,47 @@ export interface NodeOptions {
   name?: string
   dir?: string
   quotaBytes?: number
+  clock?: Clock
+  log?: Log
+  /** what differs from the usual in what it offers and wants */
+  policy?: Partial<Terms> & { wants?: number; periodMs?: number }
+}
+
+/** What a node of these tests offers and wants: like a daemon with its defaults. */
+export function usualPolicy({ wants, periodMs, ...terms }: NodeOptions['policy'] = {}): Omit<
+  Policy,
+  'needs'
+> {
+  const usual = policyOf(defaults)
+  return {
+    terms: { ...usual.terms, holds: 1_000_000_000, ...terms },
+    wants: wants ?? usual.wants,
+    periodMs: periodMs ?? usual.periodMs,
+  }
 }
 
 export async function openNode(t: Test, bootstrap: string, options: NodeOptions = {}): Promise<Node> {
-  const identity = options.identity ?? deriveIdentity(randomBytes(32))
   const dir = options.dir ?? mkdtempSync(join(tmpdir(), 'kith-node-'))
-  const [clock, log] = [systemClock, silentLog()]
+  const node = await startNode(bootstrap, { ...options, dir })
+  t.teardown(async () => {
+    await node.stop()
+    rmSync(dir, { recursive: true, force: true })
+  })
+  return node
+}
+
+/** The same, to be stopped and removed by the caller. */
+export async function startNode(bootstrap: string, options: NodeOptions & { dir: string }): Promise<Node> {
+  const identity = options.identity ?? deriveIdentity(randomBytes(32))
+  const { dir } = options
+  const { clock = systemClock, log = silentLog() } = options
   const db = Database.open(join(dir, 'store'))
   const blocks = await BlockStore.open(join(dir, 'store', 'segments'), { db, clock, log })
+  const policy = usualPolicy(options.policy)
+  const joined: { partners?: Partners } = {}
   const vault = await Vault.open(join(dir, 'vault'), {
     quotaBytes: options.quotaBytes ?? 1_000_000_000,
+    ownerQuotaBytes: (owner) => joined.partners?.room(owner) ?? 0,
     partnerKey: identity.id,
     clock,
     log,
@@ -55,6 +90,7 @@ export async function openNode(t: Test, bootstrap: string, options: NodeOptions 
     name: options.name ?? 'somebody',
     bootstrap: [bootstrap],
     auditEveryMs: 3_600_000,
+    policy: () => policy,
     vault,
     owned: {
       since: (sequence, limit) => blocks.since(sequence, limit),
@@ -70,6 +106,7 @@ export async function openNode(t: Test, bootstrap: string, options: NodeOptions 
     clock,
     log,
   })
+  joined.partners = partners
   let stopping: Promise<void> | undefined
   const node: Node = {
     identity,
@@ -100,10 +137,6 @@ export async function openNode(t: Test, bootstrap: string, options: NodeOptions 
         await db.close()
       })()),
   }
-  t.teardown(async () => {
-    await node.stop()
-    rmSync(dir, { recursive: true, force: true })
-  })
   return node
 }
 

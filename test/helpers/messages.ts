@@ -9,6 +9,7 @@ import {
   encodeRequest,
 } from '../../lib/format/wire.js'
 import { encodeRelease } from '../../lib/format/wire-release.js'
+import { somePact, someTerms } from './agreements.js'
 import { block, head, identity } from './backup.js'
 
 export function everyMessage(seed: number): Record<string, Buffer> {
@@ -46,5 +47,23 @@ export function everyMessage(seed: number): Record<string, Buffer> {
     flipped: encodeReply('flip', id, { r2: Buffer.alloc(32, 6) }),
     drawn: encodeReply('reveal', id, { drawn: names.map((name) => ({ name, proof: Buffer.alloc(32, 7) })) }),
     released: encodeReply('release', id, { blocks: 1, bytes: 2 }),
+    ...pactMessages(id),
+  }
+}
+
+function pactMessages(id: number): Record<string, Buffer> {
+  const { document, offer, ending } = somePact(5)
+  const wishes = { terms: someTerms, wants: 7, mark: 8 }
+  return {
+    pactNewest: encodeRequest('pactNewest', id, { number: 4 }),
+    pactTerms: encodeRequest('pactTerms', id, {}),
+    pactOffer: encodeRequest('pactOffer', id, { offer }),
+    pactEnd: encodeRequest('pactEnd', id, { ending }),
+    pactGiven: encodeReply('pactNewest', id, { document, ending }),
+    pactWishes: encodeReply('pactTerms', id, wishes),
+    accepted: encodeReply('pactOffer', id, { kind: 'accepted', document }),
+    counter: encodeReply('pactOffer', id, { kind: 'counter', wishes }),
+    declined: encodeReply('pactOffer', id, { kind: 'declined', reason: 'late' }),
+    pactEnded: encodeReply('pactEnd', id, {}),
   }
 }

@@ -5,7 +5,7 @@ import { seeded } from '../../lib/base/random.js'
 import { blockName } from '../../lib/format/seal.js'
 import { possessionProof } from '../../lib/format/wire.js'
 import { encodeRelease, type Release } from '../../lib/format/wire-release.js'
-import { blockOverhead } from '../../lib/vault/vault.js'
+import { blockOverhead } from '../../lib/format/agreement.js'
 import { mutate } from '../helpers/bytes.js'
 import { block, folder, head, identity, openVault } from '../helpers/backup.js'
 
@@ -102,7 +102,7 @@ t.test('a block that another owner has offered outlives its last release', async
 })
 
 t.test('quotas: of all, and of one owner', async (t) => {
-  const vault = await openVault(t, partner, { quotaBytes: 251_500, ownerQuotaBytes: 201_500 })
+  const vault = await openVault(t, partner, { quotaBytes: 251_500, ownerQuotaBytes: () => 201_500 })
   const [a, b, c, d] = [7, 8, 9, 10].map((seed) => block(seeded(seed), 100_000))
   if (!a || !b || !c || !d) throw new Error('four blocks')
   await vault.put(ann.id, a.name, a.bytes)

@@ -1,0 +1,68 @@
+/** Agreements as the settings and the control interface have them; lib/partners/agreements.ts makes them. */
+import { parseWeek, weekBytes, weekText } from '../format/week.js'
+import type { PactInfo, PactSide } from '../partners/agreements.js'
+import type { Policy } from '../partners/negotiation.js'
+import type { PartnerInfo as Partner } from '../partners/partners.js'
+import type { AgreementInfo, Params, PartnerInfo, Result } from './api.js'
+import type { Settings } from './config.js'
+import type { Services } from './services.js'
+
+const daySeconds = 86_400
+const hourSeconds = 3600
+
+/** What this node offers and wants in agreements. Between members of a circle restores are honoured at once. */
+export function policyOf(settings: Readonly<Settings>): Omit<Policy, 'needs'> {
+  const { vaultQuotaBytes, partnerQuotaBytes = vaultQuotaBytes, wantBytes, onlineHours } = settings
+  return {
+    terms: {
+      holds: Math.min(partnerQuotaBytes, vaultQuotaBytes),
+      hours: onlineHours === undefined ? Buffer.alloc(weekBytes) : parseWeek(onlineHours),
+      bandwidth: 0,
+      audit: Math.round(settings.auditHours * hourSeconds),
+      grace: settings.graceDays * daySeconds,
+      commitment: 0,
+      notice: settings.noticeDays * daySeconds,
+    },
+    wants: wantBytes ?? Number.MAX_SAFE_INTEGER,
+    periodMs: (settings.agreementDays ?? 0) * daySeconds * 1000,
+  }
+}
+
+export function partnerInfo({ trouble, bytesPending: _, agreement, ...rest }: Partner): PartnerInfo {
+  return { ...rest, faults: trouble, agreement: agreement && agreementInfo(agreement) }
+}
+
+function agreementInfo({ standing, ours, theirs, ...rest }: PactInfo): AgreementInfo {
+  const state = standing === 'active' ? 'active' : standing === 'expired' ? 'expired' : 'ended'
+  return { state, ...rest, ours: sideInfo(ours), theirs: sideInfo(theirs) }
+}
+
+function sideInfo({ holds, hours, bandwidth, audit, grace, notice }: PactSide): AgreementInfo['ours'] {
+  return {
+    holds,
+    hours: weekText(hours),
+    bandwidth,
+    auditHours: audit / hourSeconds,
+    graceDays: grace / daySeconds,
+    noticeDays: notice / daySeconds,
+  }
+}
+
+/** How much this node lends. Takes effect at once, and goes to the partners. */
+export function offer(services: Services, { bytes, each, want }: Params<'offer'>): Result<'offer'> {
+  const { config, vault, partners } = services
+  config.set({
+    ...(bytes !== undefined && { vaultQuotaBytes: bytes }),
+    ...(each !== undefined && { partnerQuotaBytes: each ?? undefined }),
+    ...(want !== undefined && { wantBytes: want ?? undefined }),
+  })
+  const { settings } = config
+  vault.quotaBytes = settings.vaultQuotaBytes
+  if (bytes !== undefined || each !== undefined || want !== undefined) partners.policyChanged()
+  return {
+    bytes: settings.vaultQuotaBytes,
+    each: settings.partnerQuotaBytes ?? null,
+    want: settings.wantBytes ?? null,
+    held: vault.owners().reduce((sum, owner) => sum + owner.bytes, 0),
+  }
+}
