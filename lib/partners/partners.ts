@@ -206,7 +206,7 @@ export class Partners extends EventEmitter<Events> {
           await vault.evict(key)
           joined.roster?.holdingsChanged()
         },
-        changed: () => joined.partners?.notify(),
+        changed: () => joined.partners?.onAgreement(),
         clock,
         log,
       })
@@ -461,6 +461,12 @@ export class Partners extends EventEmitter<Events> {
     for (const peer of this.parts.roster.holders()) if (this.releases.waits(peer.key)) void this.deliver(peer)
     this.parts.agreements.follow()
     this.notify()
+  }
+
+  /** How much goes to whom may have changed. */
+  private onAgreement(): void {
+    this.notify()
+    this.uploader.retry()
   }
 
   /** Whether our backups are to be at this partner. */

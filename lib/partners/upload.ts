@@ -57,6 +57,7 @@ class Flow {
   private wakeUp: (() => void) | undefined
   private awake = false
   private stopped = false
+  private isRetried = false
   private timer: Timer | undefined
   private delay = retryFirstMs
   /** Number of the last release that the partner had accepted when the session began. */
@@ -71,6 +72,13 @@ class Flow {
   wake(): void {
     this.awake = true
     this.wakeUp?.()
+  }
+
+  /** The partner may take now what it refused: an agreement changed. */
+  retry(): void {
+    this.delay = retryFirstMs
+    this.isRetried = true
+    this.wake()
   }
 
   stop(): void {
@@ -105,13 +113,16 @@ class Flow {
     const log = { partner: this.peer.key.toString('hex'), code, err: error }
     if (code === 'internal') this.options.log.error(log, 'sending failed')
     else if (isNews) this.options.log.warn({ ...log, err: message }, 'the partner takes no blocks')
-    // New blocks do not make a full or refusing partner ready: only time does.
+    // New blocks do not make a full or refusing partner ready: only time does, or another agreement.
     await new Promise<void>((resolve) => {
       this.timer = this.options.clock.after(this.delay, resolve)
-      this.wakeUp = () => (this.stopped || this.peer.closed) && resolve()
+      this.wakeUp = () => (this.stopped || this.peer.closed || this.isRetried) && resolve()
+      this.wakeUp()
     })
+    this.timer?.cancel()
     this.wakeUp = undefined
-    this.delay = Math.min(this.delay * 2, retryMostMs)
+    this.delay = this.isRetried ? retryFirstMs : Math.min(this.delay * 2, retryMostMs)
+    this.isRetried = false
   }
 
   private async sleep(): Promise<void> {
@@ -284,6 +295,11 @@ export class Uploader {
   /** New blocks or heads are there, or blocks to be sent again. */
   wake(): void {
     for (const { flow } of this.flows.values()) flow.wake()
+  }
+
+  /** What partners may take has changed: those that refused are asked again now. */
+  retry(): void {
+    for (const { flow } of this.flows.values()) flow.retry()
   }
 
   /** Ends all flows; resolves soon only after the sessions were closed. */
