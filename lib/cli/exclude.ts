@@ -1,5 +1,4 @@
 /** `kith exclude [DIR]`: what is left out of snapshots; shown, changed, or tried. `kith mount` has the same options. */
-import { KithError } from '../base/errors.js'
 import type { Excluded, ExcludeChange, Item, Result } from '../daemon/api.js'
 import { optionalDir, type Context } from './context.js'
 import { parseSize, plural, printable, shownPath, size } from './output.js'
