@@ -3,7 +3,7 @@
  * partners that are on line, and says what follows from it: how much the vault takes of whom, to whom we send, and when the
  * notice after an end is over.
  *
- * Every step is one transaction on one row, and what was decided is durable before it is said. When members of a circle
+ * Every step is one transaction on one row, one step of a pair at a time, and what was decided is durable before it is said. When members of a circle
  * meet, both compare; then the one with the smaller key proposes, so that offers seldom cross. If they do, both decline,
  * and the smaller key is the first to try again.
  *
@@ -86,7 +86,7 @@ const maxRounds = 5
 /** Before the second try of the smaller, and of the larger key. */
 const againFirstMs = 1000
 const againSecondMs = 4000
-/** Offers and endings of one partner; beyond, it is told to wait. */
+/** Offers of one partner; beyond, it is told to wait. */
 const limits = { burst: 30, perMinute: 30, capacity: 512 }
 const version = 1
 
@@ -101,7 +101,9 @@ export class Agreements {
   /** How often it came to nothing since it did not. */
   private readonly tries = new WeakMap<Peer, number>()
   private readonly limiter: Limiter
-  private exclusive: Promise<unknown> = Promise.resolve()
+  /** The last step of each pair: the next one waits for it. */
+  private readonly steps = new Map<string, Promise<void>>()
+  private ticking: Promise<void> = Promise.resolve()
   private tickedAt: number
   private timer: Timer
   private stopped = false
@@ -111,14 +113,15 @@ export class Agreements {
     for (const { key, value } of this.table.range()) this.pacts.set(key.toString('hex'), decodePact(value))
     this.limiter = new Limiter(options.clock, limits)
     this.tickedAt = options.clock.monotonic()
-    this.timer = options.clock.after(tickMs, () => void this.tick())
+    this.timer = this.nextTick()
   }
 
   /** Resolves when nothing is written any more; sessions must have ended. */
   async stop(): Promise<void> {
     this.stopped = true
     this.timer.cancel()
-    await Promise.all([...this.running.values()].map(({ done }) => done))
+    await Promise.all([this.ticking, ...[...this.running.values()].map(({ done }) => done)])
+    await Promise.all(this.steps.values())
   }
 
   info(partner: Buffer): PactInfo | undefined {
@@ -346,44 +349,64 @@ export class Agreements {
       const isOpen = offer !== undefined || this.standing(peer.key) !== 'active'
       if (peer.agrees && (isOpen || document?.agreement.until !== 0)) void this.converse(peer, false)
     }
-    if (!this.stopped) this.timer = this.options.clock.after(tickMs, () => void this.tick())
+    if (!this.stopped) this.timer = this.nextTick()
   }
 
+  private nextTick(): Timer {
+    return this.options.clock.after(tickMs, () => (this.ticking = this.tick()))
+  }
+
+  /** What is held goes within the step, so that nothing that a new agreement brings goes with it. */
   private async count(partner: Buffer, ms: number): Promise<void> {
-    try {
-      let isDue = false
-      await this.change(partner, (before) => {
-        const { pact, free } = negotiation.passed(this.scene(partner), before, ms)
-        isDue = free
-        return pact
-      })
-      if (!isDue) return
+    const step = async () => {
+      const { pact, free } = negotiation.passed(this.scene(partner), this.pact(partner), ms)
+      await this.store(partner, pact)
+      if (!free) return
       await this.options.free(partner)
-      await this.change(partner, (pact) => ({ ...pact, freed: true }))
+      await this.store(partner, { ...pact, freed: true })
       this.options.log.info(
         { peer: partner.toString('hex') },
         'the notice is over: what was held is let go of',
       )
+    }
+    try {
+      await this.alone(partner, step)
     } catch (error) {
       this.options.log.warn({ peer: partner.toString('hex'), err: error }, 'counting a notice failed')
     }
   }
 
-  /** Durable when it resolves; one at a time. */
+  /** Durable when it resolves. */
   private change(partner: Buffer, how: (pact: Pact) => Pact): Promise<Pact> {
-    const done = this.exclusive.then(() => this.changeNow(partner, how))
-    this.exclusive = done.catch(() => undefined)
+    return this.alone(partner, async () => {
+      const after = how(this.pact(partner))
+      await this.store(partner, after)
+      return after
+    })
+  }
+
+  /** One step of a pair at a time. */
+  private alone<T>(partner: Buffer, step: () => Promise<T>): Promise<T> {
+    const id = partner.toString('hex')
+    const done = (this.steps.get(id) ?? Promise.resolve()).then(step)
+    const settled = done.then(
+      () => undefined,
+      () => undefined,
+    )
+    this.steps.set(id, settled)
+    void settled.then(() => {
+      if (this.steps.get(id) === settled) this.steps.delete(id)
+    })
     return done
   }
 
-  private async changeNow(partner: Buffer, how: (pact: Pact) => Pact): Promise<Pact> {
+  private async store(partner: Buffer, after: Pact): Promise<void> {
     const before = this.pact(partner)
-    const after = how(before)
-    if (after === before) return before
-    const wasOver = this.isOver(partner)
-    await this.options.db.transaction(() => this.table.put(partner, encodePact(after)))
+    if (after === before) return
     const isNew = after.document !== before.document
-    if (isNew && wasOver) await this.options.renewed(partner)
+    // First: what is taken to be lost is asked for again, but what is taken to be there is not.
+    if (isNew && this.isOver(partner)) await this.options.renewed(partner)
+    await this.options.db.transaction(() => this.table.put(partner, encodePact(after)))
     this.pacts.set(partner.toString('hex'), after)
     if (isNew || after.ending !== before.ending) {
       const { number } = after.document?.agreement ?? {}
@@ -391,7 +414,6 @@ export class Agreements {
       this.options.log.info({ peer: partner.toString('hex'), number }, what)
       this.options.changed()
     }
-    return after
   }
 
   /** Of two that meet, the one with the smaller key proposes. */

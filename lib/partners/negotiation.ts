@@ -125,6 +125,7 @@ export function nextOffer(scene: Scene, pact: Pact, theirs: Wishes): Pact | unde
   if (state === 'ended' && !anew) return undefined
   const known = mark(pact)
   if (theirs.mark > known + maxNumberStep) throw wrongNumber()
+  if (!isFair(theirs.terms)) return refuse(pact, 'terms')
   const ours = { ...policy.terms, holds: Math.min(policy.terms.holds, theirs.wants) }
   const other = { ...theirs.terms, holds: Math.min(theirs.terms.holds, policy.wants) }
   if (state === 'active' && !anew && pact.document) {
@@ -168,8 +169,8 @@ export function onOffer(
   if (reason === 'terms' && exceeds(scene.policy.terms, sidesOf(agreement, self.publicKey).ours))
     return { pact, answer: { kind: 'counter', wishes: wishes(pact, scene.policy) } }
   if (reason !== undefined) {
-    const refused = isPassing(reason) ? pact : { ...pact, refused: { reason, byUs: true } }
-    return { pact: refused, answer: { kind: 'declined', reason } }
+    const refused: Pact = { ...pact, refused: { reason, byUs: true } }
+    return { pact: isPassing(reason) ? pact : refused, answer: { kind: 'declined', reason } }
   }
   const document = countersign(bytes, self)
   return { pact: bound(pact, document, agreement), answer: { kind: 'accepted', document } }
@@ -186,8 +187,7 @@ function declineReason(scene: Scene, pact: Pact, agreement: Agreement): DeclineR
   const { ours, theirs } = sidesOf(agreement, self.publicKey)
   if (exceeds(policy.terms, ours)) return 'terms'
   const isLasting = until === 0 || (until > now && until - now <= longestMs)
-  if (!isLasting || ours.commitment !== 0 || theirs.commitment !== 0) return 'terms'
-  if (Math.min(ours.notice, theirs.notice) < leastNoticeSeconds) return 'terms'
+  if (!isLasting || !isFair(ours) || !isFair(theirs)) return 'terms'
   const before =
     pact.document && standing(pact, now) === 'active'
       ? sidesOf(pact.document.agreement, self.publicKey)
@@ -277,7 +277,8 @@ export function noticeLeft(pact: Pact, self: Buffer, now: number): number | unde
 export function passed(scene: Scene, pact: Pact, ms: number): { pact: Pact; free: boolean } {
   const { self, now } = scene
   if (noticeLeft(pact, self.publicKey, now) === undefined) {
-    return { pact: pact.noticedMs === 0 ? pact : { ...pact, noticedMs: 0 }, free: false }
+    const isClean = pact.noticedMs === 0 && !pact.freed
+    return { pact: isClean ? pact : { ...pact, noticedMs: 0, freed: false }, free: false }
   }
   if (pact.freed) return { pact, free: false }
   const next = { ...pact, noticedMs: pact.noticedMs + ms }
@@ -302,6 +303,12 @@ function bound({ spent, asks, offer }: Pact, bytes: Buffer, agreement: Agreement
   }
 }
 
+/** Nothing is proposed to a partner whose terms are not worth it. */
+function refuse(pact: Pact, reason: DeclineReason): Pact {
+  const isKnown = pact.refused?.byUs === true && pact.refused.reason === reason && !pact.asks.anew
+  return isKnown ? pact : { ...pact, asks: settled(pact.asks), refused: { reason, byUs: true } }
+}
+
 /** The wish for a new one was granted or refused; the sizes stay. */
 function settled({ anew: _, ...sizes }: Pact['asks']): Pact['asks'] {
   return sizes
@@ -309,6 +316,11 @@ function settled({ anew: _, ...sizes }: Pact['asks']): Pact['asks'] {
 
 function spend({ offer: _, ...rest }: Pact, number: number): Pact {
   return { ...rest, spent: Math.max(rest.spent, number) }
+}
+
+/** Whether a side's promise is worth a signature: restores are honoured, and nothing goes at once. */
+function isFair({ commitment, notice }: Terms): boolean {
+  return commitment === 0 && notice >= leastNoticeSeconds
 }
 
 /** Whether these terms ask more of a side than it would promise. */

@@ -291,6 +291,28 @@ t.test('a clock that jumps past the end of the period starts no notice that coun
   t.end()
 })
 
+t.test('what was let go of once is let go of again after the next end', (t) => {
+  const [a, b] = pair({ periodMs: 10 * day })
+  propose(a, b)
+  const over = start + 11 * day
+  const gone = { ...passed(scene(a, over), a.pact, someTerms.notice * 1000).pact, freed: true }
+  const back = passed(scene(a, start), gone, 60_000).pact
+  t.equal(back.freed, false, 'the clock was wrong, and the partner sends again')
+  t.ok(passed(scene(a, over), back, someTerms.notice * 1000).free)
+  t.end()
+})
+
+t.test('nothing is proposed to who would let go at once, or honours no restores', (t) => {
+  for (const change of [{ notice: 3600 }, { commitment: someTerms.grace + 1 }]) {
+    const [a, b] = pair()
+    b.policy = { ...b.policy, terms: { ...someTerms, ...change } }
+    const next = nextOffer(scene(a), { ...a.pact, asks: { anew: true } }, wishes(b.pact, b.policy))
+    t.match(next, { offer: undefined, refused: { reason: 'terms', byUs: true }, asks: { anew: undefined } })
+    t.equal(next && nextOffer(scene(a), next, wishes(b.pact, b.policy)), next, 'and nothing changes again')
+  }
+  t.end()
+})
+
 t.test('500 seeded runs of ten steps with lost messages and crashes: both or neither is bound', (t) => {
   const wrong: string[] = []
   for (let seed = 1; seed <= 500 && wrong.length === 0; seed++) {
