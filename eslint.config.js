@@ -48,6 +48,7 @@ const onlyIn = {
   lmdb: { in: 'blocks', why: 'only blocks/database.ts knows lmdb' },
   hyperdht: { in: 'partners', why: 'only partners/ knows the DHT' },
   'cli-progress': { in: 'cli', why: 'only the command line draws' },
+  chokidar: { in: 'mount', why: 'only mount/watch.ts watches' },
   ignore: { in: 'base', why: 'patterns are matched by base/patterns.ts' },
   commander: { in: 'cli', why: 'only the command line parses arguments' },
   pino: { in: 'base', why: 'log through base/log.ts' },

@@ -1,19 +1,29 @@
-/** `kith mount DIR [--exclude PATTERN] [--exclude-caches] [--exclude-larger-than SIZE]` */
+/** `kith mount DIR [--engine fuse|watch] [--exclude PATTERN] [--exclude-caches] [--exclude-larger-than SIZE]` */
 import { resolve } from 'node:path'
+import type { EngineName } from '../daemon/api.js'
 import type { Context } from './context.js'
 import { changeOf, type ExcludeOptions } from './exclude.js'
 import { printable } from './output.js'
 
-export async function run(context: Context, [dir = '']: string[], options: ExcludeOptions) {
+export async function run(
+  context: Context,
+  [dir = '']: string[],
+  options: ExcludeOptions & { engine: EngineName },
+) {
   const absolute = resolve(dir)
   const excludes = changeOf(options)
   process.chdir('/') // or this process would be found standing in the directory
-  const result = await context.call('mount', { dir: absolute, ...(excludes && { excludes }) })
+  const { engine } = options
+  const result = await context.call('mount', { dir: absolute, engine, ...(excludes && { excludes }) })
   context.print(result, () => {
     const how = result.recovered ? ' (a dead mount was cleared away)' : ''
     const what = result.continued ? 'is protected again' : 'is protected'
     const dir = printable(result.dir)
-    const lines = [`${dir} ${what}${how}. Snapshots appear in ${dir}/.snapshots`]
+    const where =
+      result.engine === 'fuse'
+        ? `Snapshots appear in ${dir}/.snapshots`
+        : 'It is watched, not mounted: see its snapshots by kith browse or kith ls'
+    const lines = [`${dir} ${what}${how}. ${where}`]
     if (result.leftOut.length > 0) {
       const points = result.leftOut.map(printable).join(', ')
       lines.push(`Not backed up, as other file systems are mounted there: ${points}`)

@@ -58,7 +58,15 @@ function protecting(program: Command): void {
     .option('--name <NAME>', 'what partners call this node (default: the host name)')
   action(init, async (...given) => (await import('./init.js')).run(...given))
 
-  const mount = program.command('mount').description('protect a directory').argument('<DIR>')
+  const mount = program
+    .command('mount')
+    .description('protect a directory')
+    .argument('<DIR>')
+    .addOption(
+      new Option('--engine <ENGINE>', 'fuse, or watch: without a mount, where no FUSE can be had')
+        .choices(['fuse', 'watch'])
+        .default('fuse'),
+    )
   action(excludeOptions(mount), async (...given) => (await import('./mount.js')).run(...given))
 
   const exclude = program

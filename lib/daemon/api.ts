@@ -27,6 +27,7 @@ import {
   text,
   time,
 } from './api-schemas.js'
+import { engineNames } from '../mount/types.js'
 import { schedule } from './schedule.js'
 
 export type { EntryState, OverwriteMode } from './api-read-back.js'
@@ -122,6 +123,8 @@ export const volumeStatus = z.object({
   mounted: z.boolean(),
   /** mounted: files are served; lost: kith-fuse died, mount again; unmounted */
   state: z.enum(['mounted', 'lost', 'unmounted']),
+  /** by which changes are known: kith-fuse, or watching the plain directory */
+  engine: z.enum(engineNames),
   lastSnapshot: snapshotInfo.nullable(),
   /** files and directories changed since */
   changed: count,
@@ -306,10 +309,14 @@ export const methods = {
   ),
 
   mount: method(
-    z.object({ dir: path, excludes: excludeChange.optional() }).strict(),
+    z
+      .object({ dir: path, engine: z.enum(engineNames).optional(), excludes: excludeChange.optional() })
+      .strict(),
     z.object({
       dir: text,
       volume: hex,
+      /** fuse: kith-fuse serves it; watch: the plain directory is watched */
+      engine: z.enum(engineNames),
       /** true when this home protected the directory before */
       continued: z.boolean(),
       /** true when a dead mount was cleared away first */
@@ -534,4 +541,5 @@ export type PartnerInfo = z.infer<typeof partnerInfo>
 export type AgreementInfo = z.infer<typeof agreementInfo>
 export type VolumeStatus = z.infer<typeof volumeStatus>
 export type Status = z.infer<typeof statusResult>
+export type EngineName = (typeof engineNames)[number]
 export type ProgressNote = z.infer<typeof progressNote>

@@ -18,7 +18,9 @@ export class Browses {
    * @throws KithError denied
    */
   async refuse(path: string): Promise<void> {
-    const real = await existing(path)
+    if (this.#running.size === 0) return
+    // What is wrong with the path otherwise is told by whoever works on it.
+    const real = await existing(path).catch(() => path)
     const around = [...this.#running.keys()].find((dir) => real === dir || isInside(real, dir))
     if (around !== undefined)
       throw new KithError('denied', `${around} shows snapshots, read-only; choose another place`)

@@ -77,9 +77,9 @@ type VolumeMethod =
 
 function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
   return {
-    mount: async ({ dir, excludes }) => {
+    mount: async ({ dir, engine = 'fuse', excludes }) => {
       await daemon.services.browses.refuse(dir)
-      return daemon.services.volumes.mount(dir, excludes)
+      return daemon.services.volumes.mount(dir, engine, excludes)
     },
     exclude: (params) => exclude(daemon.services, params),
     wouldExclude: (params, job) => wouldExclude(daemon.services, params, job),

@@ -22,8 +22,9 @@ import { asKithError, KithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { openRoot, reopenDirectory, statFd } from '../base/posix.js'
 import type { BlockReader } from '../blocks/block-store.js'
-import { outsidersOf, type Holder } from '../mount/holders.js'
-import { clearAway, isMountedAt, Mount, mountState } from '../mount/mount.js'
+import { type Engine, engines } from '../mount/engine.js'
+import type { Holder } from '../mount/holders.js'
+import { clearAway, mountState } from '../mount/mount.js'
 import type {
   MarkChange,
   ProtectedVolume as StoredVolume,
@@ -31,7 +32,7 @@ import type {
   SnapshotOptions,
   SnapshotResult,
 } from '../store/types.js'
-import type { Stopped } from '../mount/types.js'
+import type { EngineName, LiveMount, Stopped } from '../mount/types.js'
 import { timesTell } from '../store/entries.js'
 import type { TreeReader } from '../store/tree-reader.js'
 import { IntakePlan } from './intake-plan.js'
@@ -67,7 +68,9 @@ export class ProtectedVolume {
   readonly stored: StoredVolume
   readonly id: string
   #options: ProtectedVolumeOptions
-  #mount: Mount | undefined
+  #mount: LiveMount | undefined
+  /** by which its changes are known, while it is mounted or to be */
+  #engineName: EngineName = 'fuse'
   readonly #keeper: MountKeeper
   readonly #mark: MountMark
   /** from mounting until it is unmounted by command */
@@ -145,7 +148,11 @@ export class ProtectedVolume {
   }
 
   get problems(): string[] {
-    const problems = [...new Set(Object.values(this.#problems)), ...this.#keeper.problems]
+    const problems = [
+      ...new Set(Object.values(this.#problems)),
+      ...this.#keeper.problems,
+      ...(this.#mount?.problems ?? []),
+    ]
     if (this.#takenOff) {
       problems.push(
         `${this.dir} was unmounted by another than kith: what changes there is not seen; mount it: kith mount ${this.dir}`,
@@ -171,12 +178,13 @@ export class ProtectedVolume {
   }
 
   /** Mounts. A new log says that changes may have been missed, and so everything is looked at once. */
-  async mount(): Promise<void> {
+  async mount(engine: EngineName): Promise<void> {
     await this.#keeper.cancel()
     this.#keeper.forget()
     if (this.#mount) return // the try that was at work has done it
-    const living = await Mount.reattach(this.#mountOptions())
-    const mount = living ?? (await Mount.start(this.#mountOptions()))
+    this.#engineName = engine
+    const living = await this.#engine.reattach(this.#mountOptions())
+    const mount = living ?? (await this.#engine.start(this.#mountOptions()))
     this.#attach(mount)
     this.#healed = false
     await this.#findOutsiders(mount)
@@ -195,7 +203,8 @@ export class ProtectedVolume {
    */
   async resume(): Promise<void> {
     const { log } = this.#options
-    const found = await Mount.reattach(this.#mountOptions()).catch((error: unknown) => {
+    this.#engineName = this.#mark.get()?.engine ?? 'fuse'
+    const found = await this.#engine.reattach(this.#mountOptions()).catch((error: unknown) => {
       log.error({ volume: this.id, error: String(error) }, 'taking a mount over failed')
       return undefined
     })
@@ -211,7 +220,7 @@ export class ProtectedVolume {
   /** Sees whether the mount is still there: one that was taken off while files are open in it tells nobody. */
   check(): void {
     if (!this.#mount || !this.#wanted) return
-    if (!isMountedAt(this.dir)) return this.#whenLost(this.#mount)
+    if (!this.#engine.isThere(this.dir)) return this.#whenLost(this.#mount)
     this.#note(this.#mount)
     const since = this.#options.clock.monotonic() - this.#lookedAt
     if (this.#outsiders.length > 0 && since >= outsidersMs) void this.#findOutsiders(this.#mount)
@@ -226,7 +235,7 @@ export class ProtectedVolume {
     this.#wanted = false
     this.#mark.clear()
     await this.#keeper.cancel()
-    const mount = this.#mount ?? (await Mount.reattach(this.#mountOptions()).catch(unlessGone))
+    const mount = this.#mount ?? (await this.#engine.reattach(this.#mountOptions()).catch(unlessGone))
     if (!mount) {
       const cleared = await clearAway(this.dir).catch(unlessGone)
       if (!wanted && !cleared) this.#mounted()
@@ -316,12 +325,20 @@ export class ProtectedVolume {
     return this.#mount?.rootFd
   }
 
+  get engine(): EngineName {
+    return this.#engineName
+  }
+
+  get #engine(): Engine {
+    return engines[this.#engineName]
+  }
+
   #mountOptions() {
     const { home, clock, log } = this.#options
     return { dir: this.dir, home, volumeId: this.stored.id, clock, log }
   }
 
-  #mounted(): Mount {
+  #mounted(): LiveMount {
     if (this.#mount) return this.#mount
     const why = this.#keeper.busy ? 'is not served just now (kith-fuse died)' : 'is not mounted'
     throw new KithError('notFound', `${this.dir} ${why}; mount it by: kith mount ${this.dir}`)
@@ -331,15 +348,15 @@ export class ProtectedVolume {
   async #again(): Promise<void> {
     const { clock, log } = this.#options
     const begun = clock.monotonic()
-    const living = await Mount.reattach(this.#mountOptions())
-    const mount = living ?? (await Mount.start(this.#mountOptions(), this.#mark.get()))
+    const living = await this.#engine.reattach(this.#mountOptions())
+    const mount = living ?? (await this.#engine.start(this.#mountOptions(), this.#mark.get()?.ino))
     this.#attach(mount)
     this.#healed = living === undefined
     const took = Math.round(clock.monotonic() - begun)
     log.warn({ volume: this.id, ms: took }, living ? 'joined kith-fuse again' : 'mounted again')
   }
 
-  #attach(mount: Mount): void {
+  #attach(mount: LiveMount): void {
     const { clock } = this.#options
     this.#mount = mount
     this.#wanted = true
@@ -366,9 +383,9 @@ export class ProtectedVolume {
     this.#scheduleAhead()
   }
 
-  async #findOutsiders(mount: Mount): Promise<void> {
+  async #findOutsiders(mount: LiveMount): Promise<void> {
     this.#lookedAt = this.#options.clock.monotonic()
-    const found = await outsidersOf(this.dir, mount.serverPid).catch(() => [])
+    const found = await this.#engine.outsiders(mount).catch(() => [])
     if (this.#mount === mount) this.#outsiders = found
   }
 
@@ -376,11 +393,11 @@ export class ProtectedVolume {
    * The bridge is gone. A kith-fuse that died leaves a dead mount; one to which only the connection broke, a living one; one
    * that ended in order, none.
    */
-  #whenLost(mount: Mount): void {
+  #whenLost(mount: LiveMount): void {
     if (this.#mount !== mount) return
     this.#letGo(mount)
     if (!this.#wanted) return // it is being unmounted
-    const there = isMountedAt(this.dir)
+    const there = this.#engine.isThere(this.dir)
     this.#options.log.error(
       { volume: this.id },
       there ? 'the connection to kith-fuse is gone' : 'unmounted by another than this daemon',
@@ -390,15 +407,15 @@ export class ProtectedVolume {
   }
 
   /** A snapshot that is being taken reads on through the directory's own descriptor. */
-  #letGo(mount: Mount): void {
+  #letGo(mount: LiveMount): void {
     this.#release()
     void this.#exclusive(async () => mount.detach())
   }
 
   /** Sets the mark, if it is not there. A full disk must not keep anybody from mounting: check() tries again. */
-  #note(mount: Mount): void {
+  #note(mount: LiveMount): void {
     try {
-      this.#mark.set(statFd(mount.rootFd).ino)
+      this.#mark.set({ ino: statFd(mount.rootFd).ino, engine: this.#engineName })
     } catch (error) {
       this.#options.log.warn(
         { volume: this.id, code: asKithError(error).code },
@@ -433,7 +450,7 @@ export class ProtectedVolume {
   }
 
   /** Makes what changed durable in the store, then forgets it in the log. In the queue only. */
-  async #record(mount: Mount): Promise<void> {
+  async #record(mount: LiveMount): Promise<void> {
     const { changes, lost } = await mount.take()
     if (lost) await this.stored.recordEverything()
     if (changes.length > 0) await this.stored.recordChanges(changes)
@@ -463,7 +480,7 @@ export class ProtectedVolume {
   }
 
   /** Gives how long to wait at least before the next. */
-  async #readAhead(mount: Mount): Promise<number> {
+  async #readAhead(mount: LiveMount): Promise<number> {
     const { clock } = this.#options
     const due = this.#plan.take(clock.monotonic())
     try {

@@ -52,6 +52,7 @@ function volumeStatus(
     dir: volume.dir,
     mounted: volume.state === 'mounted',
     state: volume.state,
+    engine: volume.engine,
     lastSnapshot: volume.stored.snapshots().at(-1) ?? null,
     changed: volume.stored.pending().inodes,
     bytesPending:

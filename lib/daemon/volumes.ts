@@ -1,6 +1,7 @@
 /** The protected directories of this home: which there are, how a path finds one, and what may not be mounted. */
 import { sleep } from '../base/clock.js'
 import { KithError } from '../base/errors.js'
+import type { EngineName } from '../mount/types.js'
 import { mountState } from '../mount/mount.js'
 import { canonicalDir, mounts, mountType } from '../mount/mount-table.js'
 import { isInside, mountpointsBelow, sameFiles } from '../mount/surroundings.js'
@@ -60,7 +61,7 @@ export class Volumes {
     return found
   }
 
-  async mount(given: string, excludes?: ExcludeChange) {
+  async mount(given: string, engine: EngineName, excludes?: ExcludeChange) {
     return this.#exclusive(async () => {
       const dir = await canonicalDir(given)
       const known = this.#byDir(dir)
@@ -74,7 +75,7 @@ export class Volumes {
       const volume = known ?? (await this.#create(dir))
       try {
         await change(volume.stored, excludes)
-        await volume.mount()
+        await volume.mount(engine)
       } catch (error) {
         if (!known) await this.remove(volume)
         throw error
@@ -113,6 +114,9 @@ export class Volumes {
   /** Refuses what Mount.start cannot know of: our own mounts, and kith mounts around and below. */
   async #refuse(dir: string, known: ProtectedVolume | undefined): Promise<void> {
     if (known?.state === 'mounted') throw new KithError('busy', `${dir} is mounted already`)
+    for (const { dir: other, engine, state } of this.#volumes)
+      if (engine === 'watch' && state !== 'unmounted' && (isInside(dir, other) || isInside(other, dir)))
+        throw withinEachOther(dir, other)
     const entries = await mounts()
     for (const { mountpoint, type } of entries) {
       if (
@@ -128,10 +132,7 @@ export class Volumes {
         )
       }
       if (type === mountType && (isInside(dir, mountpoint) || isInside(mountpoint, dir))) {
-        throw new KithError(
-          'usage',
-          `${dir} and ${mountpoint}, which is protected, lie within each other; unmount one first`,
-        )
+        throw withinEachOther(dir, mountpoint)
       }
     }
   }
@@ -143,7 +144,21 @@ export class Volumes {
   }
 }
 
+function withinEachOther(dir: string, other: string): KithError {
+  return new KithError(
+    'usage',
+    `${dir} and ${other}, which is protected, lie within each other; unmount one first`,
+  )
+}
+
 async function told(volume: ProtectedVolume, how: { continued: boolean; recovered: boolean }) {
   const leftOut = mountpointsBelow(await mounts(), volume.dir)
-  return { dir: volume.dir, volume: volume.id, ...how, outsiders: [...volume.outsiders], leftOut }
+  return {
+    dir: volume.dir,
+    volume: volume.id,
+    engine: volume.engine,
+    ...how,
+    outsiders: [...volume.outsiders],
+    leftOut,
+  }
 }

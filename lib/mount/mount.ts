@@ -13,7 +13,7 @@
  */
 import { EventEmitter } from 'node:events'
 import { closeSync, constants, mkdirSync, openSync, rmSync } from 'node:fs'
-import { access, realpath } from 'node:fs/promises'
+import { access } from 'node:fs/promises'
 import { join } from 'node:path'
 import { sleep, type Clock } from '../base/clock.js'
 import { KithError } from '../base/errors.js'
@@ -24,6 +24,7 @@ import { BridgeClient } from './bridge-client.js'
 import { ChangeLogReader } from './change-log.js'
 import { holdersOf } from './holders.js'
 import { canonicalDir, clearDeadMounts, detach, kithMountState, mountOver, mountType } from './mount-table.js'
+import { openPlainDirectory, refuseHome, refuseOther } from './places.js'
 import { spawnServer } from './server-process.js'
 import { SnapshotFs } from './snapshot-fs.js'
 import type { LiveMount, MountOptions, SnapshotCatalog, Stopped, Taken } from './types.js'
@@ -99,11 +100,7 @@ export class Mount extends EventEmitter<Events> implements LiveMount {
     await refuseWithoutFuse()
     const rootFd = openPlainDirectory(dir)
     try {
-      if (expected !== undefined && statFd(rootFd).ino !== expected)
-        throw new KithError(
-          'notFound',
-          `${dir} is another directory than the one that was protected (is its disk mounted?)`,
-        )
+      refuseOther(dir, rootFd, expected)
       if (statIfAny(rootFd, Buffer.from(snapshotsName)))
         throw new KithError(
           'exists',
@@ -316,17 +313,6 @@ function isLocked(file: string): boolean {
   }
 }
 
-async function refuseHome(dir: string, home: string): Promise<void> {
-  const inside = await realpath(home)
-  const within = (child: string, parent: string) =>
-    `${child}/`.startsWith(parent === '/' ? '/' : `${parent}/`)
-  if (within(dir, inside) || within(inside, dir))
-    throw new KithError(
-      'usage',
-      `${dir} and kith's own ${inside} lie within each other; mount another directory`,
-    )
-}
-
 async function refuseWithoutFuse(): Promise<void> {
   try {
     await access('/dev/fuse', constants.R_OK | constants.W_OK)
@@ -335,21 +321,12 @@ async function refuseWithoutFuse(): Promise<void> {
       throw new KithError('denied', 'this user may not use /dev/fuse; run: sudo chmod 666 /dev/fuse', {
         cause: error,
       })
-    throw new KithError('unsupported', 'there is no /dev/fuse; load the kernel module: sudo modprobe fuse', {
-      cause: error,
-    })
-  }
-}
-
-function openPlainDirectory(dir: string): number {
-  try {
-    return openRoot(dir)
-  } catch (error) {
-    const code = errnoCode(error)
-    if (code === 'ENOTDIR') throw new KithError('usage', `${dir} is no directory; give a directory to mount`)
-    if (code === 'ENOENT') throw new KithError('notFound', `there is no directory ${dir}; create it first`)
-    if (code === 'EACCES' || code === 'EPERM')
-      throw new KithError('denied', `${dir} cannot be opened; change its owner or mode`)
-    throw error
+    throw new KithError(
+      'unsupported',
+      'there is no /dev/fuse; load the kernel module: sudo modprobe fuse, or protect without: kith mount --engine watch',
+      {
+        cause: error,
+      },
+    )
   }
 }

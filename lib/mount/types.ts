@@ -5,6 +5,9 @@ import type { Change } from '../format/changes.js'
 import type { Entry, Extent } from '../format/entry.js'
 import type { Holder } from './holders.js'
 
+export const engineNames = ['fuse', 'watch'] as const
+export type EngineName = (typeof engineNames)[number]
+
 export interface MountOptions {
   /** absolute path of the directory to protect */
   dir: string
@@ -41,6 +44,10 @@ export interface LiveMount {
    * for kith-fuse, and stop this process when that one is stuck. Closed by stop() and detach().
    */
   readonly rootFd: number
+  /** process id of what serves it, if anything does */
+  readonly serverPid?: number
+  /** what a person should know of how it is protected, each one line */
+  readonly problems?: string[]
   /** files may have changed unseen (the mount is new, or the one before died): everything must be looked at once */
   readonly needsScan: boolean
   /** what changed since the last done(); the same again until done() says that it was made durable */

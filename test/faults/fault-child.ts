@@ -55,7 +55,7 @@ await step('keys', () => home.identity() ?? home.keepIdentity(testIdentity))
 // As config.ts writes it, which takes long to load.
 await step('settings', () => writeDurably(home.file('config.json'), Buffer.from('{"name":"faulty"}')))
 const mark = new MountMark(home.dir, volumeId)
-await step('marked', () => mark.set(77n))
+await step('marked', () => mark.set({ ino: 77n, engine: 'fuse' }))
 
 const options = { clock: systemClock, log: silentLog(), identity: testIdentity, workers: 1 }
 const store = await step('store', () => Store.open(home.folder('store'), options))
