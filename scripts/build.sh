@@ -9,7 +9,7 @@ for part in native/*/build.sh; do
   [ -f "$part" ] || continue
   folder=$(dirname "$part")
   stamp=dist/native/.$(basename "$folder")
-  sum=$( (cat "$folder"/* native/*/*.h; node --version; uname -m) | cksum)
+  sum=$( (cat "$folder"/* native/addon.sh native/*/*.h native/posix/js.cc; node --version; uname -m) | cksum)
   if [ "$(cat "$stamp" 2>/dev/null)" != "$sum" ]; then
     rm -f "$stamp"
     sh "$part"

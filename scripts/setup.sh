@@ -33,7 +33,7 @@ install_packages() {
 }
 
 if command -v dpkg-query >/dev/null 2>&1; then
-  install_packages g++ make python3 fuse3
+  install_packages g++ make python3 fuse3 libsodium-dev libzstd-dev
   case "${1:-}" in
     --test)
       install_packages git rsync attr acl sqlite3 e2fsprogs util-linux strace
@@ -45,6 +45,10 @@ else
   for tool in g++ make python3 fusermount3; do
     command -v $tool >/dev/null 2>&1 || { say "$tool is needed; install it with your system's package manager"; exit 1; }
   done
+  for header in sodium zstd; do
+    echo "#include <$header.h>" | g++ -E -x c++ - >/dev/null 2>&1 ||
+      { say "the headers of lib$header are needed; install them with your system's package manager"; exit 1; }
+  done
 fi
 
 stamp=node_modules/.kith-setup
@@ -52,7 +56,6 @@ wanted=$(cat package.json package-lock.json | cksum)
 if [ "$(cat $stamp 2>/dev/null)" != "$wanted" ]; then
   say "installing npm packages"
   npm ci --no-audit --no-fund --loglevel=error >&2
-  [ -f node_modules/zstd-napi/build/Release/binding.node ] || npm rebuild zstd-napi --loglevel=error >&2
   printf '%s' "$wanted" > $stamp
 fi
 

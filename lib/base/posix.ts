@@ -73,6 +73,7 @@ interface Addon {
     attributes: Buffer | null,
   ): Promise<number>
   readCached(fd: number, into: Buffer, position: number): number
+  readSmall(request: Buffer, at: number, memory: Buffer, used: number, limit: number, found: Buffer): void
   readBatch(fd: number): Promise<Buffer>
   syncFileSystem(fd: number): Promise<undefined>
   xattrs(fd: number, name: Buffer | null): Buffer[]
@@ -362,6 +363,24 @@ const littleEndian = endianness() === 'LE'
 export function readCached(fd: number, into: Buffer, position: number): number | undefined {
   const got = addon.readCached(fd, into, position)
   return got < 0 ? undefined : got
+}
+
+/** Why readSmall came to an end: all items are done, there is no room for the next, or it is for the caller. */
+export const smallStops = { end: 0, noRoom: 1, special: 2 } as const
+
+/**
+ * Reads small files one after the other into one memory, with their attributes. native/posix/intake.cc has the layouts of
+ * items and of what is found; an item that is no plain file of at most `limit` bytes is left to the caller.
+ */
+export function readSmall(
+  request: Buffer,
+  at: number,
+  memory: Buffer,
+  used: number,
+  limit: number,
+  found: Buffer,
+): void {
+  addon.readSmall(request, at, memory, used, limit, found)
 }
 
 // ---- descriptors

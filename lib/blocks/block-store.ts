@@ -28,8 +28,7 @@ import { join } from 'node:path'
 import type { Clock } from '../base/clock.js'
 import { assert, KithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
-import { hash } from '../format/hash.js'
-import { type Database, encodings, type Encoding, type Table } from './database.js'
+import { type Database, encodings, type Table } from './database.js'
 import { examineIndex, type Examined, type Watch } from './examine.js'
 import { salvageAnywhere, salvageInPlace, type Take } from './salvage.js'
 import {
@@ -42,9 +41,11 @@ import {
   segmentBytes,
   Segments,
 } from './segments.js'
-import { segmentEncoding, type SegmentRow } from './segment-rows.js'
+import { idOf, matches, type Pending, recordBytes, type Run, wholeOf } from './records.js'
+import { rowEncoding, segmentEncoding, type Place, type Row, type SegmentRow } from './segment-rows.js'
 
 export { maxBlockBytes } from './segments.js'
+export type { Row } from './segment-rows.js'
 
 /** Where blocks come from: this machine's store, or partners. */
 export interface BlockReader {
@@ -61,54 +62,7 @@ export interface BlockStoreOptions {
   log: Log
 }
 
-interface Place {
-  segment: number
-  /** Of the record, header included. */
-  offset: number
-  /** Of the sealed bytes. */
-  bytes: number
-}
-
-export interface Row extends Place {
-  sequence: number
-}
-
-interface Pending extends Place {
-  name: Buffer
-  /** Until it is written to the segment. */
-  data: Buffer | undefined
-}
-
-/** Records that follow one another in a segment and are not written yet. */
-interface Run {
-  segment: number
-  offset: number
-  bytes: number
-  parts: Buffer[]
-  blocks: Pending[]
-}
-
 const flushBytes = 4 * 1024 * 1024
-
-const rowEncoding: Encoding<Row> = {
-  encode(row) {
-    const bytes = Buffer.allocUnsafe(20)
-    bytes.writeBigUInt64LE(BigInt(row.sequence), 0)
-    bytes.writeUInt32LE(row.segment, 8)
-    bytes.writeUInt32LE(row.offset, 12)
-    bytes.writeUInt32LE(row.bytes, 16)
-    return bytes
-  },
-  decode: (bytes) => ({
-    sequence: Number(bytes.readBigUInt64LE(0)),
-    segment: bytes.readUInt32LE(8),
-    offset: bytes.readUInt32LE(12),
-    bytes: bytes.readUInt32LE(16),
-  }),
-}
-
-const idOf = (name: Buffer) => name.toString('latin1')
-const recordBytes = (place: { bytes: number }) => headerBytes + place.bytes
 
 export class BlockStore implements BlockReader {
   private readonly index: Table<Buffer, Row>
@@ -170,7 +124,8 @@ export class BlockStore implements BlockReader {
 
   /** Whether the block is here (not necessarily committed yet) and not known to be damaged. */
   has(name: Buffer): boolean {
-    return this.place(name) !== undefined
+    const id = idOf(name)
+    return this.pending.has(id) || (!this.damaged.has(id) && this.index.has(name))
   }
 
   /** Its sealed bytes, when it is here. */
@@ -221,6 +176,46 @@ export class BlockStore implements BlockReader {
     if (this.broken) throw this.broken
     this.append(name, bytes)
     return true
+  }
+
+  /**
+   * Takes in blocks that lie in `records` as a segment has them, one after the other; else as put().
+   * @param taken is told of each, new or not, in order
+   * @returns blocks and sealed bytes of those that were not here
+   * @throws KithError noSpace, and then no block is taken
+   */
+  async putRecords(
+    records: Buffer,
+    taken: (index: number, name: Buffer, bytes: number) => void,
+  ): Promise<{ blocks: number; bytes: number }> {
+    while (this.gathered >= flushBytes) await this.flush()
+    if (this.broken) throw this.broken
+    const fresh = { blocks: 0, bytes: 0 }
+    let run: Run | undefined
+    /** Records of the run that are not among its parts yet begin here. */
+    let from = 0
+    for (let at = 0, index = 0; at < records.length; index++) {
+      const header = decodeHeader(records.subarray(at, at + headerBytes))
+      assert(header, 'records are whole')
+      const next = at + recordBytes(header)
+      const name = Buffer.from(header.name)
+      const known = this.has(name)
+      const room = known ? run : this.runFor(header.bytes)
+      if (known || room !== run) {
+        if (run && at > from) run.parts.push(records.subarray(from, at))
+        from = known ? next : at
+        run = room
+      }
+      if (!known && run) {
+        this.join(run, name, header.bytes, records.subarray(at + headerBytes, next))
+        fresh.blocks++
+        fresh.bytes += header.bytes
+      }
+      taken(index, name, header.bytes)
+      at = next
+    }
+    if (run && records.length > from) run.parts.push(records.subarray(from))
+    return fresh
   }
 
   /**
@@ -418,17 +413,27 @@ export class BlockStore implements BlockReader {
   }
 
   private append(name: Buffer, data: Buffer): Pending {
-    if (this.active.offset + headerBytes + data.length > segmentBytes) {
+    const run = this.runFor(data.length)
+    run.parts.push(encodeHeader(name, data.length), data)
+    return this.join(run, Buffer.from(name), data.length, data)
+  }
+
+  /** Where a block of that length goes next. */
+  private runFor(bytes: number): Run {
+    if (this.active.offset + headerBytes + bytes > segmentBytes) {
       this.active = { id: this.active.id + 1, offset: 0 }
     }
     const { id: segment, offset } = this.active
-    const block: Pending = { name: Buffer.from(name), data, segment, offset, bytes: data.length }
-    let run = this.runs.at(-1)
-    if (run?.segment !== segment) {
-      run = { segment, offset, bytes: 0, parts: [], blocks: [] }
-      this.runs.push(run)
-    }
-    run.parts.push(encodeHeader(name, data.length), data)
+    const last = this.runs.at(-1)
+    if (last?.segment === segment) return last
+    const run = { segment, offset, bytes: 0, parts: [], blocks: [] }
+    this.runs.push(run)
+    return run
+  }
+
+  /** A block at the end of a run, whose parts have its record. */
+  private join(run: Run, name: Buffer, bytes: number, data: Buffer): Pending {
+    const block: Pending = { name, data, segment: run.segment, offset: this.active.offset, bytes }
     run.blocks.push(block)
     run.bytes += recordBytes(block)
     this.gathered += recordBytes(block)
@@ -446,7 +451,7 @@ export class BlockStore implements BlockReader {
       try {
         for (let run = runs[0]; run; run = runs[0]) {
           this.unsynced.add(run.segment)
-          await this.segments.write(run.segment, run.offset, Buffer.concat(run.parts, run.bytes))
+          await this.segments.write(run.segment, run.offset, wholeOf(run))
           for (const block of run.blocks) block.data = undefined
           this.gathered -= run.bytes
           runs.shift()
@@ -580,11 +585,4 @@ export class BlockStore implements BlockReader {
     this.exclusive = done.catch(() => undefined)
     return done
   }
-}
-
-/** Whether a record is the one that the index means, byte for byte. */
-function matches(record: Buffer, name: Buffer, place: Place): boolean {
-  const header = decodeHeader(record)
-  if (!header || header.bytes !== place.bytes || !header.name.equals(name)) return false
-  return hash('kith block', record.subarray(headerBytes)).equals(name)
 }

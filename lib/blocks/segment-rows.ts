@@ -1,5 +1,34 @@
-/** Rows of the table `segments` (block-store.ts has their layout). */
+/** Rows of the tables `blocks` and `segments` (block-store.ts has their layouts). */
 import type { Encoding } from './database.js'
+
+export interface Place {
+  segment: number
+  /** Of the record, header included. */
+  offset: number
+  /** Of the sealed bytes. */
+  bytes: number
+}
+
+export interface Row extends Place {
+  sequence: number
+}
+
+export const rowEncoding: Encoding<Row> = {
+  encode(row) {
+    const bytes = Buffer.allocUnsafe(20)
+    bytes.writeBigUInt64LE(BigInt(row.sequence), 0)
+    bytes.writeUInt32LE(row.segment, 8)
+    bytes.writeUInt32LE(row.offset, 12)
+    bytes.writeUInt32LE(row.bytes, 16)
+    return bytes
+  },
+  decode: (bytes) => ({
+    sequence: Number(bytes.readBigUInt64LE(0)),
+    segment: bytes.readUInt32LE(8),
+    offset: bytes.readUInt32LE(12),
+    bytes: bytes.readUInt32LE(16),
+  }),
+}
 
 export interface SegmentRow {
   /** Committed. */

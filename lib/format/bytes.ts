@@ -158,6 +158,12 @@ export class Writer {
     return this
   }
 
+  /** Bytes written before, to be filled in: valid until more is written. */
+  written(at: number, length: number): Buffer {
+    assert(at >= 0 && at + length <= this.#length, 'these bytes were written')
+    return this.#bytes.subarray(at, at + length)
+  }
+
   /** What was written; the writer must not be used afterwards. */
   finish(): Buffer {
     return this.#bytes.subarray(0, this.#length)

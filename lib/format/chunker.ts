@@ -39,6 +39,7 @@ const smallestMin = 1024
 const normalisation = 1
 
 type CutFunction = (
+  from: number,
   length: number,
   end: number,
   min: number,
@@ -76,15 +77,15 @@ export class Chunker {
   }
 
   /**
-   * The ends of the chunks in memory[0, length), ascending. With `end` the last one is `length` itself; without, the
-   * bytes behind the last end (fewer than sizes.max) belong to a chunk that is not complete: move them to the front
-   * of the memory and read on behind them. Cuts are the same however the bytes arrive.
+   * The ends of the chunks in memory[from, length), ascending; valid until the next call. With `end` the last one is
+   * `length` itself; without, the bytes behind the last end (fewer than sizes.max) belong to a chunk that is not
+   * complete: move them to the front of the memory and read on behind them. Cuts are the same however the bytes arrive.
    */
-  cut(length: number, end: boolean): number[] {
-    assert(length >= 0 && length <= dataBytes, 'the bytes lie in the memory')
+  cut(length: number, end: boolean, from = 0): Uint32Array {
+    assert(from >= 0 && from <= length && length <= dataBytes, 'the bytes lie in the memory')
     const { min, average, max } = this.sizes
-    const count = this.#cut(length, end ? 1 : 0, min, average, max, this.#strict, this.#loose)
-    return Array.from(this.#ends.subarray(0, count))
+    const count = this.#cut(from, length, end ? 1 : 0, min, average, max, this.#strict, this.#loose)
+    return this.#ends.subarray(0, count)
   }
 }
 

@@ -218,6 +218,44 @@ export function writeExtent(out: Writer, extent: Extent): void {
   if (extent.kind === 'part') out.u32(extent.offset).u32(extent.bytes)
 }
 
+/** Of a chunk's extent. */
+export const chunkExtentBytes = 73
+
+/** The extent of a chunk that is not sealed yet: patchChunkExtent fills it in. */
+export function writeChunkExtent(out: Writer, plainBytes: number): void {
+  out
+    .u8(chunkExtent)
+    .zero(2 * hashBytes)
+    .u32(plainBytes)
+    .u32(0)
+}
+
+/**
+ * @param extent by writeChunkExtent
+ * @param row name 32 and sealed length u32 at `rowAt` (format/seal.ts, sealChunks)
+ * @param keys the chunk's key at `keyAt`
+ */
+export function patchChunkExtent(
+  extent: Buffer,
+  row: Buffer,
+  rowAt: number,
+  keys: Buffer,
+  keyAt: number,
+): void {
+  row.copy(extent, 1, rowAt, rowAt + hashBytes)
+  keys.copy(extent, 1 + hashBytes, keyAt, keyAt + hashBytes)
+  row.copy(extent, chunkExtentBytes - 4, rowAt + hashBytes, rowAt + hashBytes + 4)
+}
+
+/** Content of so many extents, which follow. */
+export function writeExtentsHead(out: Writer, count: number): void {
+  out.u8(extentContent).u8(count)
+}
+
+export function writeInlineContent(out: Writer, bytes: Buffer): void {
+  out.u8(inlineContent).raw(bytes)
+}
+
 export function writeNodeRef(out: Writer, ref: NodeRef): void {
   assert(ref.name.length === hashBytes, 'names have 32 bytes')
   out.raw(ref.name).u32(ref.sealedBytes)

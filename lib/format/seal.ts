@@ -17,14 +17,32 @@
  * that its key was made from.
  *
  * A block's name is the hash of all its bytes: whoever stores it can check it without a key. All functions are
- * synchronous and share nothing but one (de)compressor per thread: they may run in worker threads.
+ * synchronous and share nothing but one (de)compressor per thread: they may run in worker threads. The work is done by
+ * native/seal, with the libsodium and the zstd of the system; the batches make no JavaScript object for a chunk.
  */
-import sodium from 'sodium-native'
-import zstd from 'zstd-napi/binding.js'
+import { createRequire } from 'node:module'
 import { assert } from '../base/errors.js'
+import { nativeFile } from '../base/native-files.js'
 import { damaged } from './bytes.js'
-import { hash, hashBytes, keyedHash, type Namespace } from './hash.js'
+import { hash, hashBytes, keyedHash } from './hash.js'
 import { nonceBytes, tagBytes } from './keys.js'
+
+interface Addon {
+  keys(convergence: Buffer, data: Buffer, ranges: Buffer, out: Buffer): void
+  sealChunks(
+    data: Buffer,
+    ranges: Buffer,
+    keys: Buffer,
+    rows: Buffer,
+    level: number,
+    out: Buffer,
+    ids: Buffer,
+  ): [number, number]
+  seal(kind: number, key: Buffer, plain: Buffer, level: number, out: Buffer, name: Buffer): number
+  open(kind: number, key: Buffer, name: Buffer, sealed: Buffer, plainBytes: number): Buffer | number
+}
+
+const addon = createRequire(import.meta.url)(nativeFile('seal.node')) as Addon
 
 export const maxPlainBytes = 1024 * 1024
 export const sealOverhead = 8 + nonceBytes + tagBytes
@@ -54,19 +72,9 @@ export interface NodeRef {
 export type BlockKind = 'chunk' | 'node'
 
 const version = 1
-const headerBytes = 8
-const bodyAt = headerBytes + nonceBytes
 const kinds = { chunk: 1, node: 2 } as const
 const stored = 0
 const compressed = 1
-const zeroNonce = Buffer.alloc(nonceBytes)
-
-/** Shorter plaintexts are not worth a try: a zstd frame alone costs about 12 bytes. */
-const minCompressBytes = 64
-
-let compressor: InstanceType<typeof zstd.CCtx> | undefined
-let decompressor: InstanceType<typeof zstd.DCtx> | undefined
-let scratch: Buffer | undefined
 
 /** The key of a chunk: a keyed hash of its plaintext under the convergence secret (the owner's, or the circle's). */
 export function chunkKey(convergence: Buffer, plain: Buffer): Buffer {
@@ -89,9 +97,8 @@ export function sealChunk(
   plain: Buffer,
   level = defaultLevel,
 ): { ref: ChunkRef; bytes: Buffer } {
-  const bytes = seal('chunk', key, plain, level)
-  const ref = { name: blockName(bytes), key, plainBytes: plain.length, sealedBytes: bytes.length }
-  return { ref, bytes }
+  const { name, bytes } = seal('chunk', key, plain, level)
+  return { ref: { name, key, plainBytes: plain.length, sealedBytes: bytes.length }, bytes }
 }
 
 /** The plaintext of a chunk. Throws KithError `damaged` unless `sealed` is exactly the block that `ref` means. */
@@ -104,8 +111,8 @@ export function sealNode(
   plain: Buffer,
   level = defaultLevel,
 ): { ref: NodeRef; bytes: Buffer } {
-  const bytes = seal('node', nodeKey, plain, level)
-  return { ref: { name: blockName(bytes), sealedBytes: bytes.length }, bytes }
+  const { name, bytes } = seal('node', nodeKey, plain, level)
+  return { ref: { name, sealedBytes: bytes.length }, bytes }
 }
 
 /** The plaintext of a node. Throws KithError `damaged` unless `sealed` is exactly the block that `ref` means. */
@@ -130,24 +137,52 @@ export function blockHeader(sealed: Buffer): { kind: BlockKind; plainBytes: numb
   return { kind, plainBytes }
 }
 
-function seal(kind: BlockKind, key: Buffer, plain: Buffer, level: number): Buffer {
-  assert(plain.length > 0 && plain.length <= maxPlainBytes, 'a block holds 1 byte to 1 MiB')
-  const smaller = compress(plain, level)
-  const message = smaller ?? plain
-  const out = Buffer.allocUnsafe(message.length + sealOverhead)
-  out[0] = version
-  out[1] = kinds[kind]
-  out[2] = smaller ? compressed : stored
-  out[3] = 0
-  out.writeUInt32LE(plain.length, 4)
-  const header = out.subarray(0, headerBytes)
-  const nonce = out.subarray(headerBytes, bodyAt)
-  const unique = kind === 'chunk' && !smaller
-  const namespace: Namespace = kind === 'chunk' ? 'kith chunk nonce' : 'kith node nonce'
-  ;(unique ? zeroNonce : keyedHash(key, namespace, header, message)).copy(nonce)
-  sodium.crypto_aead_xchacha20poly1305_ietf_encrypt(out.subarray(bodyAt), message, header, null, nonce, key)
-  return out
+/** Bytes for each range in the out buffer of `chunkKeys`: its key 32, its id 32. */
+export const keyAndIdBytes = 2 * hashBytes
+/** A row of `sealChunks`: block name 32, sealed length u32, 0 where the chunk is not known. */
+export const chunkRowBytes = hashBytes + 4
+/** What the record of a sealed chunk has beyond the plaintext: its segment's header, too (blocks/segments.ts). */
+export const recordOverhead = 40 + sealOverhead
+
+/** Keys and ids of the chunks that `ranges` (pairs of u32: start and end in `data`) stand for, to `out`. */
+export function chunkKeys(convergence: Buffer, data: Buffer, ranges: Buffer, out: Buffer): void {
+  addon.keys(convergence, data, ranges, out)
 }
+
+/**
+ * Seals the chunks whose rows have length 0, equal ones once, and fills their rows. Their records, as a segment has them,
+ * go to `records` one after the other (recordOverhead and the plaintext each at most), their ids to `ids`.
+ * @param chunks with the keys that chunkKeys gave of all ranges
+ * @returns how many were sealed, and the bytes of their records
+ */
+export function sealChunks(
+  chunks: { data: Buffer; ranges: Buffer; keys: Buffer; rows: Buffer },
+  out: { records: Buffer; ids: Buffer },
+  level = defaultLevel,
+): [sealed: number, bytes: number] {
+  const { data, ranges, keys, rows } = chunks
+  return addon.sealChunks(data, ranges, keys, rows, level, out.records, out.ids)
+}
+
+function seal(kind: BlockKind, key: Buffer, plain: Buffer, level: number): { name: Buffer; bytes: Buffer } {
+  assert(plain.length > 0 && plain.length <= maxPlainBytes, 'a block holds 1 byte to 1 MiB')
+  const name = Buffer.allocUnsafe(hashBytes)
+  const out = Buffer.allocUnsafeSlow(plain.length + sealOverhead)
+  const length = addon.seal(kinds[kind], key, plain, level, out, name)
+  // What a smaller block leaves free is not kept with it.
+  return { name, bytes: length === out.length ? out : Buffer.from(out.subarray(0, length)) }
+}
+
+/** By the number that native/seal returns. */
+const faults = [
+  '',
+  'it is not the block that was stored',
+  'its header is wrong',
+  'its length is wrong',
+  'it does not open with its key',
+  'it does not decompress',
+  'it decompresses to another length',
+]
 
 function open(
   kind: BlockKind,
@@ -156,47 +191,9 @@ function open(
   sealed: Buffer,
   plainBytes: number | undefined,
 ): Buffer {
-  if (sealed.length !== ref.sealedBytes || !blockName(sealed).equals(ref.name))
-    throw damaged(kind, 'it is not the block that was stored')
-  const header = blockHeader(sealed)
-  if (!header || header.kind !== kind || key.length !== hashBytes) throw damaged(kind, 'its header is wrong')
-  if (plainBytes !== undefined && header.plainBytes !== plainBytes) throw damaged(kind, 'its length is wrong')
-  const message = Buffer.allocUnsafe(sealed.length - sealOverhead)
-  const nonce = sealed.subarray(headerBytes, bodyAt)
-  try {
-    sodium.crypto_aead_xchacha20poly1305_ietf_decrypt(
-      message,
-      null,
-      sealed.subarray(bodyAt),
-      sealed.subarray(0, headerBytes),
-      nonce,
-      key,
-    )
-  } catch {
-    throw damaged(kind, 'it does not open with its key')
-  }
-  return sealed[2] === stored ? message : decompress(kind, message, header.plainBytes)
-}
-
-/** The zstd frame of `plain`, valid until the next call; undefined when it would not be smaller. */
-function compress(plain: Buffer, level: number): Buffer | undefined {
-  if (plain.length < minCompressBytes) return undefined
-  compressor ??= new zstd.CCtx()
-  scratch ??= Buffer.allocUnsafe(zstd.compressBound(maxPlainBytes))
-  const length = compressor.compress(scratch, plain, level)
-  return length < plain.length ? scratch.subarray(0, length) : undefined
-}
-
-/** Never writes beyond `plainBytes`, whatever the frame claims. */
-function decompress(kind: BlockKind, frame: Buffer, plainBytes: number): Buffer {
-  decompressor ??= new zstd.DCtx()
-  const plain = Buffer.allocUnsafe(plainBytes)
-  let length: number
-  try {
-    length = decompressor.decompress(plain, frame)
-  } catch {
-    throw damaged(kind, 'it does not decompress')
-  }
-  if (length !== plainBytes) throw damaged(kind, 'it decompresses to another length')
+  if (sealed.length !== ref.sealedBytes) throw damaged(kind, 'it is not the block that was stored')
+  if (key.length !== hashBytes) throw damaged(kind, 'its key is wrong')
+  const plain = addon.open(kinds[kind], key, ref.name, sealed, plainBytes ?? -1)
+  if (typeof plain === 'number') throw damaged(kind, faults[plain] ?? 'it does not open')
   return plain
 }

@@ -1,6 +1,10 @@
 /**
- * The files of a snapshot on their way through the worker threads: small ones in batches, since a message costs as much
- * as a small file; retries for files that change while they are read; the names of one hard-linked file as one.
+ * The files of a snapshot on their way through the worker threads: in batches that all directories visited at the same
+ * time share, since a message costs as much as many small files; retries for files that change while they are read; the
+ * names of one hard-linked file as one.
+ *
+ * A batch closes when it is large enough; or, once somebody waits for a name in it, when a thread has too little to do.
+ * Whenever a batch is done the threads are asked anew, so that nobody waits for ever.
  */
 import { sleep, type Clock } from '../base/clock.js'
 import type { FileStat } from '../base/posix.js'
@@ -43,7 +47,7 @@ export interface FileRequest {
   dirty: Dirty | undefined
 }
 
-const batchItems = 64
+const batchItems = 256
 const batchBytes = 4 * 1024 * 1024
 /** Waits between the tries at a file that changes while it is read, ms. */
 const patience = [20, 100, 400]
@@ -51,8 +55,10 @@ const patience = [20, 100, 400]
 type Done = (outcome: FileOutcome) => void
 
 interface Pending {
+  dirFd: number
   request: FileRequest
   done: Done
+  failed: (error: unknown) => void
 }
 
 /** What all directories of one snapshot, or of one reading ahead, share. */
@@ -61,8 +67,50 @@ export class FileIntake {
   readonly links = new Map<bigint, Promise<FileOutcome>>()
   files = 0
   bytes = 0
+  private batch: Pending[] = []
+  private gathered = 0
+  /** Somebody waits for the batch. */
+  private wanted = false
+  private looking = false
+  private running = 0
 
   constructor(readonly options: FileIntakeOptions) {}
+
+  /** The outcome of a name, which is read with others. */
+  read(dirFd: number, request: FileRequest): Promise<FileOutcome> {
+    return new Promise((done, failed) => {
+      this.batch.push({ dirFd, request, done, failed })
+      this.gathered += request.stat.size
+      if (this.batch.length >= batchItems || this.gathered >= batchBytes) this.flush()
+    })
+  }
+
+  /** Somebody waits: the batch goes with the names of this turn, when the threads can take it. */
+  wait(): void {
+    this.wanted = true
+    if (this.looking || this.batch.length === 0) return
+    this.looking = true
+    setImmediate(() => {
+      this.looking = false
+      const idle = this.running === 0 || this.options.pool.hungry
+      if (this.wanted && idle) this.flush()
+    })
+  }
+
+  private flush(): void {
+    const { batch } = this
+    if (batch.length === 0) return
+    this.batch = []
+    this.gathered = 0
+    this.wanted = false
+    this.running++
+    void this.run(batch, 0)
+      .catch((error: unknown) => batch.forEach(({ failed }) => failed(error)))
+      .finally(() => {
+        this.running--
+        if (this.wanted) this.wait()
+      })
+  }
 
   directory(fd: number): DirectoryFiles {
     return new DirectoryFiles(this, fd)
@@ -73,91 +121,13 @@ export class FileIntake {
     this.bytes += entry.size
     this.options.run.progress?.({ files: this.files, bytes: this.bytes })
   }
-}
-
-export class DirectoryFiles {
-  private batch: Pending[] = []
-  private gathered = 0
-  private readonly running = new Set<Promise<void>>()
-  private failure: { error: unknown } | undefined
-
-  constructor(
-    private readonly shared: FileIntake,
-    private readonly fd: number,
-  ) {}
-
-  /** Takes a name in; `done` is called before finish() resolves. */
-  async add(request: FileRequest, done: Done): Promise<void> {
-    const { stat } = request
-    if (stat.nlink > 1 && typeOf(stat) === 'file') {
-      this.track(this.linked(request).then(done))
-      return
-    }
-    this.batch.push({ request, done })
-    this.gathered += stat.size
-    if (this.batch.length >= batchItems || this.gathered >= batchBytes) this.flush()
-  }
-
-  /** All names added are done. @throws what stopped one of them */
-  async finish(): Promise<void> {
-    this.flush()
-    await this.settled()
-    if (this.failure) throw this.failure.error
-  }
-
-  /** Nothing runs any more. */
-  async settled(): Promise<void> {
-    while (this.running.size > 0) await Promise.all(this.running)
-  }
-
-  private flush(): void {
-    if (this.batch.length === 0) return
-    const batch = this.batch
-    this.batch = []
-    this.gathered = 0
-    this.track(this.run(batch, 0))
-  }
-
-  private track(work: Promise<void>): void {
-    const tracked: Promise<void> = work
-      .catch((error: unknown) => {
-        this.failure ??= { error }
-      })
-      .finally(() => this.running.delete(tracked))
-    this.running.add(tracked)
-  }
-
-  /** Read at once and alone: who waits for it under another name must not wait for a batch to fill. */
-  private async linked(request: FileRequest): Promise<FileOutcome> {
-    const { ino } = request.stat
-    const first = this.shared.links.get(ino)
-    if (first) {
-      const outcome = await first
-      if (outcome.outcome !== 'entry') return this.alone(request)
-      return { outcome: 'entry', entry: { ...outcome.entry, name: request.name } }
-    }
-    const outcome = this.alone(request)
-    this.shared.links.set(ino, outcome)
-    return outcome
-  }
-
-  private async alone(request: FileRequest): Promise<FileOutcome> {
-    let result: FileOutcome = { outcome: 'gone' }
-    await this.run([{ request, done: (outcome) => (result = outcome) }], 0)
-    return result
-  }
 
   private async run(batch: Pending[], attempt: number): Promise<void> {
-    const { options } = this.shared
+    const { options } = this
     if (options.run.signal?.aborted) throw new KithError('cancelled', 'the snapshot was cancelled')
     const last = attempt >= patience.length
-    const items = await Promise.all(batch.map(({ request }, index) => this.item(request, index, attempt)))
-    const bytes = batch.reduce((sum, { request }) => sum + request.stat.size, 0)
-    const results = await options.pool.run(
-      { dirFd: this.fd, items, bytes },
-      options.keys,
-      options.access.intake,
-    )
+    const items = await Promise.all(batch.map((pending, index) => this.item(pending, index, attempt)))
+    const results = await options.pool.run(items, options.keys, options.access.intake)
     const changed: Pending[] = []
     for (const result of results) {
       const pending = batch[result.index]
@@ -176,15 +146,15 @@ export class DirectoryFiles {
     await this.run(changed, attempt + 1)
   }
 
-  private async item(request: FileRequest, index: number, attempt: number): Promise<SealItem> {
-    const last = !this.shared.options.hasty && attempt >= patience.length
-    const item: SealItem = { index, name: request.name, last }
+  private async item({ dirFd, request }: Pending, index: number, attempt: number): Promise<SealItem> {
+    const { dirty, before, stat, name } = request
+    const last = !this.options.hasty && attempt >= patience.length
+    const item: SealItem = { index, dirFd, name, regular: typeOf(stat) === 'file', last }
     if (attempt > 0) return item
-    const { dirty, before, stat } = request
     const sparse = stat.blocks * 512 < stat.size
     const known = dirty && !dirty.whole && !dirty.open && dirty.ranges.length > 0
-    if (!known || sparse || before?.type !== 'file' || this.shared.options.everything) return item
-    const spans = await planSpans(this.shared.options.access.nodes, before, dirty.ranges, stat.size)
+    if (!known || sparse || before?.type !== 'file' || this.options.everything) return item
+    const spans = await planSpans(this.options.access.nodes, before, dirty.ranges, stat.size)
     return spans ? { ...item, size: stat.size, spans } : item
   }
 
@@ -197,7 +167,7 @@ export class DirectoryFiles {
     if (result.outcome === 'changed') return undefined
     if (result.outcome !== 'entry') return result
     const { entry, spans } = result
-    this.shared.count(entry)
+    this.count(entry)
     if (entry.type !== 'file' || spans.length === 0) return { outcome: 'entry', entry }
     const content = await this.content(before, spans, entry.size, item?.spans !== undefined)
     return content && { outcome: 'entry', entry: { ...entry, content } }
@@ -209,9 +179,66 @@ export class DirectoryFiles {
     size: number,
     partial: boolean,
   ): Promise<FileContent | undefined> {
-    const { access } = this.shared.options
+    const { access } = this.options
     if (partial && before?.type === 'file') return applySpans(access, before, spans, size)
     const [whole] = spans
     return whole && wholeContent(access, whole)
+  }
+}
+
+export class DirectoryFiles {
+  private readonly running = new Set<Promise<void>>()
+  private failure: { error: unknown } | undefined
+
+  constructor(
+    private readonly shared: FileIntake,
+    private readonly fd: number,
+  ) {}
+
+  /** Takes a name in; `done` is called before finish() resolves. */
+  add(request: FileRequest, done: Done): void {
+    const { stat } = request
+    const linked = stat.nlink > 1 && typeOf(stat) === 'file'
+    const outcome = linked ? this.linked(request) : this.shared.read(this.fd, request)
+    this.track(outcome.then(done))
+  }
+
+  /** All names added are done. @throws what stopped one of them */
+  async finish(): Promise<void> {
+    await this.settled()
+    if (this.failure) throw this.failure.error
+  }
+
+  /** Nothing runs any more. */
+  async settled(): Promise<void> {
+    while (this.running.size > 0) {
+      this.shared.wait()
+      await Promise.all(this.running)
+    }
+  }
+
+  private track(work: Promise<void>): void {
+    const tracked: Promise<void> = work
+      .catch((error: unknown) => {
+        this.failure ??= { error }
+      })
+      .finally(() => this.running.delete(tracked))
+    this.running.add(tracked)
+  }
+
+  private async linked(request: FileRequest): Promise<FileOutcome> {
+    const { ino } = request.stat
+    const first = this.shared.links.get(ino)
+    if (!first) {
+      const outcome = this.shared.read(this.fd, request)
+      this.shared.links.set(ino, outcome)
+      return outcome
+    }
+    const outcome = await first
+    if (outcome.outcome === 'entry')
+      return { outcome: 'entry', entry: { ...outcome.entry, name: request.name } }
+    const own = this.shared.read(this.fd, request)
+    this.shared.wait()
+    return own
   }
 }

@@ -6,6 +6,7 @@
  * A chunk counts as known only when its block is in the store: never against something already lost.
  */
 import type { BlockStore } from '../blocks/block-store.js'
+import { hashBytes } from '../format/hash.js'
 import type { NodeRef } from '../format/seal.js'
 import { type ChunkRef, sealNode } from '../format/seal.js'
 import type { PartExtent } from '../format/entry.js'
@@ -79,12 +80,19 @@ export class Intake {
     return { blocks: this.newBlocks - this.accountedBlocks, bytes: this.newBytes - this.accountedBytes }
   }
 
-  async addChunk(id: Buffer, name: Buffer, sealed: Buffer): Promise<void> {
-    if (this.known(id)) return
-    await this.add(name, sealed)
-    // Copies: the bytes given are slices of a large buffer.
-    const row = { name: Buffer.from(name), sealedBytes: sealed.length }
-    this.fresh.set(id.toString('latin1'), { id: Buffer.from(id), row })
+  /**
+   * Takes sealed chunks in.
+   * @param blocks `count` chunk ids, then as many records, as a segment has them; must not change afterwards
+   * @throws KithError noSpace, and then none of them counts as known
+   */
+  async addChunks(count: number, blocks: Buffer): Promise<void> {
+    const records = blocks.subarray(count * hashBytes)
+    const fresh = await this.blocks.putRecords(records, (i, name, sealedBytes) => {
+      // A copy: the bytes given are part of a large buffer.
+      const id = Buffer.from(blocks.subarray(i * hashBytes, (i + 1) * hashBytes))
+      this.fresh.set(id.toString('latin1'), { id, row: { name, sealedBytes } })
+    })
+    await this.took(fresh.blocks, fresh.bytes)
   }
 
   /** The files of a pack that is here are found from the next commit on. */
@@ -110,11 +118,15 @@ export class Intake {
   /** Whether it was not here. */
   private async add(name: Buffer, sealed: Buffer): Promise<boolean> {
     if (!(await this.blocks.put(name, sealed))) return false
-    this.newBlocks++
-    this.newBytes += sealed.length
-    this.sinceCommit += sealed.length
-    if (this.sinceCommit >= commitBytes) await this.commit()
+    await this.took(1, sealed.length)
     return true
+  }
+
+  private async took(blocks: number, bytes: number): Promise<void> {
+    this.newBlocks += blocks
+    this.newBytes += bytes
+    this.sinceCommit += bytes
+    if (this.sinceCommit >= commitBytes) await this.commit()
   }
 
   /** All that came in before is durable when this resolves, together with the writes of `also`. */

@@ -154,7 +154,7 @@ export class ReadAhead {
     try {
       for (const { ino, name } of wanted) {
         const found = rows.has(ino) ? undefined : await this.find(opened, ino, name)
-        if (found) await this.add(files, found, rows, result)
+        if (found) this.add(files, found, rows, result)
       }
       await files.finish()
     } catch (error) {
@@ -171,8 +171,8 @@ export class ReadAhead {
     { ino, stat, name, dirty, before }: Found,
     rows: Map<bigint, { row: EarlyRow; generation: number }>,
     result: ReadAheadResult,
-  ): Promise<void> {
-    return files.add({ name, stat, before, dirty }, (outcome) => {
+  ): void {
+    files.add({ name, stat, before, dirty }, (outcome) => {
       if (outcome.outcome === 'changed') result.left.push(ino)
       if (outcome.outcome !== 'entry' || outcome.entry.type !== 'file') return
       const { generation } = dirty

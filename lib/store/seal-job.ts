@@ -1,278 +1,340 @@
 /**
- * One job of a worker thread: reads entries of a directory, cuts files into chunks, asks which are known, seals the
- * others. Runs beside one more job in its thread, so that the wait for an answer is not idle.
+ * One job of a worker thread: reads entries, cuts files into chunks, asks which are known, seals the others. It runs beside
+ * other jobs in its thread, so that the wait for an answer is not idle.
+ *
+ *   1. small    plain files of up to 128 KiB are read one after another into the job's memory by one call (readSmall)
+ *   2. item     what that leaves: other kinds of entries, larger files piece by piece, spans of files, last tries
+ *   3. flush    when the memory is full, and at the end (portion.ts)
  *
  * A file is as of one instant: its status before and after the reading must agree in size, mtime and ctime. When they
  * do not, the item comes back as changed and is tried again; at the last try it is taken as read, and marked busy.
- *
- * Bytes in flight: two portions of some 4 MiB a job, whatever the size of the file.
  */
 import { constants, readSync } from 'node:fs'
-import { close, errnoCode, openAt, readlinkAt, seekData, seekHole, statAt, statFd } from '../base/posix.js'
-import { xattrsAt, xattrsFd, type FileStat } from '../base/posix.js'
-import { Writer } from '../format/bytes.js'
-import type { Chunker } from '../format/chunker.js'
-import { maxDirectExtents, maxInlineBytes, type Entry, type Extent } from '../format/entry.js'
-import { chunkId, chunkKey, sealChunk } from '../format/seal.js'
+import { getSystemErrorName } from 'node:util'
+import { close, errnoCode, openAt, readlinkAt, readSmall, smallStops } from '../base/posix.js'
+import { seekData, seekHole, statAt, statFd, xattrsAt, xattrsFd, type FileStat } from '../base/posix.js'
+import { Reader, Writer } from '../format/bytes.js'
+import {
+  maxDirectExtents,
+  maxInlineBytes,
+  readExtents,
+  writeEntry,
+  writeExtent,
+  writeExtentsHead,
+  writeInlineContent,
+  type Attributes,
+  type Entry,
+  type FileContent,
+} from '../format/entry.js'
 import { atRest, attributesOf, typeOf } from './entries.js'
+import type { Exchange, Portion } from './portion.js'
 import {
   asBuffer,
-  encodeResults,
+  decodeItem,
   type FromWorker,
-  type JobMessage,
+  itemsAt,
+  outcomeNumbers,
   ownBytes,
   type SealItem,
-  type SealRequest,
-  type SealResult,
-  type Span,
   type SpanRequest,
 } from './seal-messages.js'
 
-/** Plaintext gathered before the next question. */
-const portionBytes = 4 * 1024 * 1024
+/** Files up to here are read by readSmall: wherever they are cut, they have at most maxDirectExtents chunks. */
+const smallBytes = 128 * 1024
 
-type ChunkExtent = Extract<Extent, { kind: 'chunk' }>
+/** What readSmall finds in one call, behind its 16 bytes of head: some 330 items at most (portion.ts has room for their chunks). */
+const found = Buffer.alloc(32 * 1024)
+const foundAt = 16
 
-interface Gathered {
-  plain: Buffer
-  id: Buffer
-  extent: ChunkExtent
+/** A piece of a file, cut anew. */
+interface Cut {
+  from: number
+  to: number
+  count: number
+  /** Encoded, filled in when their chunks are sealed. */
+  extents: Writer
+}
+
+/** A file that was read; what it holds is known when all chunks are sealed. */
+interface Draft {
+  index: number
+  attributes: Attributes
+  cuts: Cut[]
 }
 
 /** The file changed under the reader's hands. */
 class Changed extends Error {}
 class JobOff extends Error {}
 
-export class SealJob {
-  private gathered: Gathered[] = []
-  private gatheredBytes = 0
-  /** The portion before, on its way. */
-  private sealing: Promise<void> = Promise.resolve()
-  private readonly answers: ((rows: Buffer | undefined) => void)[] = []
+export class SealJob implements Exchange {
+  private readonly results = new Writer(ownBytes)
+  private readonly drafts: Draft[] = []
+  private readonly answers: ((rows: Uint8Array | undefined) => void)[] = []
+  private readonly convergence: Buffer
 
   constructor(
-    private readonly message: JobMessage,
-    private readonly request: SealRequest,
-    private readonly chunker: Chunker,
+    private readonly job: number,
+    private readonly request: Buffer,
+    private readonly portion: Portion,
     private readonly post: (message: FromWorker, transfer?: ArrayBuffer[]) => void,
-  ) {}
+  ) {
+    this.convergence = request.subarray(0, 32)
+  }
 
   async run(): Promise<void> {
-    const { job } = this.message
+    const { job } = this
     try {
-      const results: SealResult[] = []
-      for (const item of this.request.items) results.push(await this.item(item))
+      for (let at = itemsAt; at < this.request.length;) at = await this.some(at)
       await this.flush()
-      await this.sealing
-      for (const result of results) if (result.outcome === 'entry') settle(result)
-      const encoded = encodeResults(results)
-      this.post({ kind: 'done', job, results: encoded }, [encoded.buffer as ArrayBuffer])
+      for (const draft of this.drafts) this.settle(draft)
+      const results = this.results.finish()
+      this.post({ kind: 'done', job, results }, [results.buffer as ArrayBuffer])
     } catch (error) {
-      await this.sealing.catch(() => undefined)
       this.post({ kind: 'failed', job, why: error instanceof Error ? (error.stack ?? error.message) : 'off' })
     }
   }
 
   answer(rows: Uint8Array | undefined): void {
-    this.answers.shift()?.(rows && asBuffer(rows))
+    this.answers.shift()?.(rows)
   }
 
-  private async item(item: SealItem): Promise<SealResult> {
-    const { index, name } = item
-    try {
-      const stat = statAt(this.message.dirFd, name)
-      const type = typeOf(stat)
-      if (type === 'file') return await this.file(item, name)
-      if (type === undefined || type === 'directory') return { index, outcome: 'gone' }
-      const attributes = attributesOf(name, stat, xattrsAt(this.message.dirFd, name))
-      let entry: Entry
-      if (type === 'symlink') {
-        entry = { ...attributes, type, target: readlinkAt(this.message.dirFd, name) }
-      } else if (type === 'character' || type === 'block') entry = { ...attributes, type, rdev: stat.rdev }
-      else entry = { ...attributes, type }
-      return { index, outcome: 'entry', entry, spans: [] }
-    } catch (error) {
-      if (error instanceof Changed) return { index, outcome: 'changed' }
-      const code = errnoCode(error)
-      if (code === 'ENOENT') return { index, outcome: 'gone' }
-      if (code !== undefined) return { index, outcome: 'unreadable', why: code }
-      throw error
+  async ask(ids: Buffer): Promise<Buffer> {
+    this.post({ kind: 'ask', job: this.job, ids }, [ids.buffer as ArrayBuffer])
+    const rows = await new Promise<Uint8Array | undefined>((resolve) => this.answers.push(resolve))
+    if (!rows) throw new JobOff('the job is off')
+    return asBuffer(rows)
+  }
+
+  send(count: number, blocks: Buffer): void {
+    this.post({ kind: 'blocks', job: this.job, count, blocks }, [blocks.buffer as ArrayBuffer])
+  }
+
+  private flush(keep?: number): Promise<void> {
+    return this.portion.flush(this.convergence, this, keep)
+  }
+
+  // ---- 1. small files
+
+  /** Items from `at` of the request on; where to go on. */
+  private async some(at: number): Promise<number> {
+    const { portion, request } = this
+    readSmall(request, at, portion.memory, portion.used, smallBytes, found)
+    const next = found.readUInt32LE(0)
+    portion.used = found.readUInt32LE(4)
+    const stop = found.readUInt32LE(8)
+    this.takeFound(found.readUInt32LE(12))
+    if (portion.full || (stop === smallStops.noRoom && next === at)) await this.flush()
+    if (stop !== smallStops.special) return next
+    const { item, next: behind } = decodeItem(request, next)
+    await this.item(item)
+    return behind
+  }
+
+  private takeFound(end: number): void {
+    const out = this.results
+    for (let at = foundAt; at < end;) {
+      const status = found.readUInt8(at + 4)
+      out.u32(found.readUInt32LE(at)).u8(status)
+      at += 5
+      if (status === outcomeNumbers.entry) {
+        const head = at + 12
+        const start = found.readUInt32LE(at)
+        const size = found.readUInt32LE(at + 4)
+        at = head + found.readUInt32LE(at + 8)
+        out.raw(found.subarray(head, at))
+        this.smallContent(start, start + size)
+        out.u32(0)
+      } else if (status === outcomeNumbers.unreadable) {
+        writeText(out, getSystemErrorName(-found.readUInt32LE(at)))
+        at += 4
+      }
     }
   }
 
-  private async file(item: SealItem, name: Buffer): Promise<SealResult> {
-    const fd = openToRead(this.message.dirFd, name)
+  private smallContent(start: number, end: number): void {
+    const { portion, results } = this
+    const size = end - start
+    if (size <= maxInlineBytes) {
+      writeInlineContent(results, portion.memory.subarray(start, end))
+    } else if (size <= portion.minChunkBytes) {
+      writeExtentsHead(results, 1)
+      portion.add(start, end, results)
+    } else {
+      const ends = portion.cut(start, end, true)
+      writeExtentsHead(results, ends.length)
+      let from = start
+      for (const to of ends) {
+        portion.add(from, to, results)
+        from = to
+      }
+    }
+  }
+
+  // ---- 2. other items
+
+  private async item(item: SealItem): Promise<void> {
+    const { index, dirFd, name } = item
+    try {
+      const stat = statAt(dirFd, name)
+      const type = typeOf(stat)
+      if (type === 'file') return await this.file(item)
+      if (type === undefined || type === 'directory') return this.outcome(index, 'gone')
+      const attributes = attributesOf(name, stat, xattrsAt(dirFd, name))
+      if (type === 'symlink')
+        return this.entry(index, { ...attributes, type, target: readlinkAt(dirFd, name) })
+      if (type === 'character' || type === 'block')
+        return this.entry(index, { ...attributes, type, rdev: stat.rdev })
+      return this.entry(index, { ...attributes, type })
+    } catch (error) {
+      if (error instanceof Changed) return this.outcome(index, 'changed')
+      const code = errnoCode(error)
+      if (code === 'ENOENT') return this.outcome(index, 'gone')
+      if (code === undefined) throw error
+      this.outcome(index, 'unreadable')
+      writeText(this.results, code)
+    }
+  }
+
+  private outcome(index: number, outcome: keyof typeof outcomeNumbers): void {
+    this.results.u32(index).u8(outcomeNumbers[outcome])
+  }
+
+  /** An entry whose content is all there. */
+  private entry(index: number, entry: Entry): void {
+    this.outcome(index, 'entry')
+    writeEntry(this.results, entry)
+    this.results.u32(0)
+  }
+
+  private async file({ index, dirFd, name, spans, size: wanted, last }: SealItem): Promise<void> {
+    const fd = openToRead(dirFd, name)
     try {
       const before = statFd(fd)
-      if (typeOf(before) !== 'file') return { index: item.index, outcome: 'gone' }
-      if (item.spans && before.size !== item.size) throw new Changed()
+      if (typeOf(before) !== 'file') return this.outcome(index, 'gone')
+      if (spans && before.size !== wanted) throw new Changed()
       const attributes = attributesOf(name, before, xattrsFd(fd))
-      let entry: Entry
-      let spans: Span[] = []
+      let inline: Buffer | undefined
+      let cuts: Cut[] = []
       if (before.size <= maxInlineBytes) {
         const bytes = Buffer.alloc(before.size)
-        const size = readFully(fd, bytes, 0, before.size, 0)
-        entry = {
-          ...attributes,
-          size,
-          type: 'file',
-          content: { kind: 'inline', bytes: bytes.subarray(0, size) },
-        }
+        inline = bytes.subarray(0, readFully(fd, bytes, 0, before.size, 0))
+        attributes.size = inline.length
+      } else if (spans) {
+        cuts = await this.spans(fd, before, spans)
       } else {
-        spans = item.spans ? await this.spans(fd, before, item.spans) : [await this.whole(fd, before)]
-        const size = item.spans ? before.size : (spans[0]?.to ?? 0)
-        entry = { ...attributes, size, type: 'file', content: voidContent }
+        const whole = await this.whole(fd, before)
+        cuts = [whole]
+        attributes.size = whole.to
       }
-      if (!atRest(before, statFd(fd)) || entry.size !== before.size) {
-        if (!item.last) throw new Changed()
-        entry.busy = true
+      if (!atRest(before, statFd(fd)) || attributes.size !== before.size) {
+        if (!last) throw new Changed()
+        attributes.busy = true
       }
-      return { index: item.index, outcome: 'entry', entry, spans }
+      if (inline)
+        this.entry(index, { ...attributes, type: 'file', content: { kind: 'inline', bytes: inline } })
+      else this.drafts.push({ index, attributes, cuts })
     } finally {
       close(fd)
     }
   }
 
   /** All of the file: data between holes is cut each by itself. */
-  private async whole(fd: number, stat: FileStat): Promise<Span> {
-    const extents: Extent[] = []
+  private async whole(fd: number, stat: FileStat): Promise<Cut> {
+    const cut = newCut(0)
     if (stat.blocks * 512 >= stat.size) {
-      const to = await this.cut(fd, 0, stat.size, extents)
-      return { from: 0, to, extents }
+      await this.cut(fd, stat.size, cut)
+      return cut
     }
-    let at = 0
-    while (at < stat.size) {
-      const data = seekData(fd, at)
+    while (cut.to < stat.size) {
+      const data = seekData(fd, cut.to)
       const start = data < 0 ? stat.size : Math.min(data, stat.size)
-      if (start > at) extents.push({ kind: 'hole', bytes: start - at })
-      at = start
-      if (at >= stat.size) break
-      const hole = seekHole(fd, at)
+      if (start > cut.to) {
+        writeExtent(cut.extents, { kind: 'hole', bytes: start - cut.to })
+        cut.count++
+        cut.to = start
+      }
+      if (cut.to >= stat.size) break
+      const hole = seekHole(fd, cut.to)
       const end = hole < 0 ? stat.size : Math.min(hole, stat.size)
-      const to = await this.cut(fd, at, end, extents)
-      at = to
-      if (to < end) break
+      await this.cut(fd, end, cut)
+      if (cut.to < end) break
     }
-    return { from: 0, to: at, extents }
+    return cut
   }
 
-  private async spans(fd: number, stat: FileStat, requests: readonly SpanRequest[]): Promise<Span[]> {
-    const spans: Span[] = []
+  private async spans(fd: number, stat: FileStat, requests: readonly SpanRequest[]): Promise<Cut[]> {
+    const cuts: Cut[] = []
     for (const { from, until, ends } of requests) {
-      const extents: Extent[] = []
+      const cut = newCut(from)
       const meets = new Set(ends)
-      const to = await this.cut(fd, from, stat.size, extents, (at) => at >= until && meets.has(at))
-      if (to < stat.size && !meets.has(to)) throw new Changed()
-      spans.push({ from, to, extents })
+      await this.cut(fd, stat.size, cut, (at) => at >= until && meets.has(at))
+      if (cut.to < stat.size && !meets.has(cut.to)) throw new Changed()
+      cuts.push(cut)
     }
-    return spans
+    return cuts
   }
 
-  /** Cuts bytes [from, to) into chunks; stops where `meets` says so, or where the file ends. Returns where it got to. */
-  private async cut(
-    fd: number,
-    from: number,
-    to: number,
-    extents: Extent[],
-    meets?: (at: number) => boolean,
-  ): Promise<number> {
-    const { memory } = this.chunker
-    let carry = Buffer.alloc(0)
-    let read = from
-    let at = from
+  /** Cuts bytes from cut.to up to `to` into chunks; stops where `meets` says so, or where the file ends. */
+  private async cut(fd: number, to: number, cut: Cut, meets?: (at: number) => boolean): Promise<void> {
+    const { portion } = this
+    let read = cut.to
+    /** Of what is read and not cut yet. */
+    let start = portion.used
     for (;;) {
-      // The memory is shared with the thread's other job: it holds nothing of ours across an await.
-      carry.copy(memory)
-      const wanted = Math.min(memory.length - carry.length, to - read)
-      const got = readFully(fd, memory, carry.length, wanted, read)
+      if (portion.full) {
+        await this.flush(start)
+        start = 0
+      }
+      const wanted = Math.min(portion.memory.length - portion.used, to - read)
+      const got = readFully(fd, portion.memory, portion.used, wanted, read)
       read += got
-      const length = carry.length + got
+      portion.used += got
       const done = read === to || got < wanted
-      let start = 0
-      for (const end of this.chunker.cut(length, done)) {
-        this.gather(Buffer.from(memory.subarray(start, end)), extents)
-        at += end - start
+      for (const end of portion.cut(start, portion.used, done)) {
+        portion.add(start, end, cut.extents)
+        cut.count++
+        cut.to += end - start
         start = end
-        if (meets?.(at)) return at
+        if (!meets?.(cut.to)) continue
+        portion.used = start
+        return
       }
-      if (done) return at
-      carry = Buffer.from(memory.subarray(start, length))
-      if (this.gatheredBytes >= portionBytes) await this.flush()
+      if (done) return
     }
   }
 
-  private gather(plain: Buffer, extents: Extent[]): void {
-    const key = chunkKey(this.request.convergence, plain)
-    const chunk = { name: noName, key, plainBytes: plain.length, sealedBytes: 0 }
-    const extent: ChunkExtent = { kind: 'chunk', chunk }
-    extents.push(extent)
-    this.gathered.push({ plain, id: chunkId(key), extent })
-    this.gatheredBytes += plain.length
-  }
+  // ---- 3. what was read
 
-  /** Asks for what is gathered, and lets it be sealed while the next portion is read. */
-  private async flush(): Promise<void> {
-    const portion = this.gathered
-    this.gathered = []
-    this.gatheredBytes = 0
-    const before = this.sealing
-    if (portion.length > 0) {
-      const rows = this.ask(portion.map(({ id }) => id))
-      this.sealing = before.then(async () => this.seal(portion, await rows))
-      // Whoever waits for it next gets the error; until then it is no unhandled one.
-      this.sealing.catch(() => undefined)
+  /** A file of few extents, read as a whole, has its content in its entry; others have their spans beside it. */
+  private settle({ index, attributes, cuts }: Draft): void {
+    const [whole] = cuts
+    let content: FileContent = voidContent
+    let beside = cuts
+    if (whole && cuts.length === 1 && whole.from === 0 && whole.to === attributes.size) {
+      if (whole.count > 0 && whole.count <= maxDirectExtents) {
+        const extents = readExtents(new Reader(whole.extents.finish(), 'cut file'), whole.count)
+        content = { kind: 'extents', extents }
+        beside = []
+      }
     }
-    await before
-  }
-
-  private ask(ids: Buffer[]): Promise<Buffer | undefined> {
-    const out = new Writer(Math.max(ownBytes, ids.length * 32))
-    for (const id of ids) out.raw(id)
-    this.post({ kind: 'ask', job: this.message.job, ids: out.finish() })
-    return new Promise((resolve) => this.answers.push(resolve))
-  }
-
-  private seal(portion: readonly Gathered[], rows: Buffer | undefined): void {
-    if (!rows) throw new JobOff('the job is off')
-    const plainBytes = portion.reduce((sum, { plain }) => sum + plain.length, 0)
-    const out = new Writer(Math.max(ownBytes, plainBytes / 2))
-    const sealed = new Map<string, { name: Buffer; sealedBytes: number }>()
-    portion.forEach(({ plain, id, extent }, i) => {
-      const known = rows.readUInt32LE(i * 36 + 32)
-      if (known > 0) {
-        extent.chunk.name = rows.subarray(i * 36, i * 36 + 32)
-        extent.chunk.sealedBytes = known
-        return
-      }
-      const twin = sealed.get(id.toString('latin1'))
-      if (twin) {
-        Object.assign(extent.chunk, twin)
-        return
-      }
-      const { ref, bytes } = sealChunk(extent.chunk.key, plain)
-      out.raw(id).raw(ref.name).u32(bytes.length).raw(bytes)
-      const row = { name: ref.name, sealedBytes: ref.sealedBytes }
-      sealed.set(id.toString('latin1'), row)
-      Object.assign(extent.chunk, row)
-    })
-    if (sealed.size === 0) return
-    const blocks = out.finish()
-    this.post({ kind: 'blocks', job: this.message.job, blocks }, [blocks.buffer as ArrayBuffer])
+    this.outcome(index, 'entry')
+    writeEntry(this.results, { ...attributes, type: 'file', content })
+    this.results.u32(beside.length)
+    for (const { from, to, count, extents } of beside)
+      this.results.number(from).number(to).u32(count).raw(extents.finish())
   }
 }
 
-const noName = Buffer.alloc(32)
 /** Stands where the content will be: the spans that go along say what it is. */
-const voidContent = { kind: 'list', node: { name: noName, sealedBytes: 1024 } } as const
+const voidContent = { kind: 'list', node: { name: Buffer.alloc(32), sealedBytes: 1024 } } as const
 
-/** A file of few extents, read as a whole, has its content in its entry; now that the chunks' names are known. */
-function settle(result: Extract<SealResult, { outcome: 'entry' }>): void {
-  const { entry, spans } = result
-  const [whole] = spans
-  if (entry.type !== 'file' || !whole || spans.length > 1 || whole.from > 0 || whole.to !== entry.size) return
-  if (whole.extents.length === 0 || whole.extents.length > maxDirectExtents) return
-  entry.content = { kind: 'extents', extents: whole.extents }
-  result.spans = []
+function newCut(from: number): Cut {
+  return { from, to: from, count: 0, extents: new Writer() }
+}
+
+function writeText(out: Writer, text: string): void {
+  const bytes = Buffer.from(text.slice(0, 200), 'latin1')
+  out.u8(bytes.length).raw(bytes)
 }
 
 /** Without changing the atime where that is allowed (to the file's owner and to root). */

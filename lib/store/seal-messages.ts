@@ -1,6 +1,6 @@
 /**
- * What the snapshotter and its worker threads say to each other. A job is some entries of one directory; descriptors are
- * shared by the threads of a process, so that the directory goes along as a number.
+ * What the snapshotter and its worker threads say to each other. A job is some entries, of any directories; descriptors
+ * are shared by the threads of a process, so that a directory goes along as a number.
  *
  *     main -> worker   job      entries to be read
  *     worker -> main   ask      ids of the chunks found: which are here already?
@@ -8,16 +8,17 @@
  *     worker -> main   blocks   the sealed chunks that were not
  *     worker -> main   done     an outcome for each entry; or failed
  *
- * Asking comes before sealing, so that a known chunk costs no compression. Several rounds for a large file.
+ * Asking comes before sealing, so that a known chunk costs no compression. Several rounds for much data.
  *
  * Layouts, little endian. Bytes in buffers of their own, since a message clones or moves whole buffers:
  *
- *     job       convergence secret 32, gear secret 32, each item: number u32, flags u8 (1 last try, 2 with spans),
- *               length u16 and bytes of its name; with spans: size u64, count u32, each: from u64, until u64,
- *               count of ends u32, ends u64
+ *     job       convergence secret 32, gear secret 32, each item: number u32, flags u8 (1 last try, 2 with spans,
+ *               4 a regular file by its last status), its directory's descriptor u32, length u16 and bytes of its name;
+ *               with spans: length u32 of what follows: size u64, count u32, each: from u64, until u64,
+ *               count of ends u32, ends u64. native/posix/intake.cc reads items, too
  *     ids       32 bytes each
  *     rows      block name 32, sealed length u32 (0: not here)
- *     blocks    each: chunk id 32, block name 32, length u32, sealed bytes
+ *     blocks    `count` chunk ids of 32 bytes, then as many records as a segment has them (blocks/segments.ts)
  *     results   each: item u32, outcome u8 (0 entry, 1 changed while it was read, 2 gone, 3 unreadable), then
  *               entry       entry (format/entry.ts), number of spans u32, each span: from u64, to u64,
  *                           number of extents u32, extents. With spans the content in the entry is void: they are
@@ -25,7 +26,7 @@
  *               unreadable  length u8, error code
  */
 import { Reader, Writer } from '../format/bytes.js'
-import { readEntry, readExtents, writeEntry, writeExtent, type Entry, type Extent } from '../format/entry.js'
+import { readEntry, readExtents, type Entry, type Extent } from '../format/entry.js'
 
 /** Bytes of a file to be cut again, for a file of which only ranges changed. */
 export interface SpanRequest {
@@ -39,7 +40,11 @@ export interface SpanRequest {
 
 export interface SealItem {
   index: number
+  /** Of its directory; stays open until the job is done. */
+  dirFd: number
   name: Buffer
+  /** By its last status. */
+  regular: boolean
   /** Bytes that the file must have, when only spans of it are to be read; with spans only. */
   size?: number
   spans?: SpanRequest[]
@@ -50,7 +55,6 @@ export interface SealItem {
 export interface JobMessage {
   kind: 'job'
   job: number
-  dirFd: number
   /** keys and items */
   request: Uint8Array
 }
@@ -66,7 +70,7 @@ export type ToWorker = JobMessage | AnswerMessage
 
 export type FromWorker =
   | { kind: 'ask'; job: number; ids: Uint8Array }
-  | { kind: 'blocks'; job: number; blocks: Uint8Array }
+  | { kind: 'blocks'; job: number; count: number; blocks: Uint8Array }
   | { kind: 'done'; job: number; results: Uint8Array }
   | { kind: 'failed'; job: number; why: string }
 
@@ -79,18 +83,22 @@ export interface Span {
 export interface SealRequest {
   convergence: Buffer
   gear: Buffer
-  items: SealItem[]
+  items: readonly SealItem[]
 }
 
 const lastFlag = 1
 const spansFlag = 2
+const regularFlag = 4
+/** Where the items of a request begin. */
+export const itemsAt = 64
 
 export function encodeRequest({ convergence, gear, items }: SealRequest): Buffer {
   const out = new Writer(ownBytes).raw(convergence).raw(gear)
-  for (const { index, name, last, size = 0, spans } of items) {
-    out.u32(index).u8((last ? lastFlag : 0) | (spans ? spansFlag : 0))
-    out.u16(name.length).raw(name)
+  for (const { index, dirFd, name, last, regular, size = 0, spans } of items) {
+    out.u32(index).u8((last ? lastFlag : 0) | (spans ? spansFlag : 0) | (regular ? regularFlag : 0))
+    out.u32(dirFd).u16(name.length).raw(name)
     if (!spans) continue
+    out.u32(spans.reduce((sum, { ends }) => sum + 20 + 8 * ends.length, 12))
     out.number(size).u32(spans.length)
     for (const { from, until, ends } of spans) {
       out.number(from).number(until).u32(ends.length)
@@ -100,24 +108,29 @@ export function encodeRequest({ convergence, gear, items }: SealRequest): Buffer
   return out.finish()
 }
 
-export function decodeRequest(bytes: Buffer): SealRequest {
-  const from = new Reader(bytes, 'seal request')
-  const request: SealRequest = { convergence: from.slice(32), gear: from.slice(32), items: [] }
-  while (from.left > 0) {
-    const index = from.u32()
-    const flags = from.u8()
-    const item: SealItem = { index, name: from.slice(from.u16()), last: (flags & lastFlag) !== 0 }
-    request.items.push(item)
-    if ((flags & spansFlag) === 0) continue
-    item.size = from.number()
-    item.spans = []
-    for (let left = from.u32(); left > 0; left--) {
-      const span: SpanRequest = { from: from.number(), until: from.number(), ends: [] }
-      for (let ends = from.u32(); ends > 0; ends--) span.ends.push(from.number())
-      item.spans.push(span)
-    }
+export function gearOf(request: Buffer): Buffer {
+  return request.subarray(32, itemsAt)
+}
+
+/** The item at `at` of a request, and where the next one begins. */
+export function decodeItem(request: Buffer, at: number): { item: SealItem; next: number } {
+  const from = new Reader(request.subarray(at), 'seal request')
+  const index = from.u32()
+  const flags = from.u8()
+  const dirFd = from.u32()
+  const name = from.slice(from.u16())
+  const [last, regular] = [(flags & lastFlag) !== 0, (flags & regularFlag) !== 0]
+  const item: SealItem = { index, dirFd, name, last, regular }
+  if ((flags & spansFlag) === 0) return { item, next: at + from.at }
+  from.u32()
+  item.size = from.number()
+  item.spans = []
+  for (let left = from.u32(); left > 0; left--) {
+    const span: SpanRequest = { from: from.number(), until: from.number(), ends: [] }
+    for (let ends = from.u32(); ends > 0; ends--) span.ends.push(from.number())
+    item.spans.push(span)
   }
-  return request
+  return { item, next: at + from.at }
 }
 
 export type SealResult = { index: number } & (
@@ -128,6 +141,7 @@ export type SealResult = { index: number } & (
 )
 
 const outcomes = ['entry', 'changed', 'gone', 'unreadable'] as const
+export const outcomeNumbers = { entry: 0, changed: 1, gone: 2, unreadable: 3 } as const
 
 /** From this size on Node gives a buffer memory of its own, which can move to another thread. */
 export const ownBytes = 4096
@@ -135,25 +149,6 @@ export const ownBytes = 4096
 /** The buffer behind bytes from another thread, without copying. */
 export function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-}
-
-export function encodeResults(results: readonly SealResult[]): Buffer {
-  const out = new Writer(ownBytes)
-  for (const result of results) {
-    out.u32(result.index).u8(outcomes.indexOf(result.outcome))
-    if (result.outcome === 'unreadable') {
-      const why = Buffer.from(result.why.slice(0, 200), 'latin1')
-      out.u8(why.length).raw(why)
-    } else if (result.outcome === 'entry') {
-      writeEntry(out, result.entry)
-      out.u32(result.spans.length)
-      for (const span of result.spans) {
-        out.number(span.from).number(span.to).u32(span.extents.length)
-        for (const extent of span.extents) writeExtent(out, extent)
-      }
-    }
-  }
-  return out.finish()
 }
 
 export function decodeResults(bytes: Buffer): SealResult[] {

@@ -1,8 +1,8 @@
 /**
  * The worker threads that read, cut and seal, and the main thread's side of their jobs: it answers which chunks are
- * known, and takes blocks in. Threads start with the first job and stay. Each has some small jobs or two large ones at a
- * time, so that it never waits for an answer and the bytes in flight are bounded; a job's answer waits until the blocks
- * before are taken in.
+ * known, and takes blocks in. Threads start with the first job and stay. Each has some jobs at a time, so that it never
+ * waits for an answer; a job's answer waits until the blocks before are taken in. So the bytes in flight are bounded:
+ * threads x jobs x 8 MiB (what a job has read, and what it has sealed of the portion before), and 4 MiB of scratch a thread.
  */
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
@@ -18,21 +18,14 @@ import {
   type SealResult,
 } from './seal-messages.js'
 
-const jobsPerThread = 12
-/** Plaintext bytes of a thread's jobs together, where there are more than two of them. */
-const bytesPerThread = 8 * 1024 * 1024
-/** What a job holds at most, however large its file. */
-const jobBytes = 8 * 1024 * 1024
+const jobsPerThread = 3
 
 /** What a thread holds is short-lived and small: without a bound its heap would grow with its garbage. */
 const resourceLimits = { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 256 }
 
 interface Job {
   id: number
-  dirFd: number
-  items: SealItem[]
-  /** In flight at most. */
-  bytes: number
+  items: readonly SealItem[]
   keys: VolumeKeys
   intake: Intake
   /** Blocks taken in so far, in order. */
@@ -45,16 +38,6 @@ interface Job {
 interface Thread {
   worker: Worker
   jobs: Map<number, Job>
-  /** Of its jobs. */
-  bytes: number
-}
-
-/** Entries of one directory to be read. */
-export interface SealWork {
-  dirFd: number
-  items: SealItem[]
-  /** Sizes of the files, together. */
-  bytes: number
 }
 
 export class SealPool {
@@ -69,17 +52,22 @@ export class SealPool {
   }
 
   /**
-   * Reads entries of a directory, whose descriptor stays open until this resolves; new chunks go to `intake`.
+   * Reads entries, whose directories' descriptors stay open until this resolves; new chunks go to `intake`.
    * @throws KithError noSpace, when a block could not be taken in
    */
-  run(work: SealWork, keys: VolumeKeys, intake: Intake): Promise<SealResult[]> {
+  run(items: readonly SealItem[], keys: VolumeKeys, intake: Intake): Promise<SealResult[]> {
     return new Promise((resolve, reject) => {
       const taking = Promise.resolve()
       const id = this.nextId++
-      const bytes = Math.min(work.bytes, jobBytes)
-      this.queue.push({ ...work, id, bytes, keys, intake, taking, failure: undefined, resolve, reject })
+      this.queue.push({ id, items, keys, intake, taking, failure: undefined, resolve, reject })
       this.next()
     })
+  }
+
+  /** A thread has less to do than it could: work that is not a whole batch should not wait for the rest. */
+  get hungry(): boolean {
+    if (this.queue.length > 0) return false
+    return this.threads.length < this.size || this.threads.some(({ jobs }) => jobs.size < 2)
   }
 
   async close(): Promise<void> {
@@ -104,26 +92,24 @@ export class SealPool {
       if (!thread) return
       const job = this.queue.shift() as Job
       thread.jobs.set(job.id, job)
-      thread.bytes += job.bytes
-      const { id, dirFd, items, keys } = job
+      const { id, items, keys } = job
       const request = encodeRequest({ convergence: keys.convergence, gear: keys.gear, items })
       thread.worker.ref()
-      thread.worker.postMessage({ kind: 'job', job: id, dirFd, request }, [request.buffer as ArrayBuffer])
+      thread.worker.postMessage({ kind: 'job', job: id, request }, [request.buffer as ArrayBuffer])
     }
   }
 
   private freest(): Thread | undefined {
     let best: Thread | undefined
-    for (const thread of this.threads) if (!best || thread.bytes < best.bytes) best = thread
+    for (const thread of this.threads) if (!best || thread.jobs.size < best.jobs.size) best = thread
     if (best?.jobs.size === 0) return best
     if (this.threads.length < this.size) return this.start()
-    if (!best || best.jobs.size >= jobsPerThread) return undefined
-    return best.jobs.size < 2 || best.bytes < bytesPerThread ? best : undefined
+    return best && best.jobs.size < jobsPerThread ? best : undefined
   }
 
   private start(): Thread {
     const worker = new Worker(new URL('./seal-worker.js', import.meta.url), { resourceLimits })
-    const thread: Thread = { worker, jobs: new Map(), bytes: 0 }
+    const thread: Thread = { worker, jobs: new Map() }
     this.threads.push(thread)
     worker.on('message', (message: FromWorker) => this.receive(thread, message))
     worker.on('error', (error) => this.lost(thread, error))
@@ -138,7 +124,7 @@ export class SealPool {
       case 'blocks': {
         const blocks = asBuffer(message.blocks)
         job.taking = job.taking
-          .then(() => takeBlocks(job.intake, blocks))
+          .then(() => job.intake.addChunks(message.count, blocks))
           .catch((error: unknown) => {
             job.failure ??= error
           })
@@ -147,7 +133,8 @@ export class SealPool {
       case 'ask':
         void job.taking.then(() => {
           const rows = job.failure === undefined ? rowsOf(job.intake, asBuffer(message.ids)) : undefined
-          thread.worker.postMessage({ kind: 'answer', job: job.id, rows })
+          const transfer = rows ? [rows.buffer as ArrayBuffer] : []
+          thread.worker.postMessage({ kind: 'answer', job: job.id, rows }, transfer)
         })
         break
       case 'done':
@@ -162,7 +149,6 @@ export class SealPool {
 
   private finish(thread: Thread, job: Job, results: () => SealResult[]): void {
     thread.jobs.delete(job.id)
-    thread.bytes -= job.bytes
     // An idle thread does not keep the process alive.
     if (thread.jobs.size === 0) thread.worker.unref()
     try {
@@ -182,16 +168,6 @@ export class SealPool {
     }
     thread.jobs.clear()
     if (!this.closed) this.next()
-  }
-}
-
-async function takeBlocks(intake: Intake, blocks: Buffer): Promise<void> {
-  for (let at = 0; at < blocks.length;) {
-    const length = blocks.readUInt32LE(at + 64)
-    const id = blocks.subarray(at, at + 32)
-    const name = blocks.subarray(at + 32, at + 64)
-    await intake.addChunk(id, name, blocks.subarray(at + 68, at + 68 + length))
-    at += 68 + length
   }
 }
 

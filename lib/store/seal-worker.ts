@@ -1,21 +1,29 @@
-/** A worker thread of the sealing pool: runs the jobs it is sent. */
+/** A worker thread of the sealing pool: runs the jobs it is sent, each in a portion of its own. */
 import { parentPort } from 'node:worker_threads'
 import { assert } from '../base/errors.js'
-import { Chunker } from '../format/chunker.js'
+import { Portion } from './portion.js'
 import { SealJob } from './seal-job.js'
-import { asBuffer, decodeRequest, type ToWorker } from './seal-messages.js'
+import { asBuffer, gearOf, type ToWorker } from './seal-messages.js'
 
 assert(parentPort, 'this file runs in a worker thread')
 const port = parentPort
 const jobs = new Map<number, SealJob>()
-/** One for each gear secret, as one for each volume. */
-const chunkers = new Map<string, Chunker>()
 
-function chunkerOf(gear: Buffer): Chunker {
+/** Portions that no job uses, by their gear secret (each volume has one): as many as one thread has jobs. */
+const idlePortions: { gear: string; portion: Portion }[] = []
+const maxIdle = 3
+
+function takePortion(gear: Buffer): { gear: string; portion: Portion } {
   const key = gear.toString('latin1')
-  const chunker = chunkers.get(key) ?? new Chunker(gear)
-  chunkers.set(key, chunker)
-  return chunker
+  const at = idlePortions.findIndex((idle) => idle.gear === key)
+  if (at >= 0) return idlePortions.splice(at, 1)[0] as { gear: string; portion: Portion }
+  return { gear: key, portion: new Portion(Buffer.from(gear)) }
+}
+
+function giveBack(used: { gear: string; portion: Portion }): void {
+  used.portion.reset()
+  idlePortions.push(used)
+  if (idlePortions.length > maxIdle) idlePortions.shift()
 }
 
 port.on('message', (message: ToWorker) => {
@@ -23,10 +31,14 @@ port.on('message', (message: ToWorker) => {
     jobs.get(message.job)?.answer(message.rows)
     return
   }
-  const request = decodeRequest(asBuffer(message.request))
-  const job = new SealJob(message, request, chunkerOf(request.gear), (reply, transfer) =>
+  const request = asBuffer(message.request)
+  const taken = takePortion(gearOf(request))
+  const job = new SealJob(message.job, request, taken.portion, (reply, transfer) =>
     port.postMessage(reply, transfer),
   )
   jobs.set(message.job, job)
-  void job.run().finally(() => jobs.delete(message.job))
+  void job.run().finally(() => {
+    jobs.delete(message.job)
+    giveBack(taken)
+  })
 })

@@ -349,9 +349,7 @@ export class Snapshotter {
       this.fileDone(visit, name, old, { outcome: 'entry', entry: { ...before, ...attributes } })
       return
     }
-    await visit.files.add({ name, stat, before, dirty }, (outcome) =>
-      this.fileDone(visit, name, old, outcome),
-    )
+    visit.files.add({ name, stat, before, dirty }, (outcome) => this.fileDone(visit, name, old, outcome))
   }
 
   /** Whether the content is what it was. */

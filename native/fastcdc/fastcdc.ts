@@ -46,10 +46,11 @@ function scan(from: usize, to: usize, h0: u64, mask: u64): usize {
 let state: u64 = 0
 
 /**
- * Writes the ends of the chunks of data[0, length) to the table and returns how many. Unless `end`, a last piece that
+ * Writes the ends of the chunks of data[from, length) to the table and returns how many. Unless `end`, a last piece that
  * more bytes could extend is left over. Every end is the same whether bytes came at once or in pieces.
  */
 export function cut(
+  from: u32,
   length: u32,
   end: bool,
   min: u32,
@@ -58,7 +59,7 @@ export function cut(
   strict: u64,
   loose: u64,
 ): u32 {
-  let start: usize = DATA
+  let start: usize = DATA + <usize>from
   const stop = DATA + <usize>length
   let count: usize = 0
   while (start < stop) {

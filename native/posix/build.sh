@@ -1,40 +1,6 @@
 #!/bin/sh
-# Builds native/posix into dist/native/posix.node with g++ and the headers of the Node that will load it.
+# Builds native/posix into dist/native/posix.node.
 set -eu
-here=$(cd "$(dirname "$0")" && pwd)
-root=$(cd "$here/../.." && pwd)
-out=$root/dist/native/posix.node
-
-fail() { printf 'native/posix: %s\n' "$*" >&2; exit 1; }
-
-command -v g++ >/dev/null || fail 'g++ is missing: apt-get install g++'
-
-# Where node_api.h may lie: beside the binary (tarball, nodesource), where npm is told, in Debian's libnode-dev,
-# and in node-gyp's cache.
-has_headers() { [ -n "$1" ] && [ -f "$1/node_api.h" ]; }
-
-binary=$(readlink -f "$(node -p process.execPath)")
-version=$(node -p process.versions.node)
-include=
-for candidate in \
-  "$(dirname "$binary")/../include/node" \
-  "$(npm config get nodedir 2>/dev/null || true)/include/node" \
-  /usr/include/node \
-  "/usr/include/$(uname -m)-linux-gnu/node" \
-  "${XDG_CACHE_HOME:-$HOME/.cache}/node-gyp/$version/include/node"; do
-  if has_headers "$candidate"; then include=$candidate; break; fi
-done
-if [ -z "$include" ] && [ -x "$root/node_modules/.bin/node-gyp" ]; then
-  (cd "$root" && node_modules/.bin/node-gyp install >&2) || true
-  candidate=${XDG_CACHE_HOME:-$HOME/.cache}/node-gyp/$version/include/node
-  if has_headers "$candidate"; then include=$candidate; fi
-fi
-[ -n "$include" ] || fail "the headers of Node $version (node_api.h) are missing. With Debian's or Ubuntu's own" \
-  "nodejs: apt-get install libnode-dev. Otherwise: npx node-gyp install (needs network), or" \
-  "npm config set nodedir DIR, where DIR/include/node has them"
-
-mkdir -p "$(dirname "$out")"
-# Compiled beside its place and renamed: a process that has the old one loaded keeps it.
-g++ -std=c++20 -O2 -g -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden -isystem "$include" \
-  -o "$out.new" "$here/calls.cc" "$here/directory.cc" "$here/files.cc" "$here/xattrs.cc"
-mv -f "$out.new" "$out"
+. "$(dirname "$0")/../addon.sh"
+here=$root/native/posix
+addon posix "$here/calls.cc" "$here/directory.cc" "$here/files.cc" "$here/intake.cc" "$here/js.cc" "$here/xattrs.cc"

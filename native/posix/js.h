@@ -1,4 +1,4 @@
-// Between JavaScript and the system calls: arguments in, results and errors out. Used by the files of this addon only.
+// Between JavaScript and the system calls: arguments in, results and errors out. Used by the addons of native/.
 //
 // A call's function throws SystemError or BadArgument; `wrapped` turns both into JavaScript exceptions before it
 // returns to Node, so no C++ exception leaves the addon and none is thrown on a pool thread.
@@ -60,7 +60,7 @@ struct Name {
   bool empty() const { return bytes[0] == 0; }
 };
 
-constexpr size_t max_arguments = 6;
+constexpr size_t max_arguments = 7;
 
 struct Call {
   napi_env env;
@@ -117,6 +117,7 @@ void define(napi_env env, napi_value exports, const char *name) {
 }
 
 void defineFiles(napi_env env, napi_value exports);
+void defineIntake(napi_env env, napi_value exports);
 void defineDirectory(napi_env env, napi_value exports);
 void defineXattrs(napi_env env, napi_value exports);
 

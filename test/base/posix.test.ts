@@ -1,5 +1,5 @@
 import { closeSync, constants, fdatasyncSync, openSync, readdirSync, writeSync } from 'node:fs'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -298,4 +298,70 @@ t.test('bytes in memory are read without waiting, or not at all', async (t) => {
   t.ok(got === undefined || into.equals(b('bytes')), 'the right ones')
   t.ok([0, undefined].includes(posix.readCached(file, into, 10)), 'nothing at the end')
   t.throws(() => posix.readCached(-1, into, 0), { code: 'EBADF' })
+})
+
+const smallFlags = { last: 1, spans: 2, regular: 4 }
+
+/** An item of readSmall. */
+function item(index: number, fd: number, name: Buffer, flags = smallFlags.regular): Buffer {
+  const head = Buffer.alloc(11)
+  head.writeUInt32LE(index, 0)
+  head.writeUInt8(flags, 4)
+  head.writeUInt32LE(fd, 5)
+  head.writeUInt16LE(name.length, 9)
+  return Buffer.concat([head, name])
+}
+
+t.test('small files are read one after the other, up to what is not one', async (t) => {
+  const { path, fd } = await directory(t)
+  make(fd, b('one'), 'first')
+  make(fd, b('two'), 'the second')
+  posix.setXattrAt(fd, b('two'), b('user.b'), b('2'))
+  posix.setXattrAt(fd, b('two'), b('user.a'), b('1'))
+  posix.symlinkAt(b('one'), fd, b('link'))
+  posix.mkdirAt(fd, b('folder'))
+  const memory = Buffer.alloc(64)
+  const found = Buffer.alloc(32 * 1024)
+  const read = (request: Buffer, at = 0, used = 0) => {
+    posix.readSmall(request, at, memory, used, 50, found)
+    const [next = 0, now = 0, stop = 0, end = 0] = [0, 4, 8, 12].map((place) => found.readUInt32LE(place))
+    return { next, used: now, stop, bytes: found.subarray(16, end) }
+  }
+  const request = Buffer.concat([item(5, fd, b('one')), item(6, fd, b('none')), item(7, fd, b('two'))])
+  const all = read(request, 0, 3)
+  t.match(all, { next: request.length, used: 18, stop: posix.smallStops.end })
+  t.equal(memory.toString('latin1', 3, 18), 'firstthe second')
+  t.equal(all.bytes.readUInt32LE(0), 5)
+  t.same(
+    [4, 5, 9, 13].map((at) => all.bytes.readUInt8(at)),
+    [0, 3, 5, 52 + 3],
+    'place, size and head',
+  )
+  const behind = 17 + 55
+  t.same(all.bytes.subarray(behind, behind + 5), Buffer.from([6, 0, 0, 0, 2]), 'the one that is gone')
+  t.ok(all.bytes.toString('latin1').endsWith('two\x06\x01\0\0\0user.a1\x06\x01\0\0\0user.b2'), 'sorted')
+  const stat = posix.statAt(fd, b('two'))
+  const head = all.bytes.subarray(behind + 5 + 17)
+  t.equal(head.readBigInt64LE(12), stat.mtimeNs)
+  t.equal(head.readBigInt64LE(20), stat.ctimeNs)
+  t.equal(head.readBigUInt64LE(28), stat.ino)
+
+  const first = item(1, fd, b('one'))
+  for (const [name, flags] of [
+    ['link', smallFlags.regular],
+    ['folder', smallFlags.regular],
+    ['two', 0],
+    ['two', smallFlags.regular | smallFlags.last],
+    ['two', smallFlags.regular | smallFlags.spans],
+  ] as const) {
+    const got = read(Buffer.concat([first, item(2, fd, b(name), flags)]))
+    t.match(got, { next: first.length, used: 5, stop: posix.smallStops.special }, `${name} ${flags}`)
+  }
+  t.match(read(first, 0, 60), { next: 0, used: 60, stop: posix.smallStops.noRoom })
+  await writeFile(join(path, 'sparse'), '')
+  await truncate(join(path, 'sparse'), 40)
+  t.match(read(item(1, fd, b('sparse'))), { next: 0, stop: posix.smallStops.special })
+  for (const name of ['', '.', '..', 'a/b', 'a\0b']) t.throws(() => read(item(1, fd, b(name))), TypeError)
+  t.throws(() => read(first.subarray(0, first.length - 1)), TypeError)
+  t.match(read(item(1, 9999, b('one'))).bytes, Buffer.from([1, 0, 0, 0, 3, 9, 0, 0, 0]), 'EBADF')
 })

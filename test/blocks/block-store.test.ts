@@ -20,6 +20,7 @@ import { silentLog } from '../../lib/base/log.js'
 import { seeded } from '../../lib/base/random.js'
 import { BlockStore } from '../../lib/blocks/block-store.js'
 import { Database } from '../../lib/blocks/database.js'
+import { encodeHeader } from '../../lib/blocks/segments.js'
 import { blockName } from '../../lib/format/seal.js'
 import { seededBytes } from '../helpers/bytes.js'
 
@@ -93,6 +94,48 @@ t.test('put, commit, get, order, reopen', async (t) => {
     store = await open(dir)
   }
   t.equal(await store.blocks.get(Buffer.alloc(32)), undefined)
+  await store.close()
+})
+
+t.test('records are taken in as they lie, without those that are here', async (t) => {
+  const dir = t.testdir()
+  let store = await open(dir)
+  const all = Array.from({ length: 30 }, (_, i) => made(100 + i, 1 + ((i * 7919) % 5000)))
+  for (const i of [0, 7, 8, 29]) {
+    const { name, bytes } = all[i] as (typeof all)[number]
+    await store.blocks.put(name, bytes)
+  }
+  const records = Buffer.concat(all.flatMap(({ name, bytes }) => [encodeHeader(name, bytes.length), bytes]))
+  const told: number[] = []
+  const taken = await store.blocks.putRecords(records, (index, name, bytes) => {
+    t.ok(name.equals(all[index]?.name ?? Buffer.alloc(0)))
+    t.equal(bytes, all[index]?.bytes.length)
+    told.push(index)
+  })
+  t.same(told, [...all.keys()])
+  t.equal(taken.blocks, 26)
+  for (const { name, bytes } of all) t.same(await store.blocks.get(name), bytes, 'before it is written')
+  await store.blocks.commit()
+  t.equal(store.blocks.count, 30)
+  t.same(await store.blocks.putRecords(records, () => undefined), { blocks: 0, bytes: 0 })
+  await store.close()
+  store = await open(dir)
+  for (const { name, bytes } of all) t.same(await store.blocks.get(name), bytes)
+  await store.close()
+})
+
+t.test('records fill one segment and go on in the next', async (t) => {
+  const dir = t.testdir()
+  const store = await open(dir)
+  const blocks = Array.from({ length: 70 }, (_, i) => made(200 + i, 1024 * 1024))
+  for (let at = 0; at < blocks.length; at += 10) {
+    const portion = blocks.slice(at, at + 10)
+    const records = portion.flatMap(({ name, bytes }) => [encodeHeader(name, bytes.length), bytes])
+    await store.blocks.putRecords(Buffer.concat(records), () => undefined)
+  }
+  await store.blocks.commit()
+  t.equal(segmentFiles(dir).length, 2)
+  for (const { name, bytes } of blocks) t.ok((await store.blocks.get(name))?.equals(bytes))
   await store.close()
 })
 

@@ -54,3 +54,13 @@ t.test('numbers that are not exact, reserved bytes, and what follows the end', (
   t.throws(() => new Writer().number(2 ** 53))
   t.end()
 })
+
+t.test('what was written can be filled in, also after the writer grew', (t) => {
+  const out = new Writer(4).u32(0).u32(7)
+  out.written(0, 4).writeUInt32LE(5)
+  out.zero(100)
+  out.written(4, 4).writeUInt32LE(6)
+  t.throws(() => out.written(105, 4))
+  t.same([...out.finish().subarray(0, 8)], [5, 0, 0, 0, 6, 0, 0, 0])
+  t.end()
+})

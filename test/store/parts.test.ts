@@ -1,8 +1,9 @@
 import t from 'tap'
 import { encodings } from '../../lib/blocks/database.js'
+import { encodeHeader } from '../../lib/blocks/segments.js'
 import { seeded } from '../../lib/base/random.js'
 import { bytesOfExtent } from '../../lib/format/entry.js'
-import { chunkId, chunkKey, openChunk, sealChunk } from '../../lib/format/seal.js'
+import { chunkId, chunkKey, openChunk, sealChunk, type ChunkRef } from '../../lib/format/seal.js'
 import { Intake } from '../../lib/store/intake.js'
 import { packEncoding, partEncoding, partId } from '../../lib/store/parts.js'
 import { seededBytes } from '../helpers/bytes.js'
@@ -13,6 +14,11 @@ const random = seeded(11)
 function intakeOf({ volume, store }: Fixture): Intake {
   const { state, keys } = volume.checked
   return new Intake(store.blocks, state, keys.node, () => undefined)
+}
+
+/** A sealed chunk, as a worker thread sends it. */
+function takeIn(intake: Intake, { key, name }: ChunkRef, bytes: Buffer): Promise<void> {
+  return intake.addChunks(1, Buffer.concat([chunkId(key), encodeHeader(name, bytes.length), bytes]))
 }
 
 /** A pack of files of these lengths, as the store takes it in. */
@@ -34,7 +40,7 @@ t.test('small files are found by their content, also after the next start', asyn
   const fixture = await protect(t)
   const { ref, bytes, contents, files } = pack(fixture, [600, 700, 65_536, 601])
   const intake = intakeOf(fixture)
-  await intake.addChunk(chunkId(ref.key), ref.name, bytes)
+  await takeIn(intake, ref, bytes)
   intake.indexPack(ref, files)
   const found = (from: Intake) =>
     files.map(({ id, bytes }, i) => {
@@ -57,7 +63,7 @@ t.test('no row tells the key of a pack', async (t) => {
   const fixture = await protect(t)
   const { ref, bytes, files } = pack(fixture, [1000, 1000])
   const intake = intakeOf(fixture)
-  await intake.addChunk(chunkId(ref.key), ref.name, bytes)
+  await takeIn(intake, ref, bytes)
   intake.indexPack(ref, files)
   await intake.commit()
   const { state } = fixture.volume.checked
@@ -74,7 +80,7 @@ t.test('two packs whose names begin alike: the files of the first stay found', a
   const [a, b] = [pack(fixture, [600, 700]), pack(fixture, [800, 900])]
   const intake = intakeOf(fixture)
   const alike = { ...b.ref, name: Buffer.concat([a.ref.name.subarray(0, 8), b.ref.name.subarray(8)]) }
-  await intake.addChunk(chunkId(a.ref.key), a.ref.name, a.bytes)
+  await takeIn(intake, a.ref, a.bytes)
   intake.indexPack(a.ref, a.files)
   intake.indexPack(alike, b.files)
   await intake.commit()
@@ -89,7 +95,7 @@ t.test(
     const fixture = await protect(t)
     const { ref, bytes, files } = pack(fixture, [600, 700, 800])
     const intake = intakeOf(fixture)
-    await intake.addChunk(chunkId(ref.key), ref.name, bytes)
+    await takeIn(intake, ref, bytes)
     intake.indexPack(ref, files)
     await intake.commit()
     const { db } = fixture.store

@@ -47,6 +47,9 @@ function makeTree(dir: string) {
   for (let i = 0; i < 200; i++) {
     writeFileSync(join(dir, i % 2 ? 'a' : 'a/b', `file ${i}`), seededBytes(next, next() % 3000))
   }
+  mkdirSync(join(dir, 'sizes'))
+  for (const size of [1, 512, 513, 16_384, 16_385, 65_536, 131_072, 131_073, 700_000])
+    writeFileSync(join(dir, 'sizes', `of ${size}`), seededBytes(next, size))
   writeFileSync(join(dir, 'large'), seededBytes(next, 9_000_000))
   writeFileSync(join(dir, 'nothing'), '')
   writeFileSync(join(dir, 'a/b/c/inline'), 'a few bytes')
@@ -71,6 +74,8 @@ t.test('a tree of everything, whole and then as it changes', async (t) => {
   mknodAt(rootFd, Buffer.from('fifo'), 0o010644)
   setXattrAt(rootFd, Buffer.from('large'), Buffer.from('user.z'), Buffer.from('1'))
   setXattrAt(rootFd, Buffer.from('large'), Buffer.from('user.a'), Buffer.alloc(1000, 7))
+  setXattrAt(rootFd, Buffer.from('nothing'), Buffer.from('user.n'), Buffer.from('of a small file'))
+  setXattrAt(rootFd, Buffer.from('nothing'), Buffer.from('user.m'), Buffer.alloc(0))
   setXattrAt(rootFd, Buffer.from('a'), Buffer.from('user.d'), Buffer.from('of a directory'))
   const first = await volume.snapshot(rootFd)
   t.same(first.problems, [])
