@@ -3,6 +3,9 @@
  * by its change log is gathered here from chokidar, and given to the daemon in the same form (types.ts, LiveMount), so
  * that all above is the same. Programs work on the directory itself; nothing stands between.
  *
+ * Only directories are watched: what happens to a file is told of its directory (`raw`). A watcher for each file would take
+ * some 14 KB of memory, and one of the few that the system gives.
+ *
  * What this can promise is less, and a scan makes up for it. A watcher is told that something happened to a name, in order, but
  * some things it is never told: what overflowed in the kernel's queue (16,384 events; nobody says so), what is written
  * through a mapping, what happened while nobody watched. So `lost`, which has everything compared by ctime and size, is
@@ -75,7 +78,7 @@ export class WatchedDirectory extends EventEmitter<Events> implements LiveMount 
       followSymlinks: false,
       ignoreInitial: true,
       ignorePermissionErrors: true,
-      ignored: (_path, stats) => stats !== undefined && stats.dev !== device,
+      ignored: (_path, stats) => stats !== undefined && (!stats.isDirectory() || stats.dev !== device),
     })
     this.#watcher.on('all', (event, path) => this.#touch(path, event === 'addDir'))
     this.#watcher.on('raw', (event, name, details) => this.#raw(event, name, details))
@@ -110,7 +113,7 @@ export class WatchedDirectory extends EventEmitter<Events> implements LiveMount 
   get problems(): string[] {
     if (!this.#blind) return []
     return [
-      `${this.dir} has more files than this system lets programs watch: every snapshot looks at everything, and changes are ` +
+      `${this.dir} has more directories than this system lets programs watch: every snapshot looks at everything, and changes are ` +
         'noticed every 10 min only; allow more by: sudo sysctl fs.inotify.max_user_watches=1048576, then unmount and mount again',
     ]
   }
@@ -179,7 +182,7 @@ export class WatchedDirectory extends EventEmitter<Events> implements LiveMount 
     this.emit('wake')
   }
 
-  /** What fs.watch says itself: of changes of mode and the like chokidar makes no event. */
+  /** What fs.watch says itself, of the names in a directory: files come by this alone. */
   #raw(event: string, name: unknown, details: unknown): void {
     const watched =
       typeof details === 'object' && details !== null && 'watchedPath' in details && details.watchedPath

@@ -6,6 +6,9 @@ import { dirname, join } from 'node:path'
 import { exitCodes } from '../../lib/base/errors.js'
 import { root, sources, text } from '../helpers/sources.js'
 
+// A command line is started for each line of the README.
+t.setTimeout(280_000)
+
 const documents = ['README.md', ...sources('docs', '.md')]
 const main = join(root, 'dist/lib/cli/main.js')
 
