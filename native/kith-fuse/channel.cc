@@ -38,41 +38,52 @@ struct Buffers {
 
 }  // namespace
 
-int Channel::agree(int device, Server& server, bool privileged) {
+int Channel::agree(int device, Server& server, bool privileged, bool& rings) {
   Buffers buffers;
   const ssize_t length = next(device, buffers.request.get());
   if (length <= 0) return length == 0 ? ENODEV : static_cast<int>(-length);
-  Request request(device, buffers.request.get(), static_cast<size_t>(length), buffers.reply.get());
-  const int error = server.init(request, device, privileged);
+  DeviceWay way(device);
+  Request request(way, device, buffers.request.get(), static_cast<size_t>(length), buffers.reply.get());
+  rings = rings && Queues::possible(device);
+  const int error = server.init(request, device, privileged, rings);
   if (error != 0) request.fail(error);
   return error;
 }
 
-Channel::Channel(int device, int procFds, Server& server, std::function<void()> ended)
+Channel::Channel(int device, int procFds, Server& server, bool rings, std::function<void()> ended)
     : procFds_(procFds), server_(server), ended_(std::move(ended)), running_(workers) {
   for (int i = 0; i < workers; i++) {
     Fd clone = i == 0 ? Fd() : cloneOf(device);
     const int own = clone ? clone.get() : device;
     clones_.push_back(std::move(clone));
-    threads_.emplace_back([this, own] { work(own); });
+    ways_.emplace_back(own);
+    threads_.emplace_back([this, own, &way = ways_.back()] { work(way, own); });
   }
+  if (!rings) return;
+  queues_ = std::make_unique<Queues>(device, procFds, server, [this] { running_++; }, [this] { end(); });
+  queues_->start();
 }
 
-Channel::~Channel() {
+void Channel::join() {
   for (std::thread& thread : threads_) thread.join();
+  if (queues_) queues_->join();
 }
 
-void Channel::work(int device) {
+void Channel::end() {
+  if (--running_ == 0) ended_();
+}
+
+void Channel::work(Way& way, int device) {
   Buffers buffers;
   ssize_t length = 0;
   if (!caller::enterThread(procFds_)) {
     fprintf(stderr, "kith-fuse: a worker cannot set up its file-system identity: %m\n");
   } else {
     while ((length = next(device, buffers.request.get())) > 0) {
-      Request request(device, buffers.request.get(), static_cast<size_t>(length), buffers.reply.get());
-      if (!server_.dispatch(request, device)) break;
+      Request request(way, device, buffers.request.get(), static_cast<size_t>(length), buffers.reply.get());
+      if (!server_.dispatch(request)) break;
     }
     if (length < 0) fprintf(stderr, "kith-fuse: cannot read requests: %s\n", strerror(static_cast<int>(-length)));
   }
-  if (--running_ == 0) ended_();
+  end();
 }

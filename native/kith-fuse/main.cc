@@ -130,7 +130,7 @@ void supervise(Mount& mount, Server& server, int signals, int stopEvent, int end
 void notifySnapshotsChanged(int device, Snapshots& snapshots) {
   const std::vector<std::string> names = snapshots.listChanged();
   const fuse_notify_inval_inode_out out{Snapshots::rootNode, 0, 0};
-  Request::send(device, 0, FUSE_NOTIFY_INVAL_INODE, &out, sizeof(out));
+  DeviceWay::send(device, 0, FUSE_NOTIFY_INVAL_INODE, &out, sizeof(out));
   for (const std::string& name : names) {
     fuse_notify_inval_entry_out entry{};
     entry.parent = Snapshots::rootNode;
@@ -138,7 +138,7 @@ void notifySnapshotsChanged(int device, Snapshots& snapshots) {
     entry.flags = wire::expireOnly;
     std::string message(reinterpret_cast<const char*>(&entry), sizeof(entry));
     message.append(name.c_str(), name.size() + 1);
-    Request::send(device, 0, FUSE_NOTIFY_INVAL_ENTRY, message.data(), message.size());
+    DeviceWay::send(device, 0, FUSE_NOTIFY_INVAL_ENTRY, message.data(), message.size());
   }
 }
 
@@ -163,7 +163,9 @@ int serve(const Arguments& arguments, int signals) {
   std::string error;
   if (!mount.start(arguments.dirFd, arguments.mountpoint, error)) return refuse(error);
   const int device = mount.device();
-  if ((errno = Channel::agree(device, server, privileged)) != 0) return refuseErrno("the kernel's FUSE is too old");
+  const char* const wish = getenv("KITH_IO_URING");
+  bool rings = !wish || strcmp(wish, "off") != 0;
+  if ((errno = Channel::agree(device, server, privileged, rings)) != 0) return refuseErrno("the kernel's FUSE is too old");
 
   std::unique_ptr<Snapshots> snapshots;
   std::atomic<Snapshots*> serving = nullptr;
@@ -186,12 +188,11 @@ int serve(const Arguments& arguments, int signals) {
   });
   server.serveSnapshots(*snapshots);
   serving = snapshots.get();
-  {
-    Channel channel(device, procFds.get(), server, [&] { wake(endEvent.get()); });
-    mount.remember();
-    leaveParent();
-    supervise(mount, server, signals, stopEvent.get(), endEvent.get());
-  }
+  Channel channel(device, procFds.get(), server, rings, [&] { wake(endEvent.get()); });
+  mount.remember();
+  leaveParent();
+  supervise(mount, server, signals, stopEvent.get(), endEvent.get());
+  channel.join();
   bridge.reset();
   return 0;
 }

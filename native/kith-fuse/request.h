@@ -8,13 +8,39 @@
 
 #include "wire.h"
 
+// The way that requests come in and their replies go out: the kernel takes a reply only where the request came from.
+class Way {
+ public:
+  // Sends the reply to the request of this number. `error` as in fuse_out_header: 0 or a negative errno. Returns the errno
+  // with which the kernel refused the reply, or 0.
+  virtual int reply(uint64_t unique, int error, const void* data, size_t length) = 0;
+
+ protected:
+  ~Way() = default;
+};
+
+// A descriptor of the device.
+class DeviceWay final : public Way {
+ public:
+  explicit DeviceWay(int device) : device_(device) {}
+  int reply(uint64_t unique, int error, const void* data, size_t length) override { return send(device_, unique, error, data, length); }
+
+  // `error` as in fuse_out_header: 0, a negative errno, or (unique 0) the number of a notification.
+  static int send(int device, uint64_t unique, int error, const void* data, size_t length);
+
+ private:
+  const int device_;
+};
+
 class Request {
  public:
-  // `buffer` holds the request; `scratch` (wire::bufferBytes) is for its reply. Both belong to the worker.
-  // `device` is the descriptor the request came from: the kernel takes the reply there only.
-  Request(int device, const char* buffer, size_t length, char* scratch)
-      : scratch(scratch), device_(device), header_(*reinterpret_cast<const fuse_in_header*>(buffer)),
+  // `buffer` holds the request; `scratch` (wire::bufferBytes) is for its reply. Both belong to the worker. `device` is
+  // for notifications.
+  Request(Way& way, int device, const char* buffer, size_t length, char* scratch)
+      : scratch(scratch), way_(way), device_(device), header_(*reinterpret_cast<const fuse_in_header*>(buffer)),
         at_(buffer + sizeof(fuse_in_header)), end_(buffer + length) {}
+
+  Way& way() const { return way_; }
 
   const fuse_in_header& header() const { return header_; }
   const char* body() const { return at_; }
@@ -44,9 +70,9 @@ class Request {
   }
 
   // Each returns the errno with which the kernel refused the reply, or 0. ENOENT: the caller was interrupted.
-  int ok() const { return send(device_, header_.unique, 0, nullptr, 0); }
-  int fail(int error) const { return send(device_, header_.unique, -error, nullptr, 0); }
-  int reply(const void* data, size_t length) const { return send(device_, header_.unique, 0, data, length); }
+  int ok() const { return way_.reply(header_.unique, 0, nullptr, 0); }
+  int fail(int error) const { return way_.reply(header_.unique, -error, nullptr, 0); }
+  int reply(const void* data, size_t length) const { return way_.reply(header_.unique, 0, data, length); }
   template <class Part>
   int reply(const Part& part) const {
     return reply(&part, sizeof(part));
@@ -55,15 +81,13 @@ class Request {
   // Tells the kernel something that it did not ask for. `code`: FUSE_NOTIFY_...
   template <class Part>
   int notify(int code, const Part& part) const {
-    return send(device_, 0, code, &part, sizeof(part));
+    return DeviceWay::send(device_, 0, code, &part, sizeof(part));
   }
-
-  // `error` as in fuse_out_header: 0, a negative errno, or (unique 0) the number of a notification.
-  static int send(int device, uint64_t unique, int error, const void* data, size_t length);
 
   char* const scratch;
 
  private:
+  Way& way_;
   const int device_;
   const fuse_in_header& header_;
   const char* at_;

@@ -22,7 +22,7 @@ constexpr uint32_t wantedFlags =
 
 Server::Server(std::unique_ptr<Inodes> inodes, ChangeLog& log) : inodes_(std::move(inodes)), log_(log), unseen_(*inodes_, log) {}
 
-int Request::send(int device, uint64_t unique, int error, const void* data, size_t length) {
+int DeviceWay::send(int device, uint64_t unique, int error, const void* data, size_t length) {
   fuse_out_header head{};
   head.len = static_cast<uint32_t>(sizeof(head) + length);
   head.error = error;
@@ -34,7 +34,7 @@ int Request::send(int device, uint64_t unique, int error, const void* data, size
   return sent < 0 ? errno : 0;
 }
 
-int Server::init(Request& request, int device, bool privileged) {
+int Server::init(Request& request, int device, bool privileged, bool& rings) {
   const auto* major = request.take<uint32_t>();
   const auto* minor = request.take<uint32_t>();
   if (request.header().opcode != FUSE_INIT || !major || !minor) return EPROTO;
@@ -46,7 +46,8 @@ int Server::init(Request& request, int device, bool privileged) {
   uint64_t offered = in.flags;
   if (offered & FUSE_INIT_EXT) offered |= uint64_t{in.flags2} << 32;
   constexpr uint64_t wanted = wantedFlags | wire::initCreateSuppGroup | wire::initPassthrough;
-  const uint64_t agreed = offered & wanted;
+  const uint64_t agreed = offered & (wanted | (rings ? wire::initOverIoUring : 0));
+  rings = (agreed & wire::initOverIoUring) != 0;
   extendedSetxattr_ = (agreed & FUSE_SETXATTR_EXT) != 0;
   if (agreed & wire::initPassthrough) backings_.enable(device, privileged);
 
@@ -114,7 +115,7 @@ int Server::unsupported(Request&) { return ENOSYS; }
 
 int Server::ignored(Request&) { return 0; }
 
-bool Server::dispatch(Request& request, int device) {
+bool Server::dispatch(Request& request) {
   const fuse_in_header& header = request.header();
   if (header.opcode == FUSE_DESTROY) {
     request.ok();
@@ -122,7 +123,7 @@ bool Server::dispatch(Request& request, int device) {
   }
   if (Snapshots::owns(header.nodeid) && header.opcode != FUSE_BATCH_FORGET) {
     // FORGET has no reply; its unique may be any.
-    if (header.opcode != FUSE_FORGET) awaited_.add(header.unique, device);
+    if (header.opcode != FUSE_FORGET) awaited_.add(header.unique, request.way());
     snapshots_->handle(header, request.body(), request.left());
     return true;
   }
@@ -132,8 +133,7 @@ bool Server::dispatch(Request& request, int device) {
 }
 
 void Server::replyLater(uint64_t unique, int error, const void* data, size_t length) {
-  const int device = awaited_.take(unique);
-  if (device >= 0) Request::send(device, unique, error, data, length);
+  if (Way* way = awaited_.take(unique)) way->reply(unique, error, data, length);
 }
 
 int Server::node(uint64_t id, InodePtr& inode, FdPtr& fd) {

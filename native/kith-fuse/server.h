@@ -14,23 +14,28 @@
 #include "snapshots.h"
 #include "unseen.h"
 
-// Which device descriptor each request that was handed on came from.
+// The way of each request that was handed on.
 class Awaited {
  public:
-  void add(uint64_t unique, int device) {
+  void add(uint64_t unique, Way& way) {
     std::lock_guard lock(mutex_);
-    devices_[unique] = device;
+    ways_[unique] = &way;
   }
-  // -1 when the request is not known.
-  int take(uint64_t unique) {
+  // Null when the request is not known.
+  Way* take(uint64_t unique) {
     std::lock_guard lock(mutex_);
-    auto node = devices_.extract(unique);
-    return node.empty() ? -1 : node.mapped();
+    auto node = ways_.extract(unique);
+    return node.empty() ? nullptr : node.mapped();
+  }
+  // The ways are no more.
+  void clear() {
+    std::lock_guard lock(mutex_);
+    ways_.clear();
   }
 
  private:
   std::mutex mutex_;
-  std::unordered_map<uint64_t, int> devices_;
+  std::unordered_map<uint64_t, Way*> ways_;
 };
 
 class Server {
@@ -40,13 +45,15 @@ class Server {
   void serveSnapshots(Snapshots& snapshots) { snapshots_ = &snapshots; }
 
   // The first request, read from `device`: agrees on the protocol. `privileged`: we may ask the kernel to read and write
-  // files without us. 0, or an errno.
-  int init(Request& request, int device, bool privileged);
+  // files without us. `rings`: requests may come over io_uring; then, whether they will. 0, or an errno.
+  int init(Request& request, int device, bool privileged, bool& rings);
   // Every other request. Returns false when the kernel ends the mount.
-  bool dispatch(Request& request, int device);
+  bool dispatch(Request& request);
 
   // A reply to a request that was handed on.
   void replyLater(uint64_t unique, int error, const void* data, size_t length);
+  // From now on such replies go nowhere: the ways of their requests are about to end.
+  void dropLateReplies() { awaited_.clear(); }
   std::vector<std::string> openFiles();
   // Before a snapshot: tells the log which files may change unseen.
   void settleUnseen() { unseen_.settle(); }

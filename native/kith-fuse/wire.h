@@ -21,6 +21,7 @@ constexpr uint32_t opCopyFileRange64 = 53;
 // INIT: bits 32.. travel in flags2.
 constexpr uint64_t initCreateSuppGroup = 1ull << 34;
 constexpr uint64_t initPassthrough = 1ull << 37;
+constexpr uint64_t initOverIoUring = 1ull << 41;
 
 // Replies to OPEN and CREATE.
 constexpr uint32_t openDirectIo = 1u << 0;
@@ -78,6 +79,31 @@ struct StatxOut {
   uint64_t spare2[14];
 };
 static_assert(sizeof(StatxOut) == 32 + 256);
+
+// FUSE over io_uring, 7.42. A request comes, and its reply goes, in an entry: a head, and a payload that takes a largest
+// request. The first argument of a request is in `operation`; what follows it (names, data) in the payload; replies are
+// all in the payload. The entry is registered once with a queue, of which the kernel has one for each processor.
+struct EntryHead {
+  union {
+    fuse_in_header in;
+    fuse_out_header out;
+    char room[128];
+  };
+  char operation[128];
+  uint64_t flags, commitId;  // the latter as the kernel gave it, to be told with the reply
+  uint32_t payloadBytes, padding;
+  uint64_t reserved;
+};
+static_assert(sizeof(EntryHead) == 288);
+// Command of an io_uring on the device, at the end of its io_uring_sqe.
+struct EntryCommand {
+  uint64_t flags, commitId;
+  uint16_t queue;
+  uint8_t padding[6];
+};
+static_assert(sizeof(EntryCommand) == 24);
+constexpr uint32_t entryRegister = 1;
+constexpr uint32_t entryCommitAndFetch = 2;
 
 struct CopyFileRangeOut {
   uint64_t bytes;
