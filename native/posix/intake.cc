@@ -175,7 +175,8 @@ class Intake {
       return Stop::special;
     if (size > size_ - used_) return Stop::no_room;
     Attributes attributes;
-    if (!attributes.read(file.get())) return Stop::special;
+    // Each attribute costs 5 bytes more than its name and value: very many short ones are not for the room in `found`.
+    if (!attributes.read(file.get()) || attributes.bytes() > 2 * max_attribute_bytes) return Stop::special;
     ssize_t got = readFully(file.get(), memory_ + used_, size);
     if (got < 0) return failed(item, errno, out);
     if (int error = readStat(file.get(), "", after)) return failed(item, error, out);
