@@ -2,14 +2,21 @@
  * What changed from a snapshot to a live directory as it is now, in the marks of `diff` between snapshots. Files of the
  * same size are told apart by their times first: where those say that nothing changed, the content is read only when
  * asked for; where they differ, it is read, since a time alone is no change of content. What is read is compared with
- * the keys of the snapshot's chunks, so that not one block has to be fetched for it.
+ * the keys of the snapshot's chunks, so that no block has to be fetched for it; but for small files that share a block, whose
+ * key is of all of them together.
  */
 import { constants, read } from 'node:fs'
 import { promisify } from 'node:util'
 import { asKithError, KithError } from '../base/errors.js'
 import { pathText } from '../base/path-text.js'
 import * as posix from '../base/posix.js'
-import type { DirectoryEntry, Entry, FileEntry } from '../format/entry.js'
+import {
+  bytesOfExtent,
+  extentBytes,
+  type DirectoryEntry,
+  type Entry,
+  type FileEntry,
+} from '../format/entry.js'
 import { chunkKey } from '../format/seal.js'
 import { attributesOf } from '../store/entries.js'
 import { type DifferenceMark, sameXattrs } from '../store/tree-diff.js'
@@ -127,8 +134,9 @@ async function sameContent(
         if (!(await isZero(fd, offset, offset + extent.bytes, signal))) return false
         continue
       }
-      const plain = await bytesAt(fd, offset, extent.chunk.plainBytes)
-      if (plain.length !== extent.chunk.plainBytes) return false
+      const plain = await bytesAt(fd, offset, extentBytes(extent))
+      if (plain.length !== extentBytes(extent)) return false
+      if (extent.kind === 'part') return plain.equals(bytesOfExtent(extent, await source.chunk(extent.chunk)))
       if (!chunkKey(convergence, plain).equals(extent.chunk.key)) return false
     }
     return true

@@ -2,7 +2,8 @@
  * One job of a worker thread: reads entries, cuts files into chunks, asks which are known, seals the others. It runs beside
  * other jobs in its thread, so that the wait for an answer is not idle.
  *
- *   1. small    plain files of up to 128 KiB are read one after another into the job's memory by one call (readSmall)
+ *   1. small    plain files of up to 128 KiB are read one after another into the job's memory by one call (readSmall);
+ *               those of up to 64 KiB are not cut: they share chunks (portion.ts)
  *   2. item     what that leaves: other kinds of entries, larger files piece by piece, spans of files, last tries
  *   3. flush    when the memory is full, and at the end (portion.ts)
  *
@@ -27,7 +28,7 @@ import {
   type FileContent,
 } from '../format/entry.js'
 import { atRest, attributesOf, typeOf } from './entries.js'
-import type { Exchange, Portion } from './portion.js'
+import { type Exchange, isPacked, type Portion } from './portion.js'
 import {
   asBuffer,
   decodeItem,
@@ -62,6 +63,12 @@ interface Draft {
   cuts: Cut[]
 }
 
+/** A small file: its result up to the content, and its one extent, known when all chunks are sealed. */
+interface SmallDraft {
+  head: Buffer
+  extent: Writer
+}
+
 /** The file changed under the reader's hands. */
 class Changed extends Error {}
 class JobOff extends Error {}
@@ -69,6 +76,7 @@ class JobOff extends Error {}
 export class SealJob implements Exchange {
   private readonly results = new Writer(ownBytes)
   private readonly drafts: Draft[] = []
+  private readonly smallDrafts: SmallDraft[] = []
   private readonly answers: ((rows: Uint8Array | undefined) => void)[] = []
   private readonly convergence: Buffer
 
@@ -87,6 +95,7 @@ export class SealJob implements Exchange {
       for (let at = itemsAt; at < this.request.length;) at = await this.some(at)
       await this.flush()
       for (const draft of this.drafts) this.settle(draft)
+      for (const draft of this.smallDrafts) this.settleSmall(draft)
       const results = this.results.finish()
       this.post({ kind: 'done', job, results }, [results.buffer as ArrayBuffer])
     } catch (error) {
@@ -105,8 +114,11 @@ export class SealJob implements Exchange {
     return asBuffer(rows)
   }
 
-  send(count: number, blocks: Buffer): void {
-    this.post({ kind: 'blocks', job: this.job, count, blocks }, [blocks.buffer as ArrayBuffer])
+  send(count: number, blocks: Buffer, packs: Buffer): void {
+    this.post({ kind: 'blocks', job: this.job, count, blocks, packs }, [
+      blocks.buffer as ArrayBuffer,
+      packs.buffer as ArrayBuffer,
+    ])
   }
 
   private flush(keep?: number): Promise<void> {
@@ -133,18 +145,27 @@ export class SealJob implements Exchange {
   private takeFound(end: number): void {
     const out = this.results
     for (let at = foundAt; at < end;) {
+      const result = found.subarray(at, at + 5)
       const status = found.readUInt8(at + 4)
-      out.u32(found.readUInt32LE(at)).u8(status)
       at += 5
       if (status === outcomeNumbers.entry) {
         const head = at + 12
         const start = found.readUInt32LE(at)
         const size = found.readUInt32LE(at + 4)
         at = head + found.readUInt32LE(at + 8)
-        out.raw(found.subarray(head, at))
+        if (isPacked(size)) {
+          const extent = new Writer(96)
+          this.smallDrafts.push({ head: Buffer.concat([result, found.subarray(head, at)]), extent })
+          this.portion.addFile(start, start + size, extent)
+          continue
+        }
+        out.raw(result).raw(found.subarray(head, at))
         this.smallContent(start, start + size)
         out.u32(0)
-      } else if (status === outcomeNumbers.unreadable) {
+        continue
+      }
+      out.raw(result)
+      if (status === outcomeNumbers.unreadable) {
         writeText(out, getSystemErrorName(-found.readUInt32LE(at)))
         at += 4
       }
@@ -156,9 +177,6 @@ export class SealJob implements Exchange {
     const size = end - start
     if (size <= maxInlineBytes) {
       writeInlineContent(results, portion.memory.subarray(start, end))
-    } else if (size <= portion.minChunkBytes) {
-      writeExtentsHead(results, 1)
-      portion.add(start, end, results)
     } else {
       const ends = portion.cut(start, end, true)
       writeExtentsHead(results, ends.length)
@@ -304,6 +322,11 @@ export class SealJob implements Exchange {
   }
 
   // ---- 3. what was read
+
+  private settleSmall({ head, extent }: SmallDraft): void {
+    writeExtentsHead(this.results.raw(head), 1)
+    this.results.raw(extent.finish()).u32(0)
+  }
 
   /** A file of few extents, read as a whole, has its content in its entry; others have their spans beside it. */
   private settle({ index, attributes, cuts }: Draft): void {

@@ -3,7 +3,7 @@
  * are shared by the threads of a process, so that a directory goes along as a number.
  *
  *     main -> worker   job      entries to be read
- *     worker -> main   ask      ids of the chunks found: which are here already?
+ *     worker -> main   ask      ids of the chunks and small files found: which are here already?
  *     main -> worker   answer   for each id its row
  *     worker -> main   blocks   the sealed chunks that were not
  *     worker -> main   done     an outcome for each entry; or failed
@@ -16,9 +16,12 @@
  *               4 a regular file by its last status), its directory's descriptor u32, length u16 and bytes of its name;
  *               with spans: length u32 of what follows: size u64, count u32, each: from u64, until u64,
  *               count of ends u32, ends u64. native/posix/intake.cc reads items, too
- *     ids       32 bytes each
- *     rows      block name 32, sealed length u32 (0: not here)
+ *     ids       each: chunk id 32, length u32 of a small file whose content that is, else 0
+ *     rows      each: block name 32, sealed length u32 (0: not here); then for each, of a pack in which the file is: plain
+ *               length u32 (0: it is a chunk of its own), key 32, offset u32
  *     blocks    `count` chunk ids of 32 bytes, then as many records as a segment has them (blocks/segments.ts)
+ *     packs     of those blocks the ones that hold small files, each: block name 32, key 32, plain length u32, sealed length
+ *               u32, number of files u32, each file: chunk id of its content 32, offset u32, length u32
  *     results   each: item u32, outcome u8 (0 entry, 1 changed while it was read, 2 gone, 3 unreadable), then
  *               entry       entry (format/entry.ts), number of spans u32, each span: from u64, to u64,
  *                           number of extents u32, extents. With spans the content in the entry is void: they are
@@ -27,6 +30,8 @@
  */
 import { Reader, Writer } from '../format/bytes.js'
 import { readEntry, readExtents, type Entry, type Extent } from '../format/entry.js'
+import type { ChunkRef } from '../format/seal.js'
+import type { PackedFile } from './parts.js'
 
 /** Bytes of a file to be cut again, for a file of which only ranges changed. */
 export interface SpanRequest {
@@ -70,7 +75,7 @@ export type ToWorker = JobMessage | AnswerMessage
 
 export type FromWorker =
   | { kind: 'ask'; job: number; ids: Uint8Array }
-  | { kind: 'blocks'; job: number; count: number; blocks: Uint8Array }
+  | { kind: 'blocks'; job: number; count: number; blocks: Uint8Array; packs: Uint8Array }
   | { kind: 'done'; job: number; results: Uint8Array }
   | { kind: 'failed'; job: number; why: string }
 
@@ -131,6 +136,28 @@ export function decodeItem(request: Buffer, at: number): { item: SealItem; next:
     item.spans.push(span)
   }
   return { item, next: at + from.at }
+}
+
+/** Bytes of an id in a question, and of the two parts of its answer. */
+export const askBytes = 36
+export const rowBytes = 36
+export const packRowBytes = 40
+
+export function writePack(out: Writer, ref: ChunkRef, files: readonly PackedFile[]): void {
+  out.raw(ref.name).raw(ref.key).u32(ref.plainBytes).u32(ref.sealedBytes).u32(files.length)
+  for (const { id, offset, bytes } of files) out.raw(id).u32(offset).u32(bytes)
+}
+
+export function* readPacks(packs: Buffer): Generator<{ ref: ChunkRef; files: PackedFile[] }> {
+  const from = new Reader(packs, 'list of packs')
+  while (from.left > 0) {
+    const [name, key] = [from.slice(32), from.slice(32)]
+    const ref = { name, key, plainBytes: from.u32(), sealedBytes: from.u32() }
+    const files: PackedFile[] = []
+    for (let left = from.u32(); left > 0; left--)
+      files.push({ id: from.slice(32), offset: from.u32(), bytes: from.u32() })
+    yield { ref, files }
+  }
 }
 
 export type SealResult = { index: number } & (

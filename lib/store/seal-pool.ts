@@ -10,7 +10,11 @@ import { KithError } from '../base/errors.js'
 import type { VolumeKeys } from '../format/keys.js'
 import type { Intake } from './intake.js'
 import {
+  askBytes,
   asBuffer,
+  packRowBytes,
+  readPacks,
+  rowBytes,
   decodeResults,
   encodeRequest,
   type FromWorker,
@@ -122,9 +126,9 @@ export class SealPool {
     if (!job) return
     switch (message.kind) {
       case 'blocks': {
-        const blocks = asBuffer(message.blocks)
+        const [blocks, packs] = [asBuffer(message.blocks), asBuffer(message.packs)]
         job.taking = job.taking
-          .then(() => job.intake.addChunks(message.count, blocks))
+          .then(() => take(job.intake, message.count, blocks, packs))
           .catch((error: unknown) => {
             job.failure ??= error
           })
@@ -171,14 +175,28 @@ export class SealPool {
   }
 }
 
+async function take(intake: Intake, count: number, blocks: Buffer, packs: Buffer): Promise<void> {
+  await intake.addChunks(count, blocks)
+  for (const { ref, files } of readPacks(packs)) intake.indexPack(ref, files)
+}
+
 function rowsOf(intake: Intake, ids: Buffer): Uint8Array {
-  const rows = new Uint8Array((ids.length / 32) * 36)
+  const count = ids.length / askBytes
+  const rows = new Uint8Array(count * (rowBytes + packRowBytes))
   const view = asBuffer(rows)
-  for (let i = 0; i * 32 < ids.length; i++) {
-    const row = intake.known(ids.subarray(i * 32, i * 32 + 32))
+  for (let i = 0; i < count; i++) {
+    const id = ids.subarray(i * askBytes, i * askBytes + 32)
+    const bytes = ids.readUInt32LE(i * askBytes + 32)
+    const part = bytes > 0 ? intake.knownPart(id, bytes) : undefined
+    const row = part?.chunk ?? intake.known(id)
     if (!row) continue
-    row.name.copy(view, i * 36)
-    view.writeUInt32LE(row.sealedBytes, i * 36 + 32)
+    row.name.copy(view, i * rowBytes)
+    view.writeUInt32LE(row.sealedBytes, i * rowBytes + 32)
+    if (!part) continue
+    const at = count * rowBytes + i * packRowBytes
+    view.writeUInt32LE(part.chunk.plainBytes, at)
+    part.chunk.key.copy(view, at + 4)
+    view.writeUInt32LE(part.offset, at + 36)
   }
   return rows
 }

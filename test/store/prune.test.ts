@@ -252,7 +252,7 @@ t.test('numbers never come again, and the index takes no more space', async (t) 
   let last = 0
   for (let round = 0; round < 20; round++) {
     for (let i = 0; i < 60; i++)
-      writeFileSync(join(fixture.dir, `f${i}`), seededBytes(seeded(round * 100 + i), 600))
+      writeFileSync(join(fixture.dir, `f${i}`), seededBytes(seeded(round * 100 + i), 70_000))
     await fixture.volume.recordEverything()
     await fixture.volume.snapshot(fixture.rootFd)
     t.ok(fixture.store.blocks.lastSequence > last)
