@@ -299,6 +299,13 @@ function partnering(program: Command): void {
     .option('--want <SIZE>', 'of each partner at most; `all`: as much as it offers')
   action(offer, async (...given) => (await import('./offer.js')).run(...given))
 
+  const limit = program
+    .command('limit')
+    .description('how fast you send to partners; without options, as it is')
+    .option('--up <RATE>', 'a second to all together at most, like 500K or 2M; `none`: no bound')
+    .option('--hours <HOURS>', 'when that holds, like "mon-fri 8-18, sat 9-12", local time; `all`: always')
+  action(limit, async (...given) => (await import('./limit.js')).run(...given))
+
   agreements(program)
 
   const audit = program

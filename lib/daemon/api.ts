@@ -497,6 +497,16 @@ export const methods = {
       .strict(),
     z.object({ bytes: count, each: count.nullable(), want: count.nullable(), held: count }),
   ),
+  /** How fast this node sends to its partners in all, bytes a second; null: no bound. `hours` null: always. Changes what is given. */
+  limit: method(
+    z
+      .object({
+        up: bytes.min(1024, 'must be at least 1K a second').nullable().optional(),
+        hours: z.string().max(500).nullable().optional(),
+      })
+      .strict(),
+    z.object({ up: count.nullable(), hours: text.nullable(), upNow: count.nullable() }),
+  ),
   agreement: method(z.object({ partner: partnerName }).strict(), partnerInfo),
   /** A new agreement: of these sizes from now on, or as things are. */
   agreementRenew: method(

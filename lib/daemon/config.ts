@@ -54,6 +54,10 @@ const schema = z
     noticeDays: z.number().int().min(1).max(3650).default(30),
     /** days that an agreement lasts, renewed while both meet; until one side ends it when absent */
     agreementDays: z.number().int().min(1).max(3650).optional(),
+    /** bytes a second that go out to all partners together at most; as fast as it goes when absent */
+    limitUpBytes: bytes.min(1024).optional(),
+    /** hours in which that holds, by this machine's zone; always when absent */
+    limitUpHours: weekText.optional(),
     /** a snapshot this often, when something changed and the volume's schedule says nothing else */
     snapshotHours: hours.default(1),
     /** each partner is audited at least this often */

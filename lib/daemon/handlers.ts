@@ -8,6 +8,7 @@ import type { Daemon } from './daemon.js'
 import { decommission, decommissionPlan } from './decommission.js'
 import { cat, diff, find, ls } from './read-back.js'
 import { exclude, wouldExclude } from './excludes.js'
+import { limit } from './limit.js'
 import { recover } from './recover.js'
 import { repair } from './repair.js'
 import { restore, restorePlan } from './restore-job.js'
@@ -130,6 +131,7 @@ type PartnerMethod =
   | 'partners'
   | 'audit'
   | 'offer'
+  | 'limit'
   | 'agreement'
   | 'agreementRenew'
   | 'agreementEnd'
@@ -152,6 +154,7 @@ function partnerHandlers(daemon: Daemon): Pick<Handlers, PartnerMethod> {
     },
     partners: async () => ({ partners: daemon.services.partners.list().map(partnerInfo) }),
     offer: async (params) => offer(daemon.services, params),
+    limit: async (params) => limit(daemon.services, params),
     agreement: async ({ partner }) => partnerInfo(daemon.services.partners.partner(partner)),
     agreementRenew: async ({ partner, holds, wants }) => {
       const sizes = { ...(holds !== undefined && { holds }), ...(wants !== undefined && { wants }) }

@@ -19,6 +19,7 @@ import type { Params, Result } from './api.js'
 import { Browses } from './browse.js'
 import type { Config } from './config.js'
 import type { Home } from './home.js'
+import { limitUpAt } from './limit.js'
 import type { ProtectedVolume } from './protected-volume.js'
 import { applyPolicy } from './retention.js'
 import type { Schedule } from './schedule.js'
@@ -114,6 +115,7 @@ export class Services {
         bootstrap: config.settings.bootstrap,
         auditEveryMs: config.settings.auditHours * hourMs,
         policy: () => policyOf(config.settings),
+        limitUp: () => limitUpAt(config.settings, clock.now()),
         vault,
         owned: ownedBlocks(store),
         clock,

@@ -1,6 +1,6 @@
 /**
- * The hours of a week, as a bit each, and as people write them: `mon-fri 8-18, sat-sun 0-24`. UTC, since partners live
- * in different zones and clocks that are put forward would move a promise.
+ * The hours of a week, as a bit each, and as people write them: `mon-fri 8-18, sat-sun 0-24`. What is promised to partners
+ * is UTC, since they live in different zones and clocks that are put forward would move a promise.
  *
  *     [0..21)  3 bytes a day, Monday first; hour h is bit h % 8 of byte h / 8 of its day
  */
@@ -44,6 +44,11 @@ export function withinWeek(part: Buffer, whole: Buffer): boolean {
   return part.every((bits, i) => (bits & ~(whole[i] ?? 0)) === 0)
 }
 
+/** Whether this hour (0 to 23) of the day (0: Monday) is in it. */
+export function isHourIn(week: Buffer, day: number, hour: number): boolean {
+  return (((week[3 * day + (hour >> 3)] ?? 0) >> (hour & 7)) & 1) === 1
+}
+
 function setHour(week: Buffer, day: number, hour: number): void {
   const at = 3 * day + (hour >> 3)
   week[at] = (week[at] ?? 0) | (1 << (hour & 7))
@@ -51,8 +56,7 @@ function setHour(week: Buffer, day: number, hour: number): void {
 
 function runs(week: Buffer, day: number): string {
   const found: string[] = []
-  const isSet = (hour: number) =>
-    hour < dayHours && (((week[3 * day + (hour >> 3)] ?? 0) >> (hour & 7)) & 1) === 1
+  const isSet = (hour: number) => hour < dayHours && isHourIn(week, day, hour)
   for (let hour = 0; hour < dayHours; hour++) {
     if (!isSet(hour)) continue
     const start = hour
@@ -63,5 +67,5 @@ function runs(week: Buffer, day: number): string {
 }
 
 function badHours(part: string): KithError {
-  return new KithError('usage', `bad hours '${part}'; write them like: mon-fri 8-18, sat-sun 0-24 (UTC)`)
+  return new KithError('usage', `bad hours '${part}'; write them like: mon-fri 8-18, sat-sun 0-24`)
 }

@@ -30,6 +30,7 @@ import { Fetcher } from './fetch.js'
 import { Holder } from './holder.js'
 import { Invites } from './invite.js'
 import type { Policy } from './negotiation.js'
+import { Pace } from './pace.js'
 import { PendingReleases, type VolumeRelease } from './pending-releases.js'
 import { findBackups, type Recovered } from './recovery.js'
 import { Roster, type KnownPartner } from './roster.js'
@@ -48,6 +49,8 @@ export interface PartnersOptions {
   auditEveryMs: number
   /** what we offer and want in agreements, by the settings now */
   policy(): Omit<Policy, 'needs'>
+  /** bytes a second that may go out to all partners together now; undefined, or not given: no bound */
+  limitUp?(): number | undefined
   vault: PeersVault & { owners(): { owner: Buffer }[] }
   owned: OwnedBlocks
   clock: Clock
@@ -163,7 +166,9 @@ export class Partners extends EventEmitter<Events> {
       onChange: (run) => this.onChange(run),
     }
     const holders: Peers = { online: () => roster.holders(), onChange: (run) => this.onChange(run) }
-    this.uploader = new Uploader({ peers, blocks: owned, book, owner: identity.keyPair, clock, log }, () =>
+    const pace = new Pace(clock, () => options.limitUp?.())
+    const owner = identity.keyPair
+    this.uploader = new Uploader({ peers, blocks: owned, book, owner, pace, clock, log }, () =>
       this.emit('change'),
     )
     this.auditor = new Auditor({

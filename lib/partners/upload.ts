@@ -6,7 +6,7 @@
  *      commit; the cursor moves when the partner has answered that they are durable
  *   4. when nothing is left: the newest heads
  *   5. what the store removed before those heads were read: signed drops, in the order of the removals, from a cursor
- * Then it waits for a wake-up. The cursor in the book makes every break harmless: what was not acknowledged is offered
+ * The blocks of all flows together go out no faster than the user wants (pace.ts). Then it waits for a wake-up. The cursor in the book makes every break harmless: what was not acknowledged is offered
  * again, and costs 32 bytes a block when it did arrive. A head goes out only after all blocks that it can name.
  *
  * Drops and offers: a block that is removed and comes back has a new sequence number above every cursor, so that it is
@@ -25,6 +25,7 @@ import type { KeyPair } from '../format/hash.js'
 import { maxReleaseNames } from '../format/wire-release.js'
 import { maxAsked, maxBatchBytes, type NamedBlock } from '../format/wire.js'
 import type { Book } from './book.js'
+import type { Pace } from './pace.js'
 import { requestDrop } from './release.js'
 import type { OwnedBlocks, Peer, Peers } from './types.js'
 
@@ -34,6 +35,8 @@ export interface UploaderOptions {
   book: Book
   /** signs drops */
   owner: KeyPair
+  /** of all partners together */
+  pace: Pace
   clock: Clock
   log: Log
 }
@@ -84,7 +87,10 @@ class Flow {
   stop(): void {
     this.stopped = true
     this.wake()
+    this.options.pace.wake()
   }
+
+  private readonly isGone = () => this.stopped || this.peer.closed
 
   async run(): Promise<void> {
     let isFresh = true
@@ -245,15 +251,23 @@ class Flow {
     for (const name of names.filter((_, i) => missing[i])) {
       const sealed = await this.read(name)
       if (sealed === undefined) continue
-      if (group.length === maxAsked || bytes + sealed.length > maxBatchBytes) {
-        await this.peer.put(group)
+      const most = Math.min(maxBatchBytes, this.options.pace.portion)
+      if (group.length === maxAsked || (group.length > 0 && bytes + sealed.length > most)) {
+        await this.put(group, bytes)
         group = []
         bytes = 0
       }
       group.push({ name, bytes: sealed })
       bytes += sealed.length
     }
-    if (group.length > 0) await this.peer.put(group)
+    if (group.length > 0) await this.put(group, bytes)
+  }
+
+  private async put(group: NamedBlock[], bytes: number): Promise<void> {
+    await this.options.pace.take(bytes, this.isGone)
+    // Not to be taken for sent: the cursor would pass what never went out.
+    if (this.stopped) throw new KithError('cancelled', 'sending was stopped')
+    await this.peer.put(group)
   }
 
   /** A block that is gone was let go of meanwhile; one that is damaged here cannot be sent. */

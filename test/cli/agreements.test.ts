@@ -65,6 +65,13 @@ t.test('agreements between two daemons: offered, resized, ended, made again', { 
     stderr: /^kith: bad size 'lots'; write it like 500M, 20G or 1.5T\n$/,
   })
 
+  t.comment('how fast it is sent')
+  t.match(await ann.ask(['limit']), { up: null, hours: null })
+  t.match(await ann.ask(['limit', '--up', '4M', '--hours', 'mon-sun 0-24']), { up: 2 ** 22, upNow: 2 ** 22 })
+  t.match(await ann.kith(['limit']), { stdout: /at most 4.0 MiB a second in all, mon-sun 0-24 / })
+  t.match(await ann.kith(['limit', '--hours', 'now']), { code: exitCodes.usage, stderr: /bad hours 'now'/ })
+  t.match(await ann.kith(['limit', '--up', '1']), { code: exitCodes.usage, stderr: /at least 1K a second/ })
+
   t.comment('a resize')
   const dir = ann.dir('protected')
   await ann.ask(['mount', dir])

@@ -20,6 +20,7 @@ import { deriveIdentity, wrappedKeysBytes, type Identity } from '../../lib/forma
 import { blockName } from '../../lib/format/seal.js'
 import { Book } from '../../lib/partners/book.js'
 import { Holder } from '../../lib/partners/holder.js'
+import { Pace } from '../../lib/partners/pace.js'
 import { type Answerer, Session } from '../../lib/partners/session.js'
 import type { OwnedBlocks, Peer, Peers, PeersVault, Permissions } from '../../lib/partners/types.js'
 import { Removed } from '../../lib/store/removed.js'
@@ -53,6 +54,9 @@ const hyperdht = createRequire(createRequire(import.meta.url).resolve('hyperdht'
 const SecretStream = hyperdht('@hyperswarm/secret-stream') as NoiseStreams
 
 export const roomy = 1024 * 1024 * 1024
+/** Sends as fast as it goes. */
+export const unbounded = () => new Pace(systemClock, () => undefined)
+
 export const member = (): Permissions => ({ member: true, owner: true })
 
 /** A folder that goes when the test ends. */

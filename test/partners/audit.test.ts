@@ -22,6 +22,7 @@ import {
   TestClock,
   TestPeers,
   TestStore,
+  unbounded,
 } from '../helpers/backup.js'
 
 const ann = identity(1)
@@ -50,7 +51,7 @@ async function backedUp(t: Test, count: number): Promise<World> {
   const peers = new TestPeers()
   const clock = new TestClock()
   const shared = { peers, blocks: store, book, log: silentLog() }
-  const uploader = new Uploader({ ...shared, owner: ann.keyPair, clock: systemClock })
+  const uploader = new Uploader({ ...shared, owner: ann.keyPair, pace: unbounded(), clock: systemClock })
   const auditor = new Auditor({
     ...shared,
     clock,

@@ -17,6 +17,7 @@ import {
   TestClock,
   TestPeers,
   TestStore,
+  unbounded,
 } from '../helpers/backup.js'
 
 const ann = identity(1)
@@ -24,7 +25,8 @@ const holder = identity(2)
 const delay = 3 * 86_400_000
 
 function upload(t: Test, store: TestStore, peers: TestPeers, book: Book): Uploader {
-  const options = { peers, blocks: store, book, owner: ann.keyPair, clock: systemClock, log: silentLog() }
+  const shared = { peers, blocks: store, book, owner: ann.keyPair, pace: unbounded() }
+  const options = { ...shared, clock: systemClock, log: silentLog() }
   const uploader = new Uploader(options)
   t.teardown(async () => {
     for (const peer of peers.online()) (peer as Session).close('the test is over')

@@ -10,6 +10,7 @@ import { systemClock } from '../../lib/base/clock.js'
 import { silentLog } from '../../lib/base/log.js'
 import { seeded } from '../../lib/base/random.js'
 import type { Book } from '../../lib/partners/book.js'
+import { Pace } from '../../lib/partners/pace.js'
 import { requestRelease } from '../../lib/partners/release.js'
 import type { Session } from '../../lib/partners/session.js'
 import { Uploader } from '../../lib/partners/upload.js'
@@ -27,14 +28,24 @@ import {
   TestClock,
   TestPeers,
   TestStore,
+  unbounded,
 } from '../helpers/backup.js'
+import { Hand } from '../helpers/hand-clock.js'
 
 const ann = identity(1)
 const holders = [identity(2), identity(3), identity(4)]
 const first = holders[0] ?? ann
 
-function upload(t: Test, store: TestStore, peers: TestPeers, book: Book, clock = systemClock): Uploader {
-  const uploader = new Uploader({ peers, blocks: store, book, owner: ann.keyPair, clock, log: silentLog() })
+function upload(
+  t: Test,
+  store: TestStore,
+  peers: TestPeers,
+  book: Book,
+  clock = systemClock,
+  pace = unbounded(),
+): Uploader {
+  const shared = { peers, blocks: store, book, owner: ann.keyPair }
+  const uploader = new Uploader({ ...shared, pace, clock, log: silentLog() })
   t.teardown(async () => {
     for (const peer of peers.online()) (peer as Session).close('the test is over')
     await uploader.stop()
@@ -78,6 +89,53 @@ t.test('every partner on line gets everything, and what comes later', async (t) 
   uploader.wake()
   await until(() => book.head(first.id, Buffer.alloc(16, 1)) === 2)
   t.same(await vaults[0]?.get(ann.id, more.name), more.bytes)
+})
+
+t.test('a bound: no faster than it; what is stopped in the middle is not taken for sent', async (t) => {
+  const store = await TestStore.open(t)
+  const random = seeded(31)
+  const blocks = Array.from({ length: 60 }, () => block(random, 20_000))
+  await store.add(blocks)
+  store.newest.push(head(ann, 1))
+  const book = openBook(t)
+  const vaults = await Promise.all(holders.map((holder) => openVault(t, holder)))
+  let put = 0
+  const link = async () => {
+    const peers = new TestPeers()
+    for (const [i, holder] of holders.entries()) {
+      const vault = vaults[i]
+      if (!vault) continue
+      const { owner } = await connect(t, ann, holder, vault)
+      const counted = new Proxy(owner, {
+        get(target, property) {
+          const value: unknown = Reflect.get(target, property, target)
+          if (property === 'put')
+            return (group: { bytes: Buffer }[]) => {
+              put += group.reduce((sum, { bytes }) => sum + bytes.length, 0)
+              return target.put(group as never)
+            }
+          return typeof value === 'function' ? (value as () => unknown).bind(target) : value
+        },
+      })
+      peers.add(counted)
+    }
+    return peers
+  }
+  const hand = new Hand()
+  const rate = 256 * 1024
+  const uploader = upload(t, store, await link(), book, systemClock, new Pace(hand, () => rate))
+  await until(() => put > 0)
+  for (let second = 1; second <= 3; second++) {
+    const before = put
+    await hand.pass(1000)
+    await until(() => put > before)
+    t.ok(put <= (second + 0.5) * rate, `${put} bytes to three partners after ${second} s`)
+  }
+  await uploader.stop()
+  t.notOk(isSent(book, store))
+  upload(t, store, await link(), book)
+  await until(() => holders.every((holder) => isSent(book, store, holder)))
+  for (const vault of vaults) t.equal(vault.held(ann.id).blocks, 60, 'everything is there in the end')
 })
 
 t.test('the next batch is offered before the blocks of this one are sent', async (t) => {
