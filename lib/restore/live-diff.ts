@@ -91,6 +91,8 @@ async function markOf(
       if (posix.errnoCode(error) === 'ENOENT') throw error
       const { code, message } = asKithError(error)
       if (code === 'cancelled') throw error
+      // The pack cannot be had: what the times say is all that is known.
+      if (!timesSay && (code === 'noPartners' || code === 'timeout')) return false
       throw new KithError(code, `${pathText(path)} cannot be compared: ${message}`, { cause: error })
     }
   })

@@ -18,6 +18,7 @@ import type { DirectoryEntry } from '../../lib/format/node.js'
 import type { LeftOutOptions } from '../../lib/restore/left-out.js'
 import { diffWithLive } from '../../lib/restore/live-diff.js'
 import { OpenDirectories } from '../../lib/restore/open-directories.js'
+import type { TreeSource } from '../../lib/restore/types.js'
 import { RuledDirectory } from '../../lib/store/rules.js'
 import { seededBytes } from './bytes.js'
 import type { Fixture } from './store.js'
@@ -51,7 +52,7 @@ export async function liveDiff(
   fixture: Fixture,
   root: DirectoryEntry,
   content: boolean,
-  signal?: AbortSignal,
+  { signal, source }: { signal?: AbortSignal; source?: TreeSource } = {},
 ): Promise<string[]> {
   const { volume, store, rootFd } = fixture
   const directories = new OpenDirectories(reopenDirectory(rootFd))
@@ -63,7 +64,12 @@ export async function liveDiff(
       content,
       signal,
     }
-    for await (const { mark, path } of diffWithLive(volume.reader(store.blocks), root, directories, options))
+    for await (const { mark, path } of diffWithLive(
+      source ?? volume.reader(store.blocks),
+      root,
+      directories,
+      options,
+    ))
       lines.push(lineOf(mark, path))
   } finally {
     directories.closeAll()

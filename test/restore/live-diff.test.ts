@@ -12,7 +12,11 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { KithError } from '../../lib/base/errors.js'
 import { seeded } from '../../lib/base/random.js'
+import type { PartExtent } from '../../lib/format/entry.js'
+import { chunkKey, sealChunk } from '../../lib/format/seal.js'
+import type { TreeSource } from '../../lib/restore/types.js'
 import { compareEntries, diffTrees } from '../../lib/store/tree-diff.js'
 import { seededBytes } from '../helpers/bytes.js'
 import { changeSomething, growTree, lineOf, liveDiff, rootOf, stampWhole } from '../helpers/live-tree.js'
@@ -99,10 +103,51 @@ t.test('what is left out is no difference; a stop is heard', async (t) => {
   writeFileSync(at('cache', 'entry'), 'again')
   t.same(await liveDiff(fixture, root, false), ['+ cache/CACHEDIR.TAG', '+ d/.kithignore'])
   const stop = AbortSignal.abort()
-  await t.rejects(liveDiff(fixture, root, false, stop), { code: 'cancelled' })
+  await t.rejects(liveDiff(fixture, root, false, { signal: stop }), { code: 'cancelled' })
 })
 
-for (let seed = 1; seed <= 8; seed++) {
+t.test('small files that share a block', async (t) => {
+  const fixture = await protect(t)
+  const names = ['f0', 'f1', 'f2', 'f3']
+  const at = (i: number) => join(fixture.dir, names[i] ?? '')
+  const random = seeded(1)
+  const stamp = (path: string) => utimesSync(path, 1_600_000_000, 1_600_000_000)
+  const contents = names.map(() => seededBytes(random, 2000))
+  contents.forEach((bytes, i) => {
+    writeFileSync(at(i), bytes)
+    stamp(at(i))
+  })
+  await fixture.volume.recordEverything()
+  await fixture.volume.snapshot(fixture.rootFd)
+  const root = await rootOf(fixture)
+  const reader = fixture.volume.reader(fixture.store.blocks)
+  // The same snapshot, as one whose files lie in a pack.
+  const pack = Buffer.concat(contents)
+  const { ref } = sealChunk(chunkKey(fixture.volume.keys.convergence, pack), pack)
+  const source: TreeSource = {
+    list: async (...given) =>
+      (await reader.list(...given)).map((entry) => {
+        if (entry.type !== 'file') return entry
+        const offset = 2000 * names.indexOf(entry.name.toString())
+        const part: PartExtent = { kind: 'part', chunk: ref, offset, bytes: 2000 }
+        return { ...entry, content: { kind: 'extents', extents: [part] } }
+      }),
+    pieces: (...given) => reader.pieces(...given),
+    chunk: (wanted) => (wanted.name.equals(ref.name) ? Promise.resolve(pack) : reader.chunk(wanted)),
+  }
+  t.same(await liveDiff(fixture, root, true, { source }), [], 'nothing has changed')
+  utimesSync(at(0), 1, 1)
+  writeFileSync(at(1), seededBytes(random, 2000))
+  writeFileSync(at(2), seededBytes(random, 2000))
+  stamp(at(2))
+  t.same(await liveDiff(fixture, root, false, { source }), ['U f0', 'M f1'])
+  t.same(await liveDiff(fixture, root, true, { source }), ['U f0', 'M f1', '? f2'])
+  const away: TreeSource = { ...source, chunk: () => Promise.reject(new KithError('noPartners', 'away')) }
+  t.same(await liveDiff(fixture, root, false, { source: away }), ['M f0', 'M f1'], 'as the times say')
+  await t.rejects(liveDiff(fixture, root, true, { source: away }), { code: 'noPartners', message: /f2|f3/ })
+})
+
+for (let seed = 1; seed <= 6; seed++) {
   t.test(`as the diff to a snapshot taken now: seed ${seed}`, async (t) => {
     const fixture = await protect(t)
     const { dir, rootFd, store, volume } = fixture
