@@ -134,7 +134,7 @@ t.test('kith-fuse is killed: the mount is lost, and the next start clears it awa
   await at.sh('echo one >> file')
   for (const pid of await serversOf(at.stateDir)) process.kill(pid, 'SIGKILL')
   await lost
-  t.equal(await mountState(at.dir), 'dead')
+  await until('it is dead', async () => (await mountState(at.dir)) === 'dead')
   await t.rejects(mount.sync(), { code: 'cancelled' })
   mount.detach()
   t.equal(await Mount.reattach(at.options), undefined)
