@@ -10,6 +10,7 @@ t.test('every source file says at its head what it is for', (t) => {
   const heads: [string[], RegExp][] = [
     [sources('lib', '.ts'), /^(#!.*\n)?(\/\*\*|\/\/)/],
     [sources('bench', '.ts', '.cc'), /^(\/\*\*|\/\/)/],
+    [sources('simulate', '.ts'), /^(\/\*\*|\/\/)/],
     [sources('native', '.cc', '.h', '.ts'), /^(#pragma once\n+)?(\/\*\*|\/\/)/],
     [sources('native', '.sh'), /^#!.*\n#/],
   ]
@@ -25,6 +26,7 @@ t.test('every source file says at its head what it is for', (t) => {
 
 t.test(`no file has more than ${maxLines} lines`, (t) => {
   const files = [...sources('lib', '.ts'), ...sources('native', ...native), ...sources('bench', '.ts', '.cc')]
+  files.push(...sources('simulate', '.ts'))
   t.same(
     files.filter((file) => text(file).split('\n').length > maxLines + 1),
     [],
@@ -34,7 +36,12 @@ t.test(`no file has more than ${maxLines} lines`, (t) => {
 
 t.test('every file of lib is used by another one', (t) => {
   const files = sources('lib', '.ts')
-  const users = [...files, ...sources('scripts', '.ts', '.mjs'), ...sources('bench', '.ts')]
+  const users = [
+    ...files,
+    ...sources('scripts', '.ts', '.mjs'),
+    ...sources('bench', '.ts'),
+    ...sources('simulate', '.ts'),
+  ]
   const used = new Set(['lib/cli/main.ts'])
   for (const user of users)
     for (const [, path = ''] of text(user).matchAll(/['"](\.{1,2}\/[^'"]+)\.js['"]/g))
