@@ -75,6 +75,7 @@ class Node {
         within: (range, limit) => blocksWithin(store, range, limit),
         countTo: (sequence) => countTo(store, sequence),
         get: (name) => store.get(name),
+        fetch: () => Promise.resolve(undefined),
         heads: () => [],
         has: (name) => store.has(name),
         removed: () => [],

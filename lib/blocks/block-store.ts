@@ -8,41 +8,44 @@
  *   3. commit    fdatasync of the segments written, then one index transaction: names, sequence numbers, lengths
  *   4. get       finds the place, reads, and checks the name: a changed byte never gets out
  *   5. remove    takes names out of the index; a segment that is mostly dead is rewritten, a dead one is deleted
+ *   6. evict     takes the bytes away and leaves the name: partners have the block. A later put brings it back
  *
  * Crash argument: the index never names bytes that are not on disk, since the segments are synced first. Bytes past the
  * length that the index knows of a segment were never committed and are cut at open; a file without a row was never
  * committed, or is already rewritten, and is deleted. Rewriting copies first, then one transaction moves all the
  * names, and only then the old file goes.
  *
+ * Evicting is one transaction that makes rows say "not here"; the bytes stay in their segment, unnamed, until it is
+ * rewritten or deleted as after a removal. Killed before the transaction, nothing was evicted; after it, everything was,
+ * and the space comes back by the next compaction, since every segment is looked at after a start.
+ *
  * A full disk: a put or commit fails with noSpace and nothing that was there is touched. Blocks that were put stay
  * pending, at most some MiB of them in memory, and the next commit that finds room takes them along.
  *
  * Index rows, little endian, keyed by name:
- *   blocks    [0..8) sequence u64 [8..12) segment u32 [12..16) offset of the record u32 [16..20) sealed bytes u32
+ *   blocks    [0..8) sequence u64 [8..12) segment u32 [12..16) offset of the record u32 [16..20) sealed bytes u32;
+ *             segment 0: evicted, only partners have it
  *   order     sequence -> name
  *   damaged   name -> nothing: found to differ from its name; counts as not here until it is put again
  *   segments  number -> [0..8) committed length u64 [8..16) bytes of live records u64, headers included
- *   counters  `sequence` -> the highest sequence number given when blocks were last taken out, u64 big endian
+ *   counters  `sequence` -> the highest sequence number given when blocks were last taken out, `evicted` and
+ *             `evictedBytes`, the sums of evicted blocks; u64 big endian
  */
 import { join } from 'node:path'
 import type { Clock } from '../base/clock.js'
 import { assert, KithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import { type BlockKind, blockKind, kindBytes } from '../format/seal.js'
 import { type Database, encodings, type Table } from './database.js'
 import { examineIndex, type Examined, type Watch } from './examine.js'
 import { salvageAnywhere, salvageInPlace, type Take } from './salvage.js'
-import {
-  type Compacted,
-  nothingDone,
-  decodeHeader,
-  encodeHeader,
-  headerBytes,
-  maxBlockBytes,
-  segmentBytes,
-  Segments,
-} from './segments.js'
-import { idOf, matches, type Pending, recordBytes, type Run, wholeOf } from './records.js'
-import { rowEncoding, segmentEncoding, type Place, type Row, type SegmentRow } from './segment-rows.js'
+import type { Compacted } from './segments.js'
+import { decodeHeader, headerBytes, maxBlockBytes, nothingDone, segmentBytes, Segments } from './segments.js'
+import { idOf, matches, type Pending, recordBytes } from './records.js'
+import type { Place, Row, SegmentRow, Sum } from './segment-rows.js'
+import { evictedSegment, isEvicted, rowEncoding, segmentEncoding } from './segment-rows.js'
+import { SegmentUses } from './segment-uses.js'
+import { Tail } from './tail.js'
 
 export { maxBlockBytes } from './segments.js'
 export type { Row } from './segment-rows.js'
@@ -62,7 +65,7 @@ export interface BlockStoreOptions {
   log: Log
 }
 
-const flushBytes = 4 * 1024 * 1024
+const noBytes = Buffer.alloc(0)
 
 export class BlockStore implements BlockReader {
   private readonly index: Table<Buffer, Row>
@@ -71,26 +74,18 @@ export class BlockStore implements BlockReader {
   private readonly damagedRows: Table<Buffer, Buffer>
   private readonly counters: Table<string, number>
   private readonly segments: Segments
-  /** Put and not yet committed, in order. */
-  private readonly pending = new Map<string, Pending>()
-  private runs: Run[] = []
-  private gathered = 0
-  private active: { id: number; offset: number }
-  /** Written since their last sync. */
-  private readonly unsynced = new Set<number>()
+  private readonly uses: SegmentUses
+  private readonly tail: Tail
   private readonly damaged = new Set<string>()
   /** Segments that may have space to give back. */
   readonly sparse = new Set<number>()
   private nextSequence = 1
   private liveBytes = 0
   private liveCount = 0
-  /** Writes to segments and commits, each one at a time. */
-  private writing: Promise<unknown> = Promise.resolve()
+  /** Commits, removals and rewrites, one at a time. */
   private exclusive: Promise<unknown> = Promise.resolve()
   /** The commit that waits for its turn, joined by all who ask meanwhile. */
   private waitingCommit: Promise<void> | undefined
-  /** Set when the disk may have dropped what was written: only a new open knows what is there. */
-  private broken: KithError | undefined
 
   private constructor(
     dir: string,
@@ -103,7 +98,8 @@ export class BlockStore implements BlockReader {
     this.segmentRows = db.table('segments', encodings.number, segmentEncoding)
     this.damagedRows = db.table('damaged', encodings.bytes, encodings.bytes)
     this.counters = db.table('counters', encodings.text, encodings.number)
-    this.active = { id: 0, offset: segmentBytes }
+    this.uses = new SegmentUses(db)
+    this.tail = new Tail(this.segments, (segment) => this.uses.touch(segment))
   }
 
   /** Opens or makes the store in `dir`; its index lies in `db`, which no other BlockStore uses. */
@@ -113,7 +109,7 @@ export class BlockStore implements BlockReader {
     return store
   }
 
-  /** Sealed bytes of all committed blocks. */
+  /** Sealed bytes of all committed blocks that are here. */
   get bytes(): number {
     return this.liveBytes
   }
@@ -122,21 +118,49 @@ export class BlockStore implements BlockReader {
     return this.liveCount
   }
 
-  /** Whether the block is here (not necessarily committed yet) and not known to be damaged. */
-  has(name: Buffer): boolean {
-    const id = idOf(name)
-    return this.pending.has(id) || (!this.damaged.has(id) && this.index.has(name))
+  /** Blocks whose names are known here, and whose bytes only partners have. */
+  get evicted(): Sum {
+    const { counters } = this
+    return { blocks: counters.get('evicted') ?? 0, bytes: counters.get('evictedBytes') ?? 0 }
   }
 
-  /** Its sealed bytes, when it is here. */
+  /** What the segments take, or are about to, dead space included. */
+  get bytesOnDisk(): number {
+    let sum = this.tail.pendingBytes
+    for (const { value } of this.segmentRows.range()) sum += value.length
+    return sum
+  }
+
+  /** Whether the block is known, not necessarily committed yet, and not known to be damaged: here, or evicted. */
+  has(name: Buffer): boolean {
+    const id = idOf(name)
+    return this.tail.pending.has(id) || (!this.damaged.has(id) && this.index.has(name))
+  }
+
+  /** Whether its bytes are here, too. */
+  isHere(name: Buffer): boolean {
+    const place = this.place(name)
+    return place !== undefined && !isEvicted(place)
+  }
+
+  /** Its sealed bytes, when it is known. */
   size(name: Buffer): number | undefined {
     return this.place(name)?.bytes
   }
 
   async get(name: Buffer): Promise<Buffer | undefined> {
+    const block = await this.peek(name)
+    if (!block || blockKind(block) !== 'chunk') return block
+    const segment = this.place(name)?.segment
+    if (segment) this.uses.touch(segment)
+    return block
+  }
+
+  /** The same for whoever does not want the content: it counts as no use. */
+  async peek(name: Buffer): Promise<Buffer | undefined> {
     for (let attempt = 0; ; attempt++) {
-      const place = this.pending.get(idOf(name)) ?? this.index.get(name)
-      if (!place) return undefined
+      const place = this.tail.pending.get(idOf(name)) ?? this.index.get(name)
+      if (!place || isEvicted(place)) return undefined
       if ('data' in place && place.data) return place.data
       const record = await this.readRecord(place)
       if (record && matches(record, name, place)) {
@@ -144,8 +168,8 @@ export class BlockStore implements BlockReader {
         return record.subarray(headerBytes)
       }
       // A rewrite of the segment may have moved the block while it was read.
-      const now = this.pending.get(idOf(name)) ?? this.index.get(name)
-      if (!now) return undefined
+      const now = this.tail.pending.get(idOf(name)) ?? this.index.get(name)
+      if (!now || isEvicted(now)) return undefined
       if (attempt < 3 && (now.segment !== place.segment || now.offset !== place.offset)) continue
       this.damaged.add(idOf(name))
       const short = name.toString('hex', 0, 6)
@@ -162,59 +186,46 @@ export class BlockStore implements BlockReader {
 
   /**
    * Takes a block in; the caller vouches that `name` is the hash of `bytes`, which must not change afterwards. A name
-   * that is already here costs nothing; a damaged one is replaced. Durable after the next commit.
-   * @returns whether it was not here: of two puts of one block at a time, one is told so
+   * that is already here costs nothing; a damaged one is replaced, an evicted one is here again under its old number.
+   * Durable after the next commit.
+   * @returns whether it was not known: of two puts of one block at a time, one is told so
    * @throws KithError noSpace, and then the block is not taken
    */
   async put(name: Buffer, bytes: Buffer): Promise<boolean> {
     assert(bytes.length > 0 && bytes.length <= maxBlockBytes, 'blocks have 1 byte to 1 MiB + 64')
-    if (this.has(name)) return false
-    while (this.gathered >= flushBytes) {
-      await this.flush()
-      if (this.has(name)) return false
+    if (this.isHere(name)) return false
+    while (this.tail.isFull) {
+      await this.tail.flush()
+      if (this.isHere(name)) return false
     }
-    if (this.broken) throw this.broken
-    this.append(name, bytes)
-    return true
+    if (this.tail.broken) throw this.tail.broken
+    const isNew = !this.has(name)
+    this.tail.append(name, bytes)
+    return isNew
   }
 
   /**
    * Takes in blocks that lie in `records` as a segment has them, one after the other; else as put().
    * @param taken is told of each, new or not, in order
-   * @returns blocks and sealed bytes of those that were not here
+   * @returns blocks and sealed bytes of those that were not known
    * @throws KithError noSpace, and then no block is taken
    */
   async putRecords(
     records: Buffer,
     taken: (index: number, name: Buffer, bytes: number) => void,
   ): Promise<{ blocks: number; bytes: number }> {
-    while (this.gathered >= flushBytes) await this.flush()
-    if (this.broken) throw this.broken
+    while (this.tail.isFull) await this.tail.flush()
+    if (this.tail.broken) throw this.tail.broken
     const fresh = { blocks: 0, bytes: 0 }
-    let run: Run | undefined
-    /** Records of the run that are not among its parts yet begin here. */
-    let from = 0
-    for (let at = 0, index = 0; at < records.length; index++) {
-      const header = decodeHeader(records.subarray(at, at + headerBytes))
-      assert(header, 'records are whole')
-      const next = at + recordBytes(header)
-      const name = Buffer.from(header.name)
-      const known = this.has(name)
-      const room = known ? run : this.runFor(header.bytes)
-      if (known || room !== run) {
-        if (run && at > from) run.parts.push(records.subarray(from, at))
-        from = known ? next : at
-        run = room
-      }
-      if (!known && run) {
-        this.join(run, name, header.bytes, records.subarray(at + headerBytes, next))
+    this.tail.appendRecords(records, (index, name, bytes) => {
+      const known = this.place(name)
+      if (!known) {
         fresh.blocks++
-        fresh.bytes += header.bytes
+        fresh.bytes += bytes
       }
-      taken(index, name, header.bytes)
-      at = next
-    }
-    if (run && records.length > from) run.parts.push(records.subarray(from))
+      taken(index, name, bytes)
+      return !known || isEvicted(known)
+    })
     return fresh
   }
 
@@ -279,8 +290,8 @@ export class BlockStore implements BlockReader {
           if (!row) continue
           this.index.remove(name)
           this.order.remove(row.sequence)
-          this.addLive(row.segment, -recordBytes(row))
           if (this.damaged.has(idOf(name))) this.damagedRows.remove(name)
+          if (!this.leave(row)) continue
           rows.push(row)
         }
         // Partners remember how far they have come: a number that was given must not be given again.
@@ -295,6 +306,59 @@ export class BlockStore implements BlockReader {
       }
       for (const name of names) this.damaged.delete(idOf(name))
     })
+  }
+
+  /**
+   * Takes the bytes of blocks away and keeps their names; partners have them. Their space comes back by `compact`.
+   * @param mayGo asked for each inside the transaction; what is damaged, or not here, stays as it is
+   */
+  evict(names: readonly Buffer[], mayGo: (sequence: number, name: Buffer) => boolean): Promise<Sum> {
+    return this.alone(async () => {
+      await this.commitPending()
+      const sum = { blocks: 0, bytes: 0 }
+      const left = new Set<number>()
+      await this.options.db.transaction(() => {
+        for (const name of names) {
+          const row = this.index.get(name)
+          if (!row || isEvicted(row) || this.damaged.has(idOf(name)) || !mayGo(row.sequence, name)) continue
+          this.index.put(name, { ...row, segment: evictedSegment, offset: 0 })
+          this.leave(row)
+          left.add(row.segment)
+          sum.blocks++
+          sum.bytes += row.bytes
+        }
+        this.countEvicted(sum.blocks, sum.bytes)
+        this.uses.save((segment) => segment === this.tail.active.id || this.segmentRows.has(segment))
+      })
+      this.liveBytes -= sum.bytes
+      this.liveCount -= sum.blocks
+      for (const segment of left) this.sparse.add(segment)
+      return sum
+    })
+  }
+
+  /** The segments that hold anything, the least recently used first. */
+  leastUsed(): { segment: number; length: number }[] {
+    const lengths = new Map([...this.segmentRows.range()].map(({ key, value }) => [key, value.length]))
+    return this.uses
+      .inOrder([...lengths.keys()])
+      .map((segment) => ({ segment, length: lengths.get(segment) ?? 0 }))
+  }
+
+  /** What lies in a segment and is named by the index, as far as its headers can be read. */
+  async blocksIn(segment: number): Promise<(Row & { name: Buffer; kind: BlockKind | undefined })[]> {
+    const length = this.segmentRows.get(segment)?.length ?? 0
+    const found = []
+    for (let offset = 0; offset < length;) {
+      const bytes = await this.segments.read(segment, offset, headerBytes + kindBytes).catch(() => noBytes)
+      const header = decodeHeader(bytes)
+      if (!header) break
+      const row = this.index.get(header.name)
+      if (row?.segment === segment && row.offset === offset)
+        found.push({ ...row, name: Buffer.from(header.name), kind: blockKind(bytes.subarray(headerBytes)) })
+      offset += headerBytes + header.bytes
+    }
+    return found
   }
 
   /** Gives a segment's dead space back, when at least half of it is dead. Commits may come between two segments. */
@@ -313,8 +377,8 @@ export class BlockStore implements BlockReader {
    */
   examine(fix: boolean, watch?: Watch): Promise<Examined> {
     return this.alone(async () => {
-      const { index, order, segmentRows, segments } = this
-      const parts = { db: this.options.db, index, order, segmentRows, segments }
+      const { index, order, segmentRows, segments, counters } = this
+      const parts = { db: this.options.db, index, order, segmentRows, segments, counters }
       const examined = await examineIndex(parts, fix, watch)
       for (const name of examined.damaged) this.damaged.add(idOf(name))
       if (examined.fixed > 0) this.takeStock()
@@ -346,7 +410,7 @@ export class BlockStore implements BlockReader {
     if (anywhere) return salvageAnywhere(this.segments, new Set(names.map(idOf)), take, signal)
     const said = names.flatMap((name) => {
       const row = this.index.get(name)
-      return row ? [{ name, ...row }] : []
+      return row && !isEvicted(row) ? [{ name, ...row }] : []
     })
     return salvageInPlace(this.segments, said, take)
   }
@@ -354,7 +418,7 @@ export class BlockStore implements BlockReader {
   /** Commits nothing: what was put and not committed is gone. */
   async close(): Promise<void> {
     await this.exclusive.catch(() => undefined)
-    await this.writing.catch(() => undefined)
+    await this.tail.settled()
     await this.segments.close()
   }
 
@@ -378,8 +442,8 @@ export class BlockStore implements BlockReader {
     }
     const newest = rows.get(last)
     // Only a segment that is whole is appended to.
-    if (newest && files.get(last) === newest.length) this.active = { id: last, offset: newest.length }
-    else this.active = { id: last, offset: segmentBytes }
+    if (newest && files.get(last) === newest.length) this.tail.active = { id: last, offset: newest.length }
+    else this.tail.active = { id: last, offset: segmentBytes }
     for (const id of rows.keys()) this.sparse.add(id)
     for (const name of this.damagedRows.keysOf()) this.damaged.add(idOf(name))
     this.takeStock()
@@ -389,14 +453,14 @@ export class BlockStore implements BlockReader {
     this.nextSequence = (this.counters.get('sequence') ?? 0) + 1
     for (const { key } of this.order.range({ reverse: true, limit: 1 }))
       this.nextSequence = Math.max(this.nextSequence, key + 1)
-    this.liveCount = this.index.count()
+    this.liveCount = this.index.count() - this.evicted.blocks
     this.liveBytes = -this.liveCount * headerBytes
     for (const { value } of this.segmentRows.range()) this.liveBytes += value.live
   }
 
   private place(name: Buffer): Place | undefined {
     const id = idOf(name)
-    const pending = this.pending.get(id)
+    const pending = this.tail.pending.get(id)
     if (pending) return pending
     return this.damaged.has(id) ? undefined : this.index.get(name)
   }
@@ -412,111 +476,59 @@ export class BlockStore implements BlockReader {
     }
   }
 
-  private append(name: Buffer, data: Buffer): Pending {
-    const run = this.runFor(data.length)
-    run.parts.push(encodeHeader(name, data.length), data)
-    return this.join(run, Buffer.from(name), data.length, data)
-  }
-
-  /** Where a block of that length goes next. */
-  private runFor(bytes: number): Run {
-    if (this.active.offset + headerBytes + bytes > segmentBytes) {
-      this.active = { id: this.active.id + 1, offset: 0 }
-    }
-    const { id: segment, offset } = this.active
-    const last = this.runs.at(-1)
-    if (last?.segment === segment) return last
-    const run = { segment, offset, bytes: 0, parts: [], blocks: [] }
-    this.runs.push(run)
-    return run
-  }
-
-  /** A block at the end of a run, whose parts have its record. */
-  private join(run: Run, name: Buffer, bytes: number, data: Buffer): Pending {
-    const block: Pending = { name, data, segment: run.segment, offset: this.active.offset, bytes }
-    run.blocks.push(block)
-    run.bytes += recordBytes(block)
-    this.gathered += recordBytes(block)
-    this.active.offset += recordBytes(block)
-    this.pending.set(idOf(name), block)
-    return block
-  }
-
-  /** Writes what is gathered; on failure it stays gathered, and the next flush tries again. */
-  private flush(): Promise<void> {
-    const done = this.writing.then(async () => {
-      if (this.broken) throw this.broken
-      const runs = this.runs
-      this.runs = []
-      try {
-        for (let run = runs[0]; run; run = runs[0]) {
-          this.unsynced.add(run.segment)
-          await this.segments.write(run.segment, run.offset, wholeOf(run))
-          for (const block of run.blocks) block.data = undefined
-          this.gathered -= run.bytes
-          runs.shift()
-        }
-      } finally {
-        this.runs = [...runs, ...this.runs]
-      }
-    })
-    this.writing = done.catch(() => undefined)
-    return done
-  }
-
-  private async sync(): Promise<void> {
-    for (const segment of [...this.unsynced]) {
-      this.unsynced.delete(segment)
-      try {
-        await this.segments.sync(segment)
-      } catch (error) {
-        // After a failed sync the kernel may have dropped the pages, and a later one would succeed without them.
-        const message = `the disk failed to keep blocks (${String(error)}): check it, then start again`
-        this.broken = new KithError('internal', message, { cause: error })
-        throw this.broken
-      }
-    }
-  }
-
   private async commitPending(also?: () => void): Promise<void> {
-    if (this.broken) throw this.broken
-    const batch = [...this.pending.values()]
+    if (this.tail.broken) throw this.tail.broken
+    const batch = [...this.tail.pending.values()]
     if (batch.length === 0) {
       if (also) await this.options.db.transaction(also)
       return
     }
-    await this.flush()
-    await this.sync()
-    const first = this.nextSequence
-    const replaced = await this.options.db.transaction(() => {
+    await this.tail.flush()
+    await this.tail.sync()
+    const { next, replaced } = await this.options.db.transaction(() => {
       const old: Row[] = []
+      let following = this.nextSequence
       const ends = new Map<number, { length: number; live: number }>()
-      batch.forEach((block, i) => {
+      for (const block of batch) {
         const { name, segment, offset, bytes } = block
         const row = this.index.get(name)
-        if (row) {
-          this.order.remove(row.sequence)
-          this.addLive(row.segment, -recordBytes(row))
-          old.push(row)
-        }
-        if (this.damaged.has(idOf(name))) this.damagedRows.remove(name)
-        this.index.put(name, { sequence: first + i, segment, offset, bytes })
-        this.order.put(first + i, name)
+        const isDamaged = this.damaged.has(idOf(name))
+        if (row && this.leave(row)) old.push(row)
+        // Partners have what was evicted, and were told of it under its number; what is damaged is offered anew.
+        const sequence = row && isEvicted(row) && !isDamaged ? row.sequence : following++
+        if (row) this.order.remove(row.sequence)
+        if (isDamaged) this.damagedRows.remove(name)
+        this.index.put(name, { sequence, segment, offset, bytes })
+        this.order.put(sequence, name)
         const end = ends.get(segment) ?? { length: 0, live: 0 }
         ends.set(segment, { length: offset + recordBytes(block), live: end.live + recordBytes(block) })
-      })
+      }
       for (const [segment, end] of ends) this.addLive(segment, end.live, end.length)
       also?.()
-      return old
+      return { next: following, replaced: old }
     })
-    this.nextSequence += batch.length
+    this.nextSequence = next
     for (const block of batch) {
-      this.pending.delete(idOf(block.name))
+      this.tail.settle(block)
       this.damaged.delete(idOf(block.name))
       this.liveBytes += block.bytes
     }
     this.liveCount += batch.length - replaced.length
     for (const row of replaced) this.liveBytes -= row.bytes
+  }
+
+  /** Inside a transaction: the place is named no more. @returns whether it was here */
+  private leave(row: Row): boolean {
+    if (isEvicted(row)) this.countEvicted(-1, -row.bytes)
+    else this.addLive(row.segment, -recordBytes(row))
+    return !isEvicted(row)
+  }
+
+  /** Inside a transaction. */
+  private countEvicted(blocks: number, bytes: number): void {
+    const sum = this.evicted
+    this.counters.put('evicted', sum.blocks + blocks)
+    this.counters.put('evictedBytes', sum.bytes + bytes)
   }
 
   /** Inside a transaction: a segment's live bytes change, and its committed length may grow. */
@@ -530,8 +542,8 @@ export class BlockStore implements BlockReader {
     this.sparse.delete(segment)
     const row = this.segmentRows.get(segment)
     if (!row || row.live * 2 > row.length) return nothingDone
-    if (segment === this.active.id) this.active.offset = segmentBytes
-    if ([...this.pending.values()].some((block) => block.segment === segment)) {
+    if (segment === this.tail.active.id) this.tail.active.offset = segmentBytes
+    if ([...this.tail.pending.values()].some((block) => block.segment === segment)) {
       this.sparse.add(segment)
       return nothingDone
     }
@@ -556,15 +568,15 @@ export class BlockStore implements BlockReader {
       if (!header) return false
       const row = this.index.get(header.name)
       if (row?.segment === segment && row.offset === offset) {
-        const bytes = await this.get(header.name)
+        const bytes = await this.peek(header.name)
         if (!bytes) return false
-        if (this.gathered >= flushBytes) await this.flush()
-        moved.push(this.append(header.name, bytes))
+        if (this.tail.isFull) await this.tail.flush()
+        moved.push(this.tail.append(header.name, bytes))
       }
       offset += headerBytes + header.bytes
     }
-    await this.flush()
-    await this.sync()
+    await this.tail.flush()
+    await this.tail.sync()
     await this.options.db.transaction(() => {
       for (const block of moved) {
         const row = this.index.get(block.name)
@@ -575,7 +587,7 @@ export class BlockStore implements BlockReader {
         this.addLive(segment, -recordBytes(block))
       }
     })
-    for (const block of moved) this.pending.delete(idOf(block.name))
+    for (const block of moved) this.tail.settle(block)
     return true
   }
 

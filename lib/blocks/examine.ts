@@ -10,9 +10,9 @@
  */
 import { setImmediate } from 'node:timers/promises'
 import { KithError } from '../base/errors.js'
-import type { BlockStore, Row } from './block-store.js'
+import type { BlockStore } from './block-store.js'
 import type { Database, Table } from './database.js'
-import type { SegmentRow } from './segment-rows.js'
+import { isEvicted, type Row, type SegmentRow, type Sum } from './segment-rows.js'
 import { headerBytes, maxBlockBytes, type Segments } from './segments.js'
 
 /** What a block store is made of. */
@@ -22,10 +22,13 @@ export interface StoreParts {
   order: Table<number, Buffer>
   segmentRows: Table<number, SegmentRow>
   segments: Segments
+  counters: Table<string, number>
 }
 
 export interface Examined {
   blocks: number
+  /** known here, kept by partners only */
+  evicted: number
   /** names of blocks that the index places where nothing can be read */
   damaged: Buffer[]
   /** what is wrong with the index, one line each */
@@ -62,24 +65,30 @@ interface Findings {
 
 /** To be run while nothing is committed. */
 export async function examineIndex(parts: StoreParts, fix: boolean, watch: Watch = {}): Promise<Examined> {
-  const { index, order, segmentRows, segments } = parts
+  const { index, order, segmentRows, segments, counters } = parts
   const rows = new Map([...segmentRows.range()].map(({ key, value }) => [key, value]))
   const files = new Map(segments.list().map(({ id, length }) => [id, length]))
   const sums = new Map<number, number>()
   const reach = new Map<number, number>()
   const found: Findings = { damaged: [], nowhere: [], unordered: [] }
   const total = index.count()
+  const evicted: Sum = { blocks: 0, bytes: 0 }
   let blocks = 0
   for await (const batch of index.batches(rowsAtOnce)) {
     stopIfAborted(watch.signal)
     for (const { key: name, value: row } of batch) {
+      if (!order.get(row.sequence)?.equals(name)) found.unordered.push({ name, sequence: row.sequence })
+      if (isEvicted(row)) {
+        evicted.blocks++
+        evicted.bytes += row.bytes
+        continue
+      }
       const end = row.offset + headerBytes + row.bytes
       sums.set(row.segment, (sums.get(row.segment) ?? 0) + headerBytes + row.bytes)
       reach.set(row.segment, Math.max(reach.get(row.segment) ?? 0, end))
       const length = Math.min(rows.get(row.segment)?.length ?? 0, files.get(row.segment) ?? 0)
       if (end > length || row.bytes === 0 || row.bytes > maxBlockBytes) found.damaged.push(name)
       if (!rows.has(row.segment) && !files.has(row.segment)) found.nowhere.push(name)
-      if (!order.get(row.sequence)?.equals(name)) found.unordered.push({ name, sequence: row.sequence })
     }
     blocks += batch.length
     watch.progress?.(blocks, total)
@@ -89,8 +98,12 @@ export async function examineIndex(parts: StoreParts, fix: boolean, watch: Watch
   if (found.unordered.length > 0) problems.push(`${found.unordered.length} blocks are not in their order`)
   if (spare > 0) problems.push(`${spare} places in the order of blocks name none`)
   if (found.nowhere.length > 0) problems.push(`${found.nowhere.length} blocks lie in segments that are gone`)
-  const fixed = fix && problems.length > 0 ? await putRight(parts, found, { sums, reach, files }) : 0
-  return { blocks, damaged: found.damaged, problems, fixed }
+  const isSum = (counters.get('evicted') ?? 0) === evicted.blocks
+  if (!isSum || (counters.get('evictedBytes') ?? 0) !== evicted.bytes)
+    problems.push('the sum of evicted blocks is wrong')
+  const facts = { sums, reach, files, evicted }
+  const fixed = fix && problems.length > 0 ? await putRight(parts, found, facts) : 0
+  return { blocks: blocks - evicted.blocks, evicted: evicted.blocks, damaged: found.damaged, problems, fixed }
 }
 
 function* aboutSegments(
@@ -112,10 +125,11 @@ interface Facts {
   sums: Map<number, number>
   reach: Map<number, number>
   files: Map<number, number>
+  evicted: Sum
 }
 
 async function putRight(parts: StoreParts, found: Findings, facts: Facts): Promise<number> {
-  const { db, index, order, segmentRows } = parts
+  const { db, index, order, segmentRows, counters } = parts
   return db.transaction(() => {
     let fixed = 0
     const gone = new Set(found.nowhere.map((name) => name.toString('latin1')))
@@ -128,6 +142,14 @@ async function putRight(parts: StoreParts, found: Findings, facts: Facts): Promi
     for (const { key: sequence, value: name } of [...order.range()]) {
       if (index.get(name)?.sequence === sequence) continue
       order.remove(sequence)
+      fixed++
+    }
+    for (const [name, sum] of [
+      ['evicted', facts.evicted.blocks],
+      ['evictedBytes', facts.evicted.bytes],
+    ] as const) {
+      if ((counters.get(name) ?? 0) === sum) continue
+      counters.put(name, sum)
       fixed++
     }
     let next = Math.max(0, ...[...order.keysOf({ reverse: true, limit: 1 })]) + 1
@@ -193,7 +215,7 @@ export async function damagedOf(store: BlockStore, names: readonly Buffer[]): Pr
 /** The length of the block; undefined when it is not here. */
 async function sound(store: BlockStore, name: Buffer): Promise<number | 'damaged' | undefined> {
   try {
-    return (await store.get(name))?.length
+    return (await store.peek(name))?.length
   } catch (error) {
     if (error instanceof KithError && error.code === 'damaged') return 'damaged'
     throw error

@@ -13,6 +13,19 @@ export interface Row extends Place {
   sequence: number
 }
 
+/** Segments are numbered from 1; rows of evicted blocks say 0. */
+export const evictedSegment = 0
+
+export function isEvicted({ segment }: Place): boolean {
+  return segment === evictedSegment
+}
+
+/** Of evicted blocks, kept in the table `counters`. */
+export interface Sum {
+  blocks: number
+  bytes: number
+}
+
 export const rowEncoding: Encoding<Row> = {
   encode(row) {
     const bytes = Buffer.allocUnsafe(20)

@@ -21,5 +21,5 @@ export function blocksWithin(
 /** How many blocks there are up to `sequence`: exact where none was removed, else as if the gaps were even. */
 export function countTo(blocks: BlockStore, sequence: number): number {
   const share = blocks.lastSequence === 0 ? 0 : Math.min(1, sequence / blocks.lastSequence)
-  return Math.ceil(blocks.count * share)
+  return Math.ceil((blocks.count + blocks.evicted.blocks) * share)
 }

@@ -175,6 +175,13 @@ function keeping(program: Command): void {
     .option('--dry-run', 'only tell how much')
   action(prune, async (...given) => (await import('./prune.js')).run(...given))
 
+  const budget = program
+    .command('budget')
+    .description('how much room the blocks kept here may take; without arguments, tells it')
+    .argument('[SIZE]', 'like 20G; `none` keeps everything')
+    .option('--copies <N>', 'partners that must hold a block before it may go from here (2)')
+  action(budget, async (...given) => (await import('./budget.js')).run(...given))
+
   const policy = program
     .command('policy')
     .description('the rules by which the daemon forgets snapshots after each new one')

@@ -1,5 +1,6 @@
 /** `kith status [DIR]` */
 import type { Status, VolumeStatus } from '../daemon/api.js'
+import { spaceText } from './budget.js'
 import { optionalDir, type Context } from './context.js'
 import { excludedText } from './exclude.js'
 import { age, plural, printable, size, table } from './output.js'
@@ -24,6 +25,9 @@ function text(status: Status, now: number): string {
     [
       `Circles:  ${circles}`,
       `Network:  ${network.bootstrap.length === 0 ? 'public DHT' : `private DHT at ${network.bootstrap.join(', ')}`}${network.running ? '' : ' (not connected)'}`,
+      ...(status.space && (status.space.bytesBudget !== null || status.space.bytesEvicted > 0)
+        ? [`Blocks:   ${spaceText(status.space)}`]
+        : []),
       `For others: ${size(vault.bytesHeld)} of ${size(vault.bytesQuota)}, ${plural(vault.owners, 'owner')}`,
     ].join('\n'),
   )

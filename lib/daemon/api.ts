@@ -28,6 +28,7 @@ import {
   time,
 } from './api-schemas.js'
 import { engineNames } from '../mount/types.js'
+import { budgetParams, spaceStatus } from './api-space.js'
 import { schedule } from './schedule.js'
 
 export type { EntryState, OverwriteMode } from './api-read-back.js'
@@ -154,6 +155,7 @@ export const statusResult = z.object({
     circles: z.array(text),
   }),
   vault: z.object({ bytesHeld: count, bytesQuota: count, owners: count }),
+  space: spaceStatus.nullable(),
   volumes: z.array(volumeStatus),
   /** what is wrong with the daemon or its home, each one line */
   problems: z.array(text),
@@ -396,6 +398,9 @@ export const methods = {
       forgotten: count,
     }),
   ),
+
+  /** Sets, and tells, the room for our own blocks. */
+  budget: method(budgetParams, spaceStatus),
 
   /** Frees what no snapshot of any volume needs any more. */
   prune: method(

@@ -28,9 +28,10 @@ export async function vaultOf(
 }
 
 /** Partners, when there are any on line: nobody waits for one to come. */
-export function sources({ partners }: Services): Pick<CheckOptions, 'remote' | 'held'> {
-  if (!partners.list().some(({ online }) => online)) return {}
-  return { remote: partners.reader, held: (names) => partners.held(names) }
+export function sources({ partners }: Services): Pick<CheckOptions, 'remote' | 'held' | 'believed'> {
+  const believed = (sequence: number, name: Buffer) => partners.keepers.believed(sequence, name)
+  if (!partners.list().some(({ online }) => online)) return { believed }
+  return { remote: partners.reader, held: (names) => partners.held(names), believed }
 }
 
 export function watched(job: Job): Pick<CheckOptions, 'signal' | 'progress'> {

@@ -58,6 +58,10 @@ const schema = z
     limitUpBytes: bytes.min(1024).optional(),
     /** hours in which that holds, by this machine's zone; always when absent */
     limitUpHours: weekText.optional(),
+    /** bytes that our own blocks take here at most, once partners hold them; null: all are kept */
+    storeBudgetBytes: z.number().int().positive().nullable().default(null),
+    /** partners that must hold a block before it may go from here */
+    copies: z.number().int().positive().max(999).default(2),
     /** a snapshot this often, when something changed and the volume's schedule says nothing else */
     snapshotHours: hours.default(1),
     /** each partner is audited at least this often */

@@ -60,6 +60,7 @@ type VolumeMethod =
   | 'forget'
   | 'policy'
   | 'prune'
+  | 'budget'
   | 'schedule'
   | 'exclude'
   | 'wouldExclude'
@@ -108,6 +109,7 @@ function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
     forget: (params) => forget(daemon.services, params),
     schedule: (params) => daemon.services.schedule(params),
     policy: (params) => policy(daemon.services, params),
+    budget: (params) => daemon.services.space.set(params),
     prune: (params, job) => prune(daemon.services, params, job),
     sync: (params, job) => sync(daemon.services, params, job),
     restore: (params, job) => restore(daemon.services, params, job),

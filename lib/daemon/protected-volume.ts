@@ -47,6 +47,8 @@ const retrySnapshotMs = 60_000
 /** How often those who work past the mount are looked for again, and of how many status tells. */
 const outsidersMs = 30_000
 const toldOutsiders = 3
+/** So long later it is seen whether there is room to read ahead. */
+const slowMs = 10_000
 /** A burst of changes is taken together. */
 const gatherMs = 200
 
@@ -62,6 +64,8 @@ export interface ProtectedVolumeOptions {
   onHead(): void
   /** new blocks were committed that no snapshot names yet */
   onBlocks(): void
+  /** whether there is little room for what partners do not hold yet: nothing is read ahead */
+  isSlow(): boolean
 }
 
 export class ProtectedVolume {
@@ -482,6 +486,7 @@ export class ProtectedVolume {
   /** Gives how long to wait at least before the next. */
   async #readAhead(mount: LiveMount): Promise<number> {
     const { clock } = this.#options
+    if (this.#options.isSlow()) return slowMs
     const due = this.#plan.take(clock.monotonic())
     try {
       const { read, left } = await this.stored.readAhead(mount.rootFd, due, this.#leaving.signal)

@@ -5,9 +5,12 @@
  *     store --OwnedBlocks--> partners      new blocks and heads are offered; `wake` when there are new ones
  *     vault <--sessions----- partners      others' blocks come in
  *     store, then partners --BlockReader--> snapshots, restore
+ *     partners --keepers--> space          what they hold may be evicted here (space.ts)
  */
 import type { Clock } from '../base/clock.js'
+import { asKithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import type { BlockReader } from '../blocks/block-store.js'
 import { blocksWithin, countTo } from '../blocks/windows.js'
 import type { Identity } from '../format/keys.js'
 import { Partners } from '../partners/partners.js'
@@ -23,6 +26,7 @@ import { limitUpAt } from './limit.js'
 import type { ProtectedVolume } from './protected-volume.js'
 import { applyPolicy } from './retention.js'
 import type { Schedule } from './schedule.js'
+import { slowdown, Space } from './space.js'
 import { Upkeep } from './upkeep.js'
 import { Volumes } from './volumes.js'
 
@@ -44,6 +48,7 @@ export class Services {
   readonly store: Store
   readonly vault: Vault
   readonly partners: Partners
+  readonly space: Space
   readonly volumes: Volumes
   readonly browses = new Browses()
   readonly upkeep: Upkeep
@@ -55,7 +60,7 @@ export class Services {
 
   private constructor(
     { home, config, identity, clock, log }: Context,
-    parts: { store: Store; vault: Vault; partners: Partners },
+    parts: { store: Store; vault: Vault; partners: Partners; space: Space },
   ) {
     this.id = identity.id.toString('hex')
     this.identity = identity
@@ -67,6 +72,7 @@ export class Services {
     this.store = parts.store
     this.vault = parts.vault
     this.partners = parts.partners
+    this.space = parts.space
     this.volumes = new Volumes(parts.store, {
       home: home.dir,
       clock,
@@ -78,6 +84,7 @@ export class Services {
       },
       onHead: () => parts.partners.wake(),
       onBlocks: () => parts.partners.wake(),
+      isSlow: () => parts.space.isFull,
     })
     this.upkeep = new Upkeep(clock, log)
   }
@@ -90,7 +97,7 @@ export class Services {
   ): Promise<Services> {
     const opened: { close(): Promise<void> }[] = []
     try {
-      const joined: { partners?: Partners } = {}
+      const joined: { partners?: Partners; space?: Space } = {}
       const vault = await Vault.open(home.folder('vault'), {
         quotaBytes: config.settings.vaultQuotaBytes,
         ownerQuotaBytes: (owner) => joined.partners?.room(owner) ?? 0,
@@ -106,6 +113,8 @@ export class Services {
         log: log.child({ part: 'store' }),
         identity,
         circles: () => joined.partners?.circleSecrets() ?? [],
+        isSafe: (sequence, name) => joined.space?.isSafe(sequence, name) ?? false,
+        hasRoom: () => joined.space?.hasRoom ?? true,
       })
       opened.push(store)
       const partners = await Partners.start({
@@ -117,13 +126,15 @@ export class Services {
         policy: () => policyOf(config.settings),
         limitUp: () => limitUpAt(config.settings, clock.now()),
         vault,
-        owned: ownedBlocks(store),
+        owned: ownedBlocks(store, () => joined.partners?.reader),
         clock,
         log: log.child({ part: 'partners' }),
       })
       joined.partners = partners
+      const space = new Space(store, partners, config, log.child({ part: 'space' }))
+      joined.space = space
       opened.push({ close: () => partners.stop() })
-      const services = new Services({ home, config, identity, clock, log }, { store, vault, partners })
+      const services = new Services({ home, config, identity, clock, log }, { store, vault, partners, space })
       await services.volumes.resume()
       services.#schedule()
       return services
@@ -181,7 +192,13 @@ export class Services {
 
   #schedule(): void {
     const everyMs = this.config.settings.snapshotHours * hourMs
-    const due = () => this.volumes.list().filter((volume) => volume.isDue(this.#rulesOf(volume), everyMs))
+    const due = () =>
+      this.volumes.list().filter((volume) => {
+        const rules = this.#rulesOf(volume)
+        return this.space.isFull
+          ? volume.isDue(rarer(rules), everyMs * slowdown)
+          : volume.isDue(rules, everyMs)
+      })
     this.upkeep.add({
       name: 'mounts',
       firstMs: 0,
@@ -216,6 +233,13 @@ export class Services {
       },
     })
     this.upkeep.add({
+      name: 'space',
+      firstMs: 0,
+      everyMs: 0,
+      wanted: () => this.space.isWanted,
+      run: () => this.space.run(this.#stopping.signal),
+    })
+    this.upkeep.add({
       name: 'drops',
       firstMs: 0,
       everyMs: 0,
@@ -237,18 +261,36 @@ export class Services {
   }
 }
 
+/** Of the rules, those by time that passes: as often as the slow intake allows. */
+function rarer({ everyMinutes, ...rest }: Schedule): Schedule {
+  return everyMinutes
+    ? { ...rest, everyMinutes: everyMinutes * slowdown }
+    : { ...rest, ...(everyMinutes === null && { everyMinutes }) }
+}
+
 /** The store as the partners see it. */
-function ownedBlocks(store: Store): OwnedBlocks {
+function ownedBlocks(store: Store, reader: () => BlockReader | undefined): OwnedBlocks {
   return {
     since: (sequence, limit) => store.blocks.since(sequence, limit),
     within: (range, limit) => blocksWithin(store.blocks, range, limit),
     countTo: (sequence) => countTo(store.blocks, sequence),
-    get: (name) => store.blocks.get(name),
+    get: (name) => store.blocks.peek(name),
+    fetch: (name) => fetched(reader(), name),
     heads: () => store.volumes().flatMap((volume) => volume.head() ?? []),
     has: (name) => store.blocks.sequence(name) !== undefined || store.blocks.has(name),
     removed: (after, limit) => store.removed.since(after, limit),
     lastRemoved: () => store.removed.last,
     removalsTold: (number) => store.removed.told(number),
+  }
+}
+
+async function fetched(reader: BlockReader | undefined, name: Buffer): Promise<Buffer | undefined> {
+  try {
+    return await reader?.get(name)
+  } catch (error) {
+    const { code } = asKithError(error)
+    if (code === 'damaged' || code === 'noPartners' || code === 'timeout') return undefined
+    throw error
   }
 }
 

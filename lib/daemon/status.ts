@@ -18,11 +18,13 @@ export async function status(daemon: Daemon, dir: string | undefined): Promise<R
   if (!services) {
     const network = { running: false, bootstrap: settings.bootstrap, circles: [] }
     const vault = { bytesHeld: 0, bytesQuota: settings.vaultQuotaBytes, owners: 0 }
-    return { ...facts, id: null, network, vault, volumes: [], problems: await problems(daemon.home.dir) }
+    const wrong = await problems(daemon.home.dir)
+    return { ...facts, id: null, network, vault, space: null, volumes: [], problems: wrong }
   }
   const shown = dir === undefined ? services.volumes.list() : [await services.volumes.find(dir)]
   const owners = services.vault.owners()
   const table = await mounts()
+  const space = await services.space.status()
   return {
     ...facts,
     id: services.id,
@@ -36,8 +38,9 @@ export async function status(daemon: Daemon, dir: string | undefined): Promise<R
       bytesQuota: settings.vaultQuotaBytes,
       owners: owners.length,
     },
+    space,
     volumes: shown.map((volume) => volumeStatus(services, volume, table)),
-    problems: await problems(daemon.home.dir),
+    problems: [...(await problems(daemon.home.dir)), ...services.space.problems(space)],
   }
 }
 

@@ -71,10 +71,19 @@ export interface NodeRef {
 
 export type BlockKind = 'chunk' | 'node'
 
+/** Of a sealed block, to tell its kind. */
+export const kindBytes = 2
+
 const version = 1
 const kinds = { chunk: 1, node: 2 } as const
 const stored = 0
 const compressed = 1
+
+/** What a sealed block says that it is, by its first bytes; undefined for neither. Nothing is verified. */
+export function blockKind(sealed: Buffer): BlockKind | undefined {
+  const kind = sealed.length >= kindBytes && sealed[0] === version ? sealed[1] : 0
+  return kind === kinds.chunk ? 'chunk' : kind === kinds.node ? 'node' : undefined
+}
 
 /** The key of a chunk: a keyed hash of its plaintext under the convergence secret (the owner's, or the circle's). */
 export function chunkKey(convergence: Buffer, plain: Buffer): Buffer {

@@ -8,12 +8,16 @@
  * all of them by name, in a random order. A sample that finds something is followed by a full audit at once. What is found
  * missing or wrong goes to the book's list of blocks to send again; the finding stays on the partner's verdict until a later
  * full audit is clean, which is run when all was sent again.
+ *
+ * Of blocks that are not kept here there is no own copy to compare with. Of those in a sample, a few are read back from the
+ * partner in whole, which proves as much; of the others, only that it says it has them is asked.
  */
 import { asKithError, KithError } from '../base/errors.js'
 import type { Clock, Timer } from '../base/clock.js'
 import type { Log } from '../base/log.js'
 import { randomBytes } from '../base/random.js'
 import { decodeHead, type Head } from '../format/head.js'
+import { blockName } from '../format/seal.js'
 import { maxAsked, nonceBytes, possessionProof } from '../format/wire.js'
 import type { Book } from './book.js'
 import { drawTogether } from './coin-audit.js'
@@ -44,6 +48,10 @@ export interface Audit {
 }
 
 type Note = (kind: Damage) => void
+type Bad = Record<'missing' | 'wrong', Buffer[]>
+
+/** Of a sample, at most so many that are not kept here are read back: 1 MiB each at most. */
+const readBackMost = 4
 
 const tickMs = 15_000
 /** From the last audit or finding to the full audit that may clear it: a partner that keeps losing blocks is not asked back to back. */
@@ -87,7 +95,9 @@ export class Auditor {
   }
 
   private whole(peer: Peer): Promise<Audit> {
-    return this.run(peer, true, (...to) => this.named(peer, this.permuted(peer.key), ...to))
+    return this.run(peer, true, async (...to) => {
+      await this.named(peer, this.permuted(peer.key), ...to)
+    })
   }
 
   private async run(
@@ -120,7 +130,10 @@ export class Auditor {
   private async drawn(peer: Peer, audit: Audit, note: Note): Promise<void> {
     const { book, blocks, clock } = this.options
     const draw = await drawTogether({ book, blocks }, peer)
-    if (draw === 'refused') return this.named(peer, this.chosen(peer.key), audit, note)
+    if (draw === 'refused') {
+      const told = await this.named(peer, this.chosen(peer.key), audit, note)
+      return this.readBack(peer, told.slice(0, readBackMost), audit, note)
+    }
     if (draw.answer === 'none') {
       note('missing')
       audit.asked += draw.names.length
@@ -128,10 +141,15 @@ export class Auditor {
       return
     }
     const unproven: Buffer[] = []
+    const away: Buffer[] = []
     for (const name of draw.names) {
       const bytes = await this.own(name)
-      if (!bytes) continue
       const given = draw.answer.get(name.toString('hex'))
+      if (!bytes) {
+        if (given) away.push(name)
+        else unproven.push(name)
+        continue
+      }
       if (given?.equals(possessionProof(draw.nonce, peer.key, bytes)) !== true) unproven.push(name)
       else {
         audit.asked++
@@ -139,35 +157,65 @@ export class Auditor {
       }
     }
     for (let i = 0; i < unproven.length; i += maxAsked)
-      await this.challenge(peer, unproven.slice(i, i + maxAsked), audit, note)
+      away.push(...(await this.challenge(peer, unproven.slice(i, i + maxAsked), audit, note)))
+    await this.readBack(peer, away.slice(0, readBackMost), audit, note)
   }
 
-  private async named(peer: Peer, sequences: readonly number[], audit: Audit, note: Note): Promise<void> {
+  /** @returns names of blocks that it says it has, and of which there is no copy here */
+  private async named(peer: Peer, sequences: readonly number[], audit: Audit, note: Note): Promise<Buffer[]> {
+    const away: Buffer[] = []
     for (let i = 0; i < sequences.length && !this.stopped; i += maxAsked) {
       const names = sequences.slice(i, i + maxAsked).flatMap((sequence) => this.nameAt(sequence) ?? [])
-      await this.challenge(peer, names, audit, note)
+      away.push(...(await this.challenge(peer, names, audit, note)))
     }
+    return away
   }
 
-  /** @param names at most maxAsked */
-  private async challenge(peer: Peer, names: readonly Buffer[], audit: Audit, note: Note): Promise<void> {
-    const { book, clock } = this.options
+  /**
+   * @param names at most maxAsked
+   * @returns as named()
+   */
+  private async challenge(peer: Peer, names: readonly Buffer[], audit: Audit, note: Note): Promise<Buffer[]> {
+    const { book, blocks } = this.options
     const nonce = randomBytes(nonceBytes)
-    const asked: { name: Buffer; proof: Buffer }[] = []
+    const asked: { name: Buffer; proof: Buffer | undefined }[] = []
     for (const name of names) {
+      if (!blocks.has(name) || book.lacksBlock(peer.key, name)) continue
       const bytes = await this.own(name)
-      if (bytes) asked.push({ name, proof: possessionProof(nonce, peer.key, bytes) })
+      asked.push({ name, proof: bytes && possessionProof(nonce, peer.key, bytes) })
     }
-    if (asked.length === 0) return
+    if (asked.length === 0) return []
     const proofs = await this.prove(peer, nonce, asked)
-    const bad: Record<'missing' | 'wrong', Buffer[]> = { missing: [], wrong: [] }
+    const bad: Bad = { missing: [], wrong: [] }
+    const away: Buffer[] = []
     asked.forEach(({ name, proof }, i) => {
       const given = proofs[i]
       if (given === undefined) bad.missing.push(name)
+      else if (proof === undefined) away.push(name)
       else if (!given.equals(proof)) bad.wrong.push(name)
     })
-    audit.asked += asked.length
-    audit.proven += asked.length - bad.missing.length - bad.wrong.length
+    audit.asked += asked.length - away.length
+    audit.proven += asked.length - away.length - bad.missing.length - bad.wrong.length
+    await this.note(peer, bad, note)
+    return away
+  }
+
+  /** What a partner gives, and is what its name says, it has. */
+  private async readBack(peer: Peer, names: readonly Buffer[], audit: Audit, note: Note): Promise<void> {
+    const bad: Bad = { missing: [], wrong: [] }
+    for (const name of names) {
+      const [block] = (await peer.request('get', { names: [name] })).blocks
+      if (block === 'later') continue
+      audit.asked++
+      if (!Buffer.isBuffer(block)) bad.missing.push(name)
+      else if (blockName(block).equals(name)) audit.proven++
+      else bad.wrong.push(name)
+    }
+    await this.note(peer, bad, note)
+  }
+
+  private async note(peer: Peer, bad: Bad, note: Note): Promise<void> {
+    const { book, clock } = this.options
     for (const kind of ['missing', 'wrong'] as const) {
       if (bad[kind].length === 0) continue
       note(kind)

@@ -14,6 +14,8 @@
  *                [2..4) draws u16   [4] times that it was broken off after the reveal   [5] 1 when r2 is known   [6..8) 0
  *                [8..40) r1   [40..72) r2
  *     resend     partner 32 | block name 32 -> 1: found missing or wrong, to be offered again
+ *     lacking    partner 32 | block name 32 -> 1: could not be sent when it was its turn, as its bytes were not to be had;
+ *                the partner does not hold it, whatever the cursor says
  */
 import { type Database, encodings, type Encoding, type Table } from '../blocks/database.js'
 import { assert } from '../base/errors.js'
@@ -125,6 +127,7 @@ export class Book {
   private readonly rows: Table<Buffer, Progress>
   private readonly headRows: Table<Buffer, number>
   private readonly resendRows: Table<Buffer, Buffer>
+  private readonly lackingRows: Table<Buffer, Buffer>
   private readonly dropRows: Table<Buffer, number>
   private readonly flipRows: Table<Buffer, OpenFlip>
 
@@ -133,6 +136,7 @@ export class Book {
     this.rows = db.table('book progress', encodings.bytes, progressEncoding)
     this.headRows = db.table('book heads', encodings.bytes, encodings.number)
     this.resendRows = db.table('book resend', encodings.bytes, encodings.bytes)
+    this.lackingRows = db.table('book lacking', encodings.bytes, encodings.bytes)
     this.dropRows = db.table('book drops', encodings.bytes, encodings.number)
     this.flipRows = db.table('book flips', encodings.bytes, flipEncoding)
   }
@@ -156,9 +160,31 @@ export class Book {
     return [...this.resendRows.keysOf({ ...under(partner), limit })].map((found) => found.subarray(32))
   }
 
+  /** What the partner lacks since it could not be sent: names after `after`. */
+  lacking(partner: Buffer, limit: number, after: Buffer = Buffer.alloc(0)): Buffer[] {
+    const start = Buffer.concat([partner, after, Buffer.alloc(1)])
+    return [...this.lackingRows.keysOf({ ...under(partner), start, limit })].map((found) =>
+      found.subarray(32),
+    )
+  }
+
   /** Whether the partner acknowledged all blocks up to the sequence number, and nothing of it is found to be lost. */
   holds(partner: Buffer, sequence: number): boolean {
-    return this.progress(partner).cursor >= sequence && this.resend(partner, 1).length === 0
+    if (this.progress(partner).cursor < sequence) return false
+    return this.resend(partner, 1).length === 0 && this.lacking(partner, 1).length === 0
+  }
+
+  /** Whether the block could not be sent, and is to come later. */
+  lacksBlock(partner: Buffer, name: Buffer): boolean {
+    return this.lackingRows.has(key(partner, name))
+  }
+
+  /** Whether the partner acknowledged this block, and is not known to lack it. */
+  holdsBlock(partner: Buffer, sequence: number, name: Buffer): boolean {
+    const row = key(partner, name)
+    return (
+      this.progress(partner).cursor >= sequence && !this.resendRows.has(row) && !this.lackingRows.has(row)
+    )
   }
 
   /** The last removal that the partner was told of; undefined: never any. */
@@ -215,6 +241,22 @@ export class Book {
     await this.db.transaction(() => this.headRows.remove(key(partner, volume)))
   }
 
+  /** They could not be sent. Durable when it resolves: only then may the cursor pass them. */
+  async lacks(partner: Buffer, names: readonly Buffer[]): Promise<void> {
+    if (names.length === 0) return
+    await this.db.transaction(() => {
+      for (const name of names) this.lackingRows.put(key(partner, name), Buffer.from([1]))
+    })
+  }
+
+  /** They were sent after all, or are no longer known here. */
+  async lacksNoMore(partner: Buffer, names: readonly Buffer[]): Promise<void> {
+    if (names.length === 0) return
+    await this.db.transaction(() => {
+      for (const name of names) this.lackingRows.remove(key(partner, name))
+    })
+  }
+
   async resent(partner: Buffer, names: readonly Buffer[]): Promise<void> {
     await this.db.transaction(() => {
       let count = 0
@@ -268,7 +310,7 @@ export class Book {
   /** The partner holds nothing of ours any more. */
   async emptied(partner: Buffer): Promise<void> {
     await this.db.transaction(() => {
-      for (const table of [this.headRows, this.resendRows]) {
+      for (const table of [this.headRows, this.resendRows, this.lackingRows]) {
         for (const found of [...table.keysOf(under(partner))]) table.remove(found)
       }
       this.flipRows.remove(partner)

@@ -8,6 +8,7 @@
  *     auditor     makes them prove that they hold it
  *     fetcher     gets it back
  *     releases    tells them to let go of it; until a partner has been told, nothing is uploaded to it
+ *     keepers     who counts when bytes are let go of here
  *     book        what is known of each, on disk
  */
 import { EventEmitter } from 'node:events'
@@ -30,6 +31,7 @@ import { Fetcher } from './fetch.js'
 import { Holder } from './holder.js'
 import { Invites } from './invite.js'
 import type { Policy } from './negotiation.js'
+import { Keepers } from './keepers.js'
 import { Pace } from './pace.js'
 import { PendingReleases, type VolumeRelease } from './pending-releases.js'
 import { findBackups, type Recovered } from './recovery.js'
@@ -143,6 +145,7 @@ interface Parts {
 export class Partners extends EventEmitter<Events> {
   /** Blocks from whichever partners have them, verified. */
   readonly reader: BlockReader
+  readonly keepers: Keepers
   private readonly book: Book
   private readonly releases: PendingReleases
   private readonly uploader: Uploader
@@ -188,6 +191,12 @@ export class Partners extends EventEmitter<Events> {
       onFault: (key, kind, block) => void this.onFault(key, kind, block),
     })
     this.reader = this.fetcher
+    const standings = () =>
+      roster.known().map(({ key, id, circles, lastSeen }) => {
+        const isPartner = circles.length > 0 && !this.releases.waits(key)
+        return { key, isPartner, online: roster.isOnline(id), lastSeen }
+      })
+    this.keepers = new Keepers(book, standings, clock)
     roster.onChange(() => this.onRoster())
   }
 

@@ -77,7 +77,12 @@ export interface OwnedBlocks {
   get(name: Buffer): Promise<Buffer | undefined>
   /** The newest signed head of each volume. */
   heads(): Buffer[]
-  /** Whether the block is here. */
+  /**
+   * The sealed bytes of a block that is not kept here, or not whole, from whichever partner has them; undefined when they are
+   * not to be had now.
+   */
+  fetch(name: Buffer): Promise<Buffer | undefined>
+  /** Whether the block is known: here, or kept by partners only. */
   has(name: Buffer): boolean
   /** What the store removed, in the order of its numbers: those above `after`. */
   removed(after: number, limit: number): { number: number; name: Buffer }[]

@@ -6,6 +6,7 @@
  *      commit; the cursor moves when the partner has answered that they are durable
  *   4. when nothing is left: the newest heads
  *   5. what the store removed before those heads were read: signed drops, in the order of the removals, from a cursor
+ *   6. what could not be sent in its turn, as its bytes were not to be had (the only partner with them was away)
  * The blocks of all flows together go out no faster than the user wants (pace.ts). Then it waits for a wake-up. The cursor in the book makes every break harmless: what was not acknowledged is offered
  * again, and costs 32 bytes a block when it did arrive. A head goes out only after all blocks that it can name.
  *
@@ -49,8 +50,12 @@ interface Row {
 
 const batchBlocks = 512
 const batchBytes = 16 * 1024 * 1024
+/** Blocks read ahead of being sent: those that come from other partners take a while. */
+const readsAtOnce = 16
 /** Batches sent whose commit is not yet answered: the next is on its way while the partner's disk syncs. */
 const maxUnanswered = 2
+/** From one try at what was not to be had to the next; a partner that comes is reason enough, too. */
+const owedMs = 5 * 60_000
 const retryFirstMs = 2_000
 const retryMostMs = 5 * 60_000
 
@@ -65,6 +70,9 @@ class Flow {
   private delay = retryFirstMs
   /** Number of the last release that the partner had accepted when the session began. */
   private releasesThere = 0
+  /** Of step 6: the name tried last, and when the next round may begin, monotonic. */
+  private owedAfter: Buffer = Buffer.alloc(0)
+  private owedNext = 0
 
   constructor(
     readonly peer: Peer,
@@ -75,6 +83,12 @@ class Flow {
   wake(): void {
     this.awake = true
     this.wakeUp?.()
+  }
+
+  /** Somebody came who may have what was not to be had. */
+  hope(): void {
+    this.owedNext = 0
+    this.wake()
   }
 
   /** The partner may take now what it refused: an agreement changed. */
@@ -186,7 +200,7 @@ class Flow {
     const lastRemoved = blocks.lastRemoved()
     const heads = blocks.heads()
     if (again.length > 0) {
-      await this.send(again, await this.offer(again))
+      await book.lacks(key, await this.send(again, await this.offer(again)))
       await this.peer.request('commit', {})
       await book.resent(key, again)
       return true
@@ -196,7 +210,26 @@ class Flow {
       return true
     }
     for (const head of heads) await this.sendHead(head)
-    return this.drop(lastRemoved)
+    return (await this.drop(lastRemoved)) || this.sendOwed()
+  }
+
+  /** One portion of what the partner lacks since it was not to be had. @returns whether there may be more */
+  private async sendOwed(): Promise<boolean> {
+    const { book, blocks, clock } = this.options
+    const key = this.peer.key
+    if (clock.monotonic() < this.owedNext) return false
+    const names = book.lacking(key, batchBlocks, this.owedAfter)
+    this.owedAfter = names.at(-1) ?? Buffer.alloc(0)
+    if (names.length === 0) {
+      this.owedNext = clock.monotonic() + owedMs
+      return false
+    }
+    const known = names.filter((name) => blocks.has(name))
+    const left = known.length > 0 ? await this.send(known, await this.offer(known)) : []
+    await this.peer.request('commit', {})
+    const sent = names.filter((name) => !left.some((one) => one.equals(name)))
+    await book.lacksNoMore(key, sent)
+    return true
   }
 
   /**
@@ -214,7 +247,7 @@ class Flow {
     while (next.names.length > 0 && !this.stopped) {
       const { names, missing, last } = next
       next = this.offerAfter(last)
-      await this.send(names, await missing)
+      await book.lacks(key, await this.send(names, await missing))
       cursor = last
       const answered = this.peer.request('commit', {}).then(() => book.advance(key, last))
       answered.catch(() => undefined)
@@ -245,12 +278,24 @@ class Flow {
     return (await this.peer.request('offer', { names: [...names] })).missing
   }
 
-  private async send(names: readonly Buffer[], missing: readonly boolean[]): Promise<void> {
+  /** @returns those that are known here and could not be had */
+  private async send(names: readonly Buffer[], missing: readonly boolean[]): Promise<Buffer[]> {
     let group: NamedBlock[] = []
     let bytes = 0
-    for (const name of names.filter((_, i) => missing[i])) {
-      const sealed = await this.read(name)
-      if (sealed === undefined) continue
+    const left: Buffer[] = []
+    const wanted = names.filter((_, i) => missing[i])
+    const reads: Promise<Buffer | undefined>[] = []
+    for (const [i, name] of wanted.entries()) {
+      for (const next of wanted.slice(i + reads.length, i + readsAtOnce)) {
+        const read = this.read(next)
+        read.catch(() => undefined) // met where it is waited for
+        reads.push(read)
+      }
+      const sealed = await reads.shift()
+      if (sealed === undefined) {
+        if (this.options.blocks.has(name)) left.push(Buffer.from(name))
+        continue
+      }
       const most = Math.min(maxBatchBytes, this.options.pace.portion)
       if (group.length === maxAsked || (group.length > 0 && bytes + sealed.length > most)) {
         await this.put(group, bytes)
@@ -261,6 +306,7 @@ class Flow {
       bytes += sealed.length
     }
     if (group.length > 0) await this.put(group, bytes)
+    return left
   }
 
   private async put(group: NamedBlock[], bytes: number): Promise<void> {
@@ -270,15 +316,19 @@ class Flow {
     await this.peer.put(group)
   }
 
-  /** A block that is gone was let go of meanwhile; one that is damaged here cannot be sent. */
+  /** A block that is gone was let go of meanwhile; one that is damaged or not kept here comes from another partner. */
   private async read(name: Buffer): Promise<Buffer | undefined> {
+    const { blocks, log } = this.options
     try {
-      return await this.options.blocks.get(name)
+      const here = await blocks.get(name)
+      if (here || !blocks.has(name)) return here
     } catch (error) {
       if (!(error instanceof KithError) || error.code !== 'damaged') throw error
-      this.options.log.error({ block: name.toString('hex').slice(0, 12) }, 'a damaged block was not sent')
-      return undefined
     }
+    const there = await blocks.fetch(name)
+    if (!there)
+      log.warn({ block: name.toString('hex').slice(0, 12) }, 'a block that is not here was not sent')
+    return there
   }
 
   private async sendHead(bytes: Buffer): Promise<void> {
@@ -374,6 +424,7 @@ export class Uploader {
         this.follow()
       })
       this.flows.set(peer, { flow, done })
+      for (const other of this.flows.values()) other.flow.hope()
     }
     for (const { flow } of this.flows.values()) {
       if (!online.includes(flow.peer)) flow.stop()

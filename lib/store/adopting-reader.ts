@@ -1,7 +1,7 @@
-/** Blocks from here, or else from partners, and kept here from then on. */
+/** Blocks from here, or else from partners, and kept here from then on, where there is room for them. */
 import type { BlockReader, BlockStore } from '../blocks/block-store.js'
 import { KithError } from '../base/errors.js'
-import { blockName } from '../format/seal.js'
+import { blockKind, blockName } from '../format/seal.js'
 
 /** What was fetched becomes durable in steps of so many bytes; a crash costs no more than fetching it again. */
 const commitBytes = 16 * 1024 * 1024
@@ -12,6 +12,8 @@ export class AdoptingReader implements BlockReader {
   constructor(
     private readonly local: BlockStore,
     private readonly remote: BlockReader,
+    /** Whether chunks are kept; nodes always are. */
+    private readonly hasRoom: () => boolean = () => true,
   ) {}
 
   async get(name: Buffer): Promise<Buffer | undefined> {
@@ -22,7 +24,7 @@ export class AdoptingReader implements BlockReader {
     if (!blockName(bytes).equals(name)) {
       throw new KithError('damaged', `block ${name.toString('hex', 0, 6)} came damaged: try another partner`)
     }
-    await this.adopt(name, bytes)
+    if (blockKind(bytes) !== 'chunk' || this.hasRoom()) await this.adopt(name, bytes)
     return bytes
   }
 

@@ -3,7 +3,8 @@
  *
  *   1. blocks    the index against the segments; with `wanted`, the bytes of blocks against their names (blocks/examine.ts)
  *   2. volumes   head, snapshot list and tables of each volume; every node that its snapshots reach is opened, every chunk
- *                looked up. A block that is not here is asked of partners
+ *                looked up. A block that is not here is asked of partners; of one that was evicted, those who are not on line
+ *                are believed what they acknowledged
  *   3. names     when something is bad: a second walk, which finds the files and snapshots that it hurts
  *
  * Nothing is changed, but that blocks found damaged count as not here from then on, so that the next put replaces them.
@@ -43,6 +44,8 @@ export interface CheckOptions {
   remote?: BlockReader | undefined
   /** For each name, whether somebody else has the block. */
   held?: ((names: Buffer[]) => Promise<boolean[]>) | undefined
+  /** Whether a partner that cannot be asked now acknowledged the block. */
+  believed?: ((sequence: number, name: Buffer) => boolean) | undefined
   signal?: AbortSignal | undefined
   progress?: ((stage: 'index' | 'data' | 'snapshots', done: number, total: number) => void) | undefined
 }
@@ -192,7 +195,7 @@ class VolumeCheck {
       node: () => false,
       chunk: (ref) => {
         const size = this.blocks.size(ref.name)
-        if (size === undefined) this.absent.push(Buffer.from(ref.name))
+        if (size === undefined || !this.blocks.isHere(ref.name)) this.absent.push(Buffer.from(ref.name))
         else if (size !== ref.sealedBytes) this.bad.set(ref.name.toString('latin1'), 'damaged')
         return false
       },
@@ -313,7 +316,7 @@ class VolumeCheck {
 
   private unreadable({ name }: NodeRef): void {
     const id = name.toString('latin1')
-    if (!this.bad.has(id)) this.bad.set(id, this.blocks.has(name) ? 'damaged' : 'missing')
+    if (!this.bad.has(id)) this.bad.set(id, this.blocks.isHere(name) ? 'damaged' : 'missing')
   }
 
   private async askIfMany(): Promise<void> {
@@ -324,17 +327,22 @@ class VolumeCheck {
   private async ask(): Promise<void> {
     const { options, bad, away } = this
     const names = this.absent.filter(
-      (name) => !bad.has(name.toString('latin1')) && !away.has(short(name)) && !this.blocks.has(name),
+      (name) => !bad.has(name.toString('latin1')) && !away.has(short(name)) && !this.blocks.isHere(name),
     )
     this.absent = []
     for (let i = 0; i < names.length; i += askedAtOnce) {
       const some = names.slice(i, i + askedAtOnce)
       const held = (await options.held?.(some)) ?? []
       some.forEach((name, at) => {
-        if (held[at] === true) this.away.add(short(name))
+        if (held[at] === true || this.isBelieved(name)) this.away.add(short(name))
         else bad.set(name.toString('latin1'), 'missing')
       })
     }
+  }
+
+  private isBelieved(name: Buffer): boolean {
+    const sequence = this.blocks.has(name) ? this.blocks.sequence(name) : undefined
+    return sequence !== undefined && this.options.believed?.(sequence, name) === true
   }
 
   /** Rows that can be read, and that say what the block store says. */

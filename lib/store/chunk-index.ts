@@ -39,7 +39,7 @@ export async function indexHeldChunks(options: IndexOptions): Promise<{ chunks: 
         if (entry.type === 'directory') directories.push(entry)
         if (entry.type !== 'file') continue
         for await (const { extent } of reader.pieces(entry)) {
-          if (extent.kind === 'hole' || !blocks.has(extent.chunk.name)) continue
+          if (extent.kind === 'hole' || !blocks.isHere(extent.chunk.name)) continue
           const { name, sealedBytes, key } = extent.chunk
           rows.push({ id: chunkId(key), row: { name, sealedBytes } })
           if (extent.kind === 'part') await indexPart(options, extent)

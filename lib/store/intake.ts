@@ -3,7 +3,8 @@
  * nodes by their name. Every so many MiB what came in is committed, blocks and index rows together, so that a long
  * first backup that is interrupted need not start over.
  *
- * A chunk counts as known only when its block is in the store: never against something already lost.
+ * A chunk counts as known only when its block is in the store, or was evicted from it and is held by as many partners as
+ * are asked for: never against something already lost. Where fewer hold it, the bytes that are just being read are kept.
  */
 import type { BlockStore } from '../blocks/block-store.js'
 import { hashBytes } from '../format/hash.js'
@@ -53,12 +54,20 @@ export class Intake {
     private readonly nodeKey: Buffer,
     /** Writes of the volume's totals, inside each commit. */
     private readonly account: (newBlocks: number, newBytes: number) => void,
+    /** Whether enough partners hold a block that is not kept here. */
+    private readonly isSafe: (sequence: number, name: Buffer) => boolean = () => false,
   ) {}
 
-  /** The block of a chunk that is here, by the chunk's id. */
+  /** The block of a chunk that need not be stored, by the chunk's id. */
   known(id: Buffer): ChunkRow | undefined {
     const row = this.fresh.get(id.toString('latin1'))?.row ?? this.state.chunks.get(id)
-    return row && this.blocks.has(row.name) ? row : undefined
+    return row && this.isHeld(row.name) ? row : undefined
+  }
+
+  private isHeld(name: Buffer): boolean {
+    if (this.blocks.isHere(name)) return true
+    const sequence = this.blocks.has(name) ? this.blocks.sequence(name) : undefined
+    return sequence !== undefined && this.isSafe(sequence, name)
   }
 
   /** Where a small file's content is here as part of a pack, by the content's chunk id. */
@@ -67,7 +76,7 @@ export class Intake {
     const part = this.freshParts.get(id.toString('latin1'))?.row ?? this.state.parts.get(id)
     if (part?.bytes !== bytes || !isSoundPart(id, part)) return undefined
     const pack = this.pack(part.pack)
-    return pack && this.blocks.has(pack.name) ? partOf(this.nodeKey, part, pack) : undefined
+    return pack && this.isHeld(pack.name) ? partOf(this.nodeKey, part, pack) : undefined
   }
 
   private pack(id: Buffer): PackRow | undefined {

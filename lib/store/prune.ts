@@ -43,7 +43,7 @@ export interface PruneResult {
   /** What no snapshot needs, and is gone now (or would be). */
   blocks: number
   bytes: number
-  /** What stays. */
+  /** What stays, here or only with partners. */
   blocksKept: number
   bytesKept: number
   /** Given back to the disk. */
@@ -104,8 +104,9 @@ export class Prune {
       }
       result.bytesFreed = await this.compact()
     }
-    result.blocksKept = blocks.count - (this.options.dryRun ? result.blocks : 0)
-    result.bytesKept = blocks.bytes - (this.options.dryRun ? result.bytes : 0)
+    const { evicted } = blocks
+    result.blocksKept = blocks.count + evicted.blocks - (this.options.dryRun ? result.blocks : 0)
+    result.bytesKept = blocks.bytes + evicted.bytes - (this.options.dryRun ? result.bytes : 0)
     return result
   }
 

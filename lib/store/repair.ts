@@ -180,7 +180,11 @@ class Healer {
   private async take(source: Source, name: Buffer, bytes: Buffer): Promise<void> {
     const id = name.toString('latin1')
     if (this.done.has(id) || !blockName(bytes).equals(name)) return
-    if (!this.options.dryRun) await this.blocks.put(Buffer.from(name), bytes)
+    if (!this.options.dryRun) {
+      // Evicted, and lost by those who had it: it is to be offered to all of them anew.
+      if (this.blocks.has(name) && !this.blocks.isHere(name)) await this.blocks.rememberDamaged([name])
+      await this.blocks.put(Buffer.from(name), bytes)
+    }
     this.done.add(id)
     this.healed[source]++
   }

@@ -22,6 +22,10 @@ export interface StoreOptions {
   identity: Identity
   /** The circles to put into the heads that are signed from now on, asked each time; none unless given. */
   circles?: () => Circle[]
+  /** Whether as many partners as are asked for hold a block that is not kept here; nobody does unless given. */
+  isSafe?: (sequence: number, name: Buffer) => boolean
+  /** Whether chunks that are fetched from partners are kept; they are unless told otherwise. */
+  hasRoom?: () => boolean
   /** Worker threads that read, cut and seal; as many as the machine has processors unless told. */
   workers?: number
 }

@@ -325,7 +325,7 @@ export class Volume implements ProtectedVolume {
   }
 
   adopting(remote: BlockReader): BlockReader {
-    return new AdoptingReader(this.host.blocks, remote)
+    return new AdoptingReader(this.host.blocks, remote, this.host.options.hasRoom)
   }
 
   rebuildIndex(reader: TreeReader): Promise<{ chunks: number }> {
@@ -454,11 +454,12 @@ export class Volume implements ProtectedVolume {
   }
 
   private intake(): Intake {
-    return new Intake(this.host.blocks, this.state, this.keys.node, (newBlocks, newBytes) => {
+    const account = (newBlocks: number, newBytes: number) => {
       const row = this.host.row(this.id)
       const sums = { blocks: row.blocks + newBlocks, bytes: row.bytes + newBytes }
       if (newBlocks > 0) this.host.putRow(this.id, { ...row, ...sums })
-    })
+    }
+    return new Intake(this.host.blocks, this.state, this.keys.node, account, this.host.options.isSafe)
   }
 
   /** What the volume has brought in when the intake is committed. */

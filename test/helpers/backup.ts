@@ -247,11 +247,16 @@ export class TestStore implements OwnedBlocks {
   get(name: Buffer): Promise<Buffer | undefined> {
     return this.store.get(name)
   }
+  /** Where blocks come from that were evicted. */
+  elsewhere: (name: Buffer) => Promise<Buffer | undefined> = async () => undefined
+  fetch(name: Buffer): Promise<Buffer | undefined> {
+    return this.elsewhere(name)
+  }
   heads(): Buffer[] {
     return this.newest
   }
   has(name: Buffer): boolean {
-    return this.store.has(name)
+    return this.store.sequence(name) !== undefined || this.store.has(name)
   }
   removed(after: number, limit: number) {
     return this.gone.since(after, limit)

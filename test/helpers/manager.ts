@@ -97,6 +97,7 @@ export async function startNode(bootstrap: string, options: NodeOptions & { dir:
       within: (range, limit) => blocksWithin(blocks, range, limit),
       countTo: (sequence) => countTo(blocks, sequence),
       get: (name) => blocks.get(name),
+      fetch: () => Promise.resolve(undefined),
       heads: () => [...heads],
       has: (name) => blocks.has(name),
       removed: () => [],

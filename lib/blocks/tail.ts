@@ -1,0 +1,143 @@
+/**
+ * Where blocks are appended: the end of the active segment. They are gathered in memory, written in pieces of some MiB, and
+ * synced before the index may name them.
+ *
+ * What a failed write leaves stays gathered, and the next flush tries again at the same place. After a failed sync nobody
+ * knows what the disk has: everything is refused until the store is opened anew.
+ */
+import { assert, KithError } from '../base/errors.js'
+import { idOf, type Pending, recordBytes, type Run, wholeOf } from './records.js'
+import { decodeHeader, encodeHeader, headerBytes, segmentBytes, type Segments } from './segments.js'
+
+const flushBytes = 4 * 1024 * 1024
+
+export class Tail {
+  /** Appended and not yet named by the index, in order. */
+  readonly pending = new Map<string, Pending>()
+  active = { id: 0, offset: segmentBytes }
+  /** Set when the disk may have dropped what was written: only a new open knows what is there. */
+  broken: KithError | undefined
+  /** Of these, with their headers. */
+  pendingBytes = 0
+  private runs: Run[] = []
+  private gathered = 0
+  /** Written since their last sync. */
+  private readonly unsynced = new Set<number>()
+  /** Writes to segments, one at a time. */
+  private writing: Promise<unknown> = Promise.resolve()
+
+  /** @param onBegin told of each segment that is begun */
+  constructor(
+    private readonly segments: Segments,
+    private readonly onBegin: (segment: number) => void,
+  ) {}
+
+  /** So much is in memory that it should be written before more is taken. */
+  get isFull(): boolean {
+    return this.gathered >= flushBytes
+  }
+
+  append(name: Buffer, data: Buffer): Pending {
+    const run = this.runFor(data.length)
+    run.parts.push(encodeHeader(name, data.length), data)
+    return this.join(run, Buffer.from(name), data.length, data)
+  }
+
+  /**
+   * Appends those of the records, which lie one after the other as in a segment, for which `wanted` says so: asked for each
+   * in turn. Those that follow one another are one part.
+   */
+  appendRecords(records: Buffer, wanted: (index: number, name: Buffer, bytes: number) => boolean): void {
+    let run: Run | undefined
+    /** Records of the run that are not among its parts yet begin here. */
+    let from = 0
+    for (let at = 0, index = 0; at < records.length; index++) {
+      const header = decodeHeader(records.subarray(at, at + headerBytes))
+      assert(header, 'records are whole')
+      const next = at + recordBytes(header)
+      const name = Buffer.from(header.name)
+      const isWanted = wanted(index, name, header.bytes)
+      const room = isWanted ? this.runFor(header.bytes) : run
+      if (!isWanted || room !== run) {
+        if (run && at > from) run.parts.push(records.subarray(from, at))
+        from = isWanted ? at : next
+        run = room
+      }
+      if (isWanted && run) this.join(run, name, header.bytes, records.subarray(at + headerBytes, next))
+      at = next
+    }
+    if (run && records.length > from) run.parts.push(records.subarray(from))
+  }
+
+  /** Where a block of that length goes next. */
+  private runFor(bytes: number): Run {
+    if (this.active.offset + headerBytes + bytes > segmentBytes) {
+      this.active = { id: this.active.id + 1, offset: 0 }
+      this.onBegin(this.active.id)
+    }
+    const { id: segment, offset } = this.active
+    const last = this.runs.at(-1)
+    if (last?.segment === segment) return last
+    const run = { segment, offset, bytes: 0, parts: [], blocks: [] }
+    this.runs.push(run)
+    return run
+  }
+
+  /** A block at the end of a run, whose parts have its record. */
+  private join(run: Run, name: Buffer, bytes: number, data: Buffer): Pending {
+    const block: Pending = { name, data, segment: run.segment, offset: this.active.offset, bytes }
+    run.blocks.push(block)
+    run.bytes += recordBytes(block)
+    this.gathered += recordBytes(block)
+    this.active.offset += recordBytes(block)
+    this.pending.set(idOf(name), block)
+    this.pendingBytes += recordBytes(block)
+    return block
+  }
+
+  /** The index names it now. */
+  settle(block: Pending): void {
+    if (this.pending.delete(idOf(block.name))) this.pendingBytes -= recordBytes(block)
+  }
+
+  /** Writes what is gathered. */
+  flush(): Promise<void> {
+    const done = this.writing.then(async () => {
+      if (this.broken) throw this.broken
+      const runs = this.runs
+      this.runs = []
+      try {
+        for (let run = runs[0]; run; run = runs[0]) {
+          this.unsynced.add(run.segment)
+          await this.segments.write(run.segment, run.offset, wholeOf(run))
+          for (const block of run.blocks) block.data = undefined
+          this.gathered -= run.bytes
+          runs.shift()
+        }
+      } finally {
+        this.runs = [...runs, ...this.runs]
+      }
+    })
+    this.writing = done.catch(() => undefined)
+    return done
+  }
+
+  async sync(): Promise<void> {
+    for (const segment of [...this.unsynced]) {
+      this.unsynced.delete(segment)
+      try {
+        await this.segments.sync(segment)
+      } catch (error) {
+        // After a failed sync the kernel may have dropped the pages, and a later one would succeed without them.
+        const message = `the disk failed to keep blocks (${String(error)}): check it, then start again`
+        this.broken = new KithError('internal', message, { cause: error })
+        throw this.broken
+      }
+    }
+  }
+
+  /** Nothing is being written any more. */
+  async settled(): Promise<void> {
+    await this.writing.catch(() => undefined)
+  }
+}

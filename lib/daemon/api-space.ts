@@ -1,0 +1,29 @@
+/** Of the control interface (api.ts): the room that our own blocks take here. */
+import { z } from 'zod'
+
+const count = z.number().int().nonnegative()
+
+/** In `status` null before `init`. */
+export const spaceStatus = z.object({
+  /** what our own blocks take on this disk, and may take; null: no budget */
+  bytesHere: count,
+  bytesBudget: count.nullable(),
+  /** partners that must hold a block before it may go from here */
+  copies: count,
+  /** sealed bytes that only partners have now, and of those, what fewer good partners hold than `copies` */
+  bytesEvicted: count,
+  bytesThin: count,
+  /** above the budget, and nothing more can go: the intake is slow */
+  full: z.boolean(),
+})
+
+/** What is absent stays. */
+export const budgetParams = z
+  .object({
+    /** null: no budget */
+    bytes: count.min(1).nullable().optional(),
+    copies: count.min(1).max(999).optional(),
+  })
+  .strict()
+
+export type SpaceStatus = z.infer<typeof spaceStatus>

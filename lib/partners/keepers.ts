@@ -1,0 +1,70 @@
+/**
+ * Whose word counts when bytes are let go of here. A partner is a keeper while it shares a circle with us, has proven by an
+ * audit that it holds what it acknowledged, was found to have lost nothing since, and was on line within the last week.
+ * `isKeeper` is pure. What a keeper holds: all blocks up to its cursor, but those that it is known to lack (book.ts).
+ */
+import type { Clock } from '../base/clock.js'
+import type { Book, Progress } from './book.js'
+
+const weekMs = 7 * 86_400_000
+
+export interface Standing {
+  /** shares a circle, and is not to be told to let go of everything */
+  isPartner: boolean
+  online: boolean
+  /** ms since 1970 */
+  lastSeen: number
+}
+
+export function isKeeper(
+  { isPartner, online, lastSeen }: Standing,
+  progress: Progress,
+  now: number,
+): boolean {
+  const { cursor, lastProof, verdict } = progress
+  if (!isPartner || cursor === 0 || lastProof === 0 || verdict.state === 'damaged') return false
+  return online || now - lastSeen < weekMs
+}
+
+export class Keepers {
+  constructor(
+    private readonly book: Book,
+    private readonly standings: () => ({ key: Buffer } & Standing)[],
+    private readonly clock: Clock,
+  ) {}
+
+  /** How many there are. */
+  get count(): number {
+    return this.keys().length
+  }
+
+  /** How many of them hold the block with this name and number of the store. */
+  of(sequence: number, name: Buffer): number {
+    return this.keys().filter((key) => this.book.holdsBlock(key, sequence, name)).length
+  }
+
+  /** Whether one that cannot be asked now, keeper or not, acknowledged the block. */
+  believed(sequence: number, name: Buffer): boolean {
+    return this.standings().some(
+      ({ key, isPartner, online }) => isPartner && !online && this.book.holdsBlock(key, sequence, name),
+    )
+  }
+
+  /** Up to this number so many of them hold every block, but for those of `exceptions`; 0 when there are not so many. */
+  floor(copies: number): number {
+    const cursors = this.keys().map((key) => this.book.progress(key).cursor)
+    return cursors.sort((a, b) => b - a)[copies - 1] ?? 0
+  }
+
+  /** Blocks that a keeper is known to lack, at most so many of each. */
+  exceptions(limit: number): Buffer[] {
+    return this.keys().flatMap((key) => [...this.book.resend(key, limit), ...this.book.lacking(key, limit)])
+  }
+
+  private keys(): Buffer[] {
+    const now = this.clock.now()
+    return this.standings()
+      .filter((standing) => isKeeper(standing, this.book.progress(standing.key), now))
+      .map(({ key }) => key)
+  }
+}
