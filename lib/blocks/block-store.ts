@@ -16,8 +16,7 @@
  * names, and only then the old file goes.
  *
  * Evicting is one transaction that makes rows say "not here"; the bytes stay in their segment, unnamed, until it is
- * rewritten or deleted as after a removal. Killed before the transaction, nothing was evicted; after it, everything was,
- * and the space comes back by the next compaction, since every segment is looked at after a start.
+ * rewritten or deleted as after a removal, at the latest after the next start, when every segment is looked at.
  *
  * A full disk: a put or commit fails with noSpace and nothing that was there is touched. Blocks that were put stay
  * pending, at most some MiB of them in memory, and the next commit that finds room takes them along.
@@ -28,8 +27,7 @@
  *   order     sequence -> name
  *   damaged   name -> nothing: found to differ from its name; counts as not here until it is put again
  *   segments  number -> [0..8) committed length u64 [8..16) bytes of live records u64, headers included
- *   counters  `sequence` -> the highest sequence number given when blocks were last taken out, `evicted` and
- *             `evictedBytes`, the sums of evicted blocks; u64 big endian
+ *   counters  `sequence` -> the highest given when blocks were last taken out; `evicted`, `evictedBytes`: sums; u64 big endian
  */
 import { join } from 'node:path'
 import type { Clock } from '../base/clock.js'
@@ -65,8 +63,6 @@ export interface BlockStoreOptions {
   log: Log
 }
 
-const noBytes = Buffer.alloc(0)
-
 export class BlockStore implements BlockReader {
   private readonly index: Table<Buffer, Row>
   private readonly order: Table<number, Buffer>
@@ -82,6 +78,8 @@ export class BlockStore implements BlockReader {
   private nextSequence = 1
   private liveBytes = 0
   private liveCount = 0
+  /** Of all segments, once it is asked for; unknown again after what changes it. */
+  private lengths: number | undefined
   /** Commits, removals and rewrites, one at a time. */
   private exclusive: Promise<unknown> = Promise.resolve()
   /** The commit that waits for its turn, joined by all who ask meanwhile. */
@@ -126,9 +124,8 @@ export class BlockStore implements BlockReader {
 
   /** What the segments take, or are about to, dead space included. */
   get bytesOnDisk(): number {
-    let sum = this.tail.pendingBytes
-    for (const { value } of this.segmentRows.range()) sum += value.length
-    return sum
+    this.lengths ??= [...this.segmentRows.range()].reduce((sum, { value }) => sum + value.length, 0)
+    return this.tail.pendingBytes + this.lengths
   }
 
   /** Whether the block is known, not necessarily committed yet, and not known to be damaged: here, or evicted. */
@@ -339,10 +336,8 @@ export class BlockStore implements BlockReader {
 
   /** The segments that hold anything, the least recently used first. */
   leastUsed(): { segment: number; length: number }[] {
-    const lengths = new Map([...this.segmentRows.range()].map(({ key, value }) => [key, value.length]))
-    return this.uses
-      .inOrder([...lengths.keys()])
-      .map((segment) => ({ segment, length: lengths.get(segment) ?? 0 }))
+    const rows = [...this.segmentRows.range()]
+    return this.uses.inOrder(rows.map(({ key: segment, value: { length } }) => ({ segment, length })))
   }
 
   /** What lies in a segment and is named by the index, as far as its headers can be read. */
@@ -350,7 +345,8 @@ export class BlockStore implements BlockReader {
     const length = this.segmentRows.get(segment)?.length ?? 0
     const found = []
     for (let offset = 0; offset < length;) {
-      const bytes = await this.segments.read(segment, offset, headerBytes + kindBytes).catch(() => noBytes)
+      const reading = this.segments.read(segment, offset, headerBytes + kindBytes)
+      const bytes = await reading.catch(() => Buffer.alloc(0))
       const header = decodeHeader(bytes)
       if (!header) break
       const row = this.index.get(header.name)
@@ -450,6 +446,7 @@ export class BlockStore implements BlockReader {
   }
 
   private takeStock(): void {
+    this.lengths = undefined
     this.nextSequence = (this.counters.get('sequence') ?? 0) + 1
     for (const { key } of this.order.range({ reverse: true, limit: 1 }))
       this.nextSequence = Math.max(this.nextSequence, key + 1)
@@ -508,6 +505,7 @@ export class BlockStore implements BlockReader {
       return { next: following, replaced: old }
     })
     this.nextSequence = next
+    this.lengths = undefined
     for (const block of batch) {
       this.tail.settle(block)
       this.damaged.delete(idOf(block.name))
@@ -557,6 +555,8 @@ export class BlockStore implements BlockReader {
       this.sparse.add(segment)
       this.options.log.warn({ segment, error: String(error) }, 'segment not reclaimed')
       return nothingDone
+    } finally {
+      this.lengths = undefined
     }
   }
 

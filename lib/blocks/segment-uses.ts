@@ -29,9 +29,9 @@ export class SegmentUses {
   }
 
   /** The segments given, the least recently used first; of those never used, the oldest. */
-  inOrder(segments: readonly number[]): number[] {
-    const use = (segment: number) => this.uses.get(segment) ?? 0
-    return [...segments].sort((a, b) => use(a) - use(b) || a - b)
+  inOrder<T extends { segment: number }>(segments: readonly T[]): T[] {
+    const use = ({ segment }: T) => this.uses.get(segment) ?? 0
+    return [...segments].sort((a, b) => use(a) - use(b) || a.segment - b.segment)
   }
 
   /** Inside a transaction: what changed since the last time, without the segments that are gone. */

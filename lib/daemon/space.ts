@@ -47,7 +47,7 @@ export class Space {
 
   /** Whether chunks that come from partners for a moment may stay. */
   get hasRoom(): boolean {
-    return this.store.blocks.bytesOnDisk < this.#budget
+    return this.#budget === Infinity || this.store.blocks.bytesOnDisk < this.#budget
   }
 
   get isWanted(): boolean {
@@ -59,11 +59,10 @@ export class Space {
   async run(signal: AbortSignal): Promise<void> {
     const { blocks } = this.store
     const before = this.#state()
-    const { bytesFreed, ...evicted } = await evict(blocks, {
-      target: Math.floor(this.#budget * downTo),
-      isSafe: (sequence, name) => this.isSafe(sequence, name),
-      signal,
-    })
+    const canAny = this.partners.keepers.floor(this.config.settings.copies) > 0
+    const target = canAny ? Math.floor(this.#budget * downTo) : Infinity
+    const isSafe = (sequence: number, name: Buffer) => this.isSafe(sequence, name)
+    const { bytesFreed, ...evicted } = await evict(blocks, { target, isSafe, signal })
     if (evicted.blocks > 0) this.log.info({ ...evicted, bytesFreed }, 'evicted what partners hold')
     const wasFull = this.#isFull
     this.#isFull = blocks.bytesOnDisk > this.#budget

@@ -9,7 +9,7 @@
  * missing or wrong goes to the book's list of blocks to send again; the finding stays on the partner's verdict until a later
  * full audit is clean, which is run when all was sent again.
  *
- * Of blocks that are not kept here there is no own copy to compare with. Of those in a sample, a few are read back from the
+ * Of blocks that are not kept here there is no own copy to compare with. In each audit, a few of them are read back from the
  * partner in whole, which proves as much; of the others, only that it says it has them is asked.
  */
 import { asKithError, KithError } from '../base/errors.js'
@@ -50,7 +50,7 @@ export interface Audit {
 type Note = (kind: Damage) => void
 type Bad = Record<'missing' | 'wrong', Buffer[]>
 
-/** Of a sample, at most so many that are not kept here are read back: 1 MiB each at most. */
+/** Of an audit, at most so many that are not kept here are read back: 1 MiB each at most. */
 const readBackMost = 4
 
 const tickMs = 15_000
@@ -96,7 +96,8 @@ export class Auditor {
 
   private whole(peer: Peer): Promise<Audit> {
     return this.run(peer, true, async (...to) => {
-      await this.named(peer, this.permuted(peer.key), ...to)
+      const told = await this.named(peer, this.permuted(peer.key), ...to)
+      await this.readBack(peer, told.slice(0, readBackMost), ...to)
     })
   }
 

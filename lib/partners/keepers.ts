@@ -1,28 +1,33 @@
 /**
- * Whose word counts when bytes are let go of here. A partner is a keeper while it shares a circle with us, has proven by an
- * audit that it holds what it acknowledged, was found to have lost nothing since, and was on line within the last week.
+ * Whose word counts when bytes are let go of here. A partner is a keeper while it shares a circle with us and is bound to
+ * keep what it took, has proven by an audit within the last month that it holds what it acknowledged, was found to have
+ * lost nothing since, and was on line within the last week.
  * `isKeeper` is pure. What a keeper holds: all blocks up to its cursor, but those that it is known to lack (book.ts).
  */
 import type { Clock } from '../base/clock.js'
 import type { Book, Progress } from './book.js'
 
 const weekMs = 7 * 86_400_000
+const monthMs = 30 * 86_400_000
 
 export interface Standing {
   /** shares a circle, and is not to be told to let go of everything */
   isPartner: boolean
+  /** its agreement is over: it keeps what it has for the notice only */
+  isLeaving: boolean
   online: boolean
   /** ms since 1970 */
   lastSeen: number
 }
 
 export function isKeeper(
-  { isPartner, online, lastSeen }: Standing,
+  { isPartner, isLeaving, online, lastSeen }: Standing,
   progress: Progress,
   now: number,
 ): boolean {
   const { cursor, lastProof, verdict } = progress
-  if (!isPartner || cursor === 0 || lastProof === 0 || verdict.state === 'damaged') return false
+  if (!isPartner || isLeaving || cursor === 0 || verdict.state === 'damaged') return false
+  if (lastProof === 0 || now - lastProof > monthMs) return false
   return online || now - lastSeen < weekMs
 }
 

@@ -194,7 +194,8 @@ export class Partners extends EventEmitter<Events> {
     const standings = () =>
       roster.known().map(({ key, id, circles, lastSeen }) => {
         const isPartner = circles.length > 0 && !this.releases.waits(key)
-        return { key, isPartner, online: roster.isOnline(id), lastSeen }
+        const isLeaving = parts.agreements.isOver(key)
+        return { key, isPartner, isLeaving, online: roster.isOnline(id), lastSeen }
       })
     this.keepers = new Keepers(book, standings, clock)
     roster.onChange(() => this.onRoster())

@@ -4,7 +4,7 @@
  * What goes is chosen by segment and not by block: the segment read least recently gives up all of its chunks that are
  * safe, and what is left of it (nodes, and what is not yet sent) is copied together if that is less than half. So the
  * space is back at once, at the price of little copying, and the order needs one number a segment and none a block.
- * A segment that would keep more than half is passed over: nothing would be won.
+ * A segment that would keep more than half is passed over: it is not rewritten for so little (BlockStore.compact).
  *
  * Never evicted: what too few partners hold, which is asked for each block again inside the transaction; nodes, without
  * which neither a snapshot nor a look into one would do; what is damaged.
@@ -15,6 +15,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { BlockStore } from '../blocks/block-store.js'
 import type { Sum } from '../blocks/segment-rows.js'
+import { headerBytes } from '../blocks/segments.js'
 
 export interface EvictOptions {
   /** Bytes on disk to come down to. */
@@ -36,8 +37,7 @@ export async function evict(blocks: BlockStore, { target, isSafe, signal }: Evic
     if (signal?.aborted || blocks.bytesOnDisk <= target) break
     const inside = await blocks.blocksIn(segment)
     const safe = inside.filter(({ kind, sequence, name }) => kind === 'chunk' && isSafe(sequence, name))
-    const bytes = (some: readonly Sized[]) => some.reduce((sum, one) => sum + one.bytes, 0)
-    if (safe.length > 0 && (bytes(inside) - bytes(safe)) * 2 < length) {
+    if (safe.length > 0 && (recorded(inside) - recorded(safe)) * 2 <= length) {
       const names = safe.map(({ name }) => name)
       const sum = await blocks.evict(names, isSafe)
       done.blocks += sum.blocks
@@ -49,6 +49,7 @@ export async function evict(blocks: BlockStore, { target, isSafe, signal }: Evic
   return done
 }
 
-interface Sized {
-  bytes: number
+/** What blocks take in their segment. */
+function recorded(blocks: readonly { bytes: number }[]): number {
+  return blocks.reduce((sum, { bytes }) => sum + headerBytes + bytes, 0)
 }

@@ -319,3 +319,42 @@ t.test('audits run by themselves, at their interval', async (t) => {
   await until(() => world.book.progress(holder.id).lastProof > first)
   t.pass('audited again')
 })
+
+t.test(
+  'what is not kept here: some of it is read back, and a partner that only says it has it is caught',
+  async (t) => {
+    const world = await backedUp(t, 200)
+    const names = world.blocks.map(({ name }) => name)
+    await world.store.store.evict(names, () => true)
+    const sample = await world.auditor.sample(only(world))
+    t.same(sample, { asked: 4, proven: 4, found: [] })
+    t.equal(world.book.progress(holder.id).lastProof, world.clock.now())
+    t.same(await world.auditor.full(only(world)), { asked: 4, proven: 4, found: [] })
+
+    const [honest] = world.peers.online()
+    ;(honest as Session).close('somebody else answers')
+    // Keyed hashes over anything cannot be told from right ones without the bytes; blocks can.
+    const lying = new Proxy<PeersVault>(world.vault, {
+      get(target, property) {
+        if (property === 'get') return async () => Buffer.alloc(3000, 7)
+        const value: unknown = Reflect.get(target, property)
+        return typeof value === 'function' ? value.bind(target) : value
+      },
+    })
+    world.peers.add((await connect(t, ann, holder, lying)).owner)
+    const caught = await world.auditor.full(only(world))
+    t.same(caught, { asked: 4, proven: 0, found: ['wrong'] })
+    const { verdict } = world.book.progress(holder.id)
+    t.match(verdict, { state: 'damaged', found: ['wrong'], blocks: 4 })
+  },
+)
+
+t.test('what is here and what is not, in one audit', async (t) => {
+  const world = await backedUp(t, 200)
+  const names = world.blocks.map(({ name }) => name)
+  await world.store.store.evict(names.slice(0, 100), () => true)
+  t.same(await world.auditor.full(only(world)), { asked: 104, proven: 104, found: [] })
+  // Of what could not be sent nothing is asked.
+  await world.book.lacks(holder.id, names.slice(50, 150))
+  t.same(await world.auditor.full(only(world)), { asked: 54, proven: 54, found: [] })
+})

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url'
 import type { NoiseStream } from 'hyperdht'
 import t, { type Test } from 'tap'
 import { systemClock } from '../../lib/base/clock.js'
+import { KithError } from '../../lib/base/errors.js'
 import { silentLog } from '../../lib/base/log.js'
 import { seeded } from '../../lib/base/random.js'
 import type { Book } from '../../lib/partners/book.js'
@@ -322,3 +323,72 @@ t.test('a release empties vault and book, and is no damage', async (t) => {
   await until(() => vault.held(ann.id).blocks === 1)
   t.match(await requestRelease(owner, ann.keyPair, book, 'everything'), { blocks: 1 })
 })
+
+t.test('what is not kept here comes from another partner, or waits for one that has it', async (t) => {
+  const random = seeded(8)
+  const store = await TestStore.open(t)
+  const blocks = Array.from({ length: 40 }, () => block(random))
+  await store.add(blocks)
+  store.newest.push(head(ann, 1))
+  const book = openBook(t)
+  const peers = new TestPeers()
+  const clock = new TestClock()
+  upload(t, store, peers, book, clock)
+  const [one, two] = holders.slice(0, 2) as [typeof first, typeof first]
+  const vaults = [await openVault(t, one), await openVault(t, two)] as const
+  const session = (await connect(t, ann, one, vaults[0])).owner
+  peers.add(session)
+  await until(() => isSent(book, store, one))
+
+  // Half of it goes from here, and of that a part is not to be had: it belongs to somebody who is away.
+  const gone = blocks.slice(0, 20)
+  const away = gone.slice(0, 5)
+  await store.store.evict(
+    gone.map(({ name }) => name),
+    () => true,
+  )
+  const isAway = (name: Buffer) => away.some((one) => one.name.equals(name))
+  store.elsewhere = async (name) => (isAway(name) ? undefined : await vaults[0].get(ann.id, name))
+  peers.add((await connect(t, ann, two, vaults[1])).owner)
+  await until(() => book.progress(two.id).cursor === store.store.lastSequence)
+  t.equal(vaults[1].held(ann.id).blocks, 35, 'all but those that are away')
+  t.same(book.lacking(two.id, 100).map(String).sort(), away.map(({ name }) => String(name)).sort())
+  t.notOk(book.holds(two.id, store.store.lastSequence), 'the cursor does not say that it has them')
+  for (const { name } of away) t.notOk(book.holdsBlock(two.id, 1, name))
+  t.ok(book.holdsBlock(two.id, 1, gone.at(-1)?.name ?? away[0]?.name ?? Buffer.alloc(32)))
+
+  // One of them is pruned meanwhile; the rest can be had once somebody comes.
+  await store.take(away.slice(0, 1).map(({ name }) => name))
+  store.elsewhere = (name) => vaults[0].get(ann.id, name)
+  peers.add((await connect(t, ann, holders[2] ?? two, await openVault(t, holders[2] ?? two))).owner)
+  await until(() => isSent(book, store, two))
+  t.same(book.lacking(two.id, 100), [])
+  for (const { name, bytes } of blocks.slice(1)) t.ok((await vaults[1].get(ann.id, name))?.equals(bytes))
+})
+
+t.test(
+  'what is damaged here comes from another partner, and is not passed over when it cannot',
+  async (t) => {
+    const random = seeded(9)
+    const store = await TestStore.open(t)
+    const blocks = Array.from({ length: 3 }, () => block(random))
+    await store.add(blocks)
+    const bad = blocks[1]?.name ?? Buffer.alloc(32)
+    const whole = store.get.bind(store)
+    store.get = (name) =>
+      name.equals(bad) ? Promise.reject(new KithError('damaged', 'it differs from its name')) : whole(name)
+    const book = openBook(t)
+    const peers = new TestPeers()
+    upload(t, store, peers, book)
+    const vault = await openVault(t, first)
+    peers.add((await connect(t, ann, first, vault)).owner)
+    await until(() => book.progress(first.id).cursor === 3)
+    t.equal(vault.held(ann.id).blocks, 2)
+    t.ok(book.lacksBlock(first.id, bad))
+    store.elsewhere = (name) => whole(name)
+    const other = holders[1] ?? first
+    peers.add((await connect(t, ann, other, await openVault(t, other))).owner)
+    await until(() => book.holds(first.id, 3) && book.holds(other.id, 3))
+    t.equal(vault.held(ann.id).blocks, 3)
+  },
+)
