@@ -61,7 +61,7 @@ export interface SelectionPolicy {
   readonly needs: number
   /** bytes a second below which nobody is taken */
   readonly leastBandwidth: number
-  /** Of those not invited, at most: of one address prefix, of one circle (or the open pool), with no record yet. */
+  /** At most so many of one address prefix, of one circle, of strangers without a record; who was invited counts, and is kept. */
   readonly perPrefix: number
   readonly perCircle: number
   readonly newcomers: number
