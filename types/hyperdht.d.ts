@@ -20,7 +20,12 @@ declare module 'hyperdht' {
     /** 64 bytes, the same on both sides, different for every session */
     readonly handshakeHash: Buffer
     readonly isInitiator: boolean
-    readonly rawStream: { readonly remoteHost: string; readonly remotePort: number } | null
+    /** `rtt`: smoothed time of a round trip, ms */
+    readonly rawStream: {
+      readonly remoteHost: string
+      readonly remotePort: number
+      readonly rtt: number
+    } | null
     /** Resolves when the session stands (true) or cannot (false). */
     readonly opened: Promise<boolean>
     /** bytes of the frames that came in and decrypted, empty ones included */

@@ -1,17 +1,23 @@
-/** `kith offer [SIZE] [--each SIZE] [--want SIZE]`: the space that this node lends, and wants. */
+/** `kith offer [SIZE] [--each SIZE] [--want SIZE] [--open|--closed]`: the space that this node lends, and wants. */
+import { KithError } from '../base/errors.js'
 import type { Context } from './context.js'
 import { parseSize, size } from './output.js'
 
 export interface OfferOptions {
   each?: string
   want?: string
+  open?: true
+  closed?: true
 }
 
-export async function run(context: Context, [bytes]: (string | undefined)[], { each, want }: OfferOptions) {
+export async function run(context: Context, [bytes]: (string | undefined)[], options: OfferOptions) {
+  const { each, want, open, closed } = options
+  if (open && closed) throw new KithError('usage', 'either --open or --closed, not both')
   const result = await context.call('offer', {
     ...(bytes !== undefined && { bytes: parseSize(bytes) }),
     ...(each !== undefined && { each: bound(each) }),
     ...(want !== undefined && { want: bound(want) }),
+    ...((open ?? closed) && { open: open === true }),
   })
   context.print(result, () => {
     const most =
@@ -20,6 +26,7 @@ export async function run(context: Context, [bytes]: (string | undefined)[], { e
     return [
       `Lent to partners:       ${size(result.bytes)} (${size(result.held)} in use); ${most}`,
       `Wanted of each partner: ${wanted}`,
+      `Open pool:              ${result.open ? 'strangers may borrow, too, each as much as it lends to you' : 'closed; only members of your circles borrow'}`,
     ].join('\n')
   })
 }

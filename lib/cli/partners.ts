@@ -7,12 +7,14 @@ import { age, localTime, size, table } from './output.js'
 export async function run(context: Context) {
   const result = await context.call('partners', {})
   context.print(result, () => {
-    if (result.partners.length === 0) return 'No partner yet; form a circle and invite somebody, or join one'
+    if (result.partners.length === 0)
+      return 'No partner yet; form a circle and invite somebody, join one, or look in the open pool: kith partners find 3'
     const now = context.clock.now()
     const rows = result.partners.map((p) => [
       p.name,
       p.id.slice(0, 12),
-      p.circles.join(', '),
+      p.circles.join(', ') || 'open pool',
+      distance(p),
       p.online ? 'on line' : `seen ${age(p.lastSeen, now)}`,
       age(p.since, now),
       filled(p.bytesHeld, p.agreement?.theirs.holds),
@@ -25,6 +27,7 @@ export async function run(context: Context) {
       'PARTNER',
       'ID',
       'CIRCLES',
+      'DISTANCE',
       '',
       'SINCE',
       'HOLDS FOR YOU',
@@ -33,8 +36,14 @@ export async function run(context: Context) {
       'AGREEMENT',
       '',
     ]
-    return table(head, rows, [5, 6])
+    return table(head, rows, [6, 7])
   })
+}
+
+/** `near, 3 ms` */
+function distance({ distance, roundTrip }: PartnerInfo): string {
+  const time = roundTrip === null ? [] : [`${roundTrip} ms`]
+  return [...(distance ? [distance] : []), ...time].join(', ')
 }
 
 /** `1.2 GiB of 100.0 GiB` */

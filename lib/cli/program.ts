@@ -297,6 +297,11 @@ function partnering(program: Command): void {
 
   const partners = program.command('partners').description('who, since when, holding what for whom')
   action(partners, async (context) => (await import('./partners.js')).run(context))
+  const find = partners
+    .command('find')
+    .description('how many partners you want in all; missing ones are sought in the open pool')
+    .argument('[COUNT]', 'friends among them; 0: none are sought')
+  action(find, async (context, args) => (await import('./find-partners.js')).run(context, args))
 
   const offer = program
     .command('offer')
@@ -304,6 +309,8 @@ function partnering(program: Command): void {
     .argument('[SIZE]', 'in all, like 200G')
     .option('--each <SIZE>', 'to each partner at most; `all`: no bound of its own')
     .option('--want <SIZE>', 'of each partner at most; `all`: as much as it offers')
+    .option('--open', 'lend to strangers of the open pool, too')
+    .option('--closed', 'lend to members of your circles only')
   action(offer, async (...given) => (await import('./offer.js')).run(...given))
 
   const limit = program

@@ -3,6 +3,7 @@ import { parseWeek, weekBytes, weekText } from '../format/week.js'
 import type { PactInfo, PactSide } from '../partners/agreements.js'
 import type { Policy } from '../partners/negotiation.js'
 import type { PartnerInfo as Partner } from '../partners/partners.js'
+import type { PoolSettings } from '../partners/pool.js'
 import type { AgreementInfo, Params, PartnerInfo, Result } from './api.js'
 import type { Settings } from './config.js'
 import type { Services } from './services.js'
@@ -28,6 +29,11 @@ export function policyOf(settings: Readonly<Settings>): Omit<Policy, 'needs'> {
   }
 }
 
+/** What is wanted of the open pool. */
+export function poolOf({ openPool, poolPartners, region = '' }: Readonly<Settings>): PoolSettings {
+  return { open: openPool, partners: poolPartners, region }
+}
+
 export function partnerInfo({ trouble, bytesPending: _, agreement, ...rest }: Partner): PartnerInfo {
   return { ...rest, faults: trouble, agreement: agreement && agreementInfo(agreement) }
 }
@@ -49,20 +55,33 @@ function sideInfo({ holds, hours, bandwidth, audit, grace, notice }: PactSide): 
 }
 
 /** How much this node lends. Takes effect at once, and goes to the partners. */
-export function offer(services: Services, { bytes, each, want }: Params<'offer'>): Result<'offer'> {
+export function offer(services: Services, { bytes, each, want, open }: Params<'offer'>): Result<'offer'> {
   const { config, vault, partners } = services
   config.set({
     ...(bytes !== undefined && { vaultQuotaBytes: bytes }),
     ...(each !== undefined && { partnerQuotaBytes: each ?? undefined }),
     ...(want !== undefined && { wantBytes: want ?? undefined }),
+    ...(open !== undefined && { openPool: open }),
   })
   const { settings } = config
   vault.quotaBytes = settings.vaultQuotaBytes
-  if (bytes !== undefined || each !== undefined || want !== undefined) partners.policyChanged()
+  const isChanged = [bytes, each, want, open].some((value) => value !== undefined)
+  if (isChanged) partners.policyChanged()
   return {
     bytes: settings.vaultQuotaBytes,
     each: settings.partnerQuotaBytes ?? null,
     want: settings.wantBytes ?? null,
+    open: settings.openPool,
     held: vault.owners().reduce((sum, owner) => sum + owner.bytes, 0),
   }
+}
+
+/** Sets and tells how many partners are wanted, and how the search in the open pool stands. */
+export function seek({ config, partners }: Services, { partners: wanted }: Params<'seek'>): Result<'seek'> {
+  if (wanted !== undefined) {
+    config.set({ poolPartners: wanted })
+    partners.policyChanged()
+  }
+  const { have, met, found, isOffered } = partners.pool()
+  return { wanted: config.settings.poolPartners, have, met, found, offered: isOffered }
 }

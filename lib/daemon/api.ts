@@ -194,8 +194,13 @@ export const agreementInfo = z.object({
 export const partnerInfo = z.object({
   id: hex,
   name: text,
+  /** those in common; none: a partner from the open pool */
   circles: z.array(text),
   online: z.boolean(),
+  /** near: the same network or site; null: not known */
+  distance: z.enum(['near', 'far']).nullable(),
+  /** of a round trip, ms; null: off line, or too short to be measured */
+  roundTrip: count.nullable(),
   /** when this partner was first met */
   since: time,
   lastSeen: time.nullable(),
@@ -498,9 +503,31 @@ export const methods = {
         bytes: bytes.positive().optional(),
         each: bytes.positive().nullable().optional(),
         want: bytes.positive().nullable().optional(),
+        /** to strangers of the open pool, too */
+        open: z.boolean().optional(),
       })
       .strict(),
-    z.object({ bytes: count, each: count.nullable(), want: count.nullable(), held: count }),
+    z.object({
+      bytes: count,
+      each: count.nullable(),
+      want: count.nullable(),
+      open: z.boolean(),
+      held: count,
+    }),
+  ),
+  /** How many partners are wanted in all, after setting it when it is given; and how the search in the open pool stands. */
+  seek: method(
+    z.object({ partners: count.max(64).optional() }).strict(),
+    z.object({
+      wanted: count,
+      /** with an agreement, friends among them */
+      have: count,
+      /** strangers met in the last round, of those found */
+      met: count,
+      found: count,
+      /** whether this node is announced in the pool now */
+      offered: z.boolean(),
+    }),
   ),
   /** How fast this node sends to its partners in all, bytes a second; null: no bound. `hours` null: always. Changes what is given. */
   limit: method(

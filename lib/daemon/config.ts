@@ -46,6 +46,12 @@ const schema = z
     partnerQuotaBytes: bytes.optional(),
     /** bytes that each partner is to hold for us at most; as much as it offers when absent */
     wantBytes: bytes.optional(),
+    /** lends to strangers of the open pool, too */
+    openPool: z.boolean().default(false),
+    /** partners wanted in all; while there are fewer, strangers of the open pool are sought */
+    poolPartners: z.number().int().min(0).max(64).default(0),
+    /** where this machine stands, in words of the user's, e.g. eu-north; told to strangers of the pool */
+    region: z.string().max(32).optional(),
     /** hours in which this node promises to be on line, UTC, like: mon-fri 8-18, sat-sun 0-24; none when absent */
     onlineHours: weekText.optional(),
     /** days that this node may be out of reach, and a partner still keeps the agreement */

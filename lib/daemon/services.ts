@@ -17,7 +17,7 @@ import { Partners } from '../partners/partners.js'
 import type { OwnedBlocks } from '../partners/types.js'
 import { Store } from '../store/store.js'
 import { Vault } from '../vault/vault.js'
-import { policyOf } from './agreement.js'
+import { policyOf, poolOf } from './agreement.js'
 import type { Params, Result } from './api.js'
 import { Browses } from './browse.js'
 import type { Config } from './config.js'
@@ -124,6 +124,7 @@ export class Services {
         bootstrap: config.settings.bootstrap,
         auditEveryMs: config.settings.auditHours * hourMs,
         policy: () => policyOf(config.settings),
+        pool: () => poolOf(config.settings),
         limitUp: () => limitUpAt(config.settings, clock.now()),
         vault,
         owned: ownedBlocks(store, () => joined.partners?.reader),

@@ -41,6 +41,10 @@
  *     51  flipped    r2 32
  *     52  reveal     r1 32 | bits u8 (<= 32) | draws u16 (1 to 2048)
  *     53  drawn      count u8 (<= 128) | count x (name 32 | proof 32)
+ *     60  poolQuery  query (wire-pool.ts), by strangers of the open pool
+ *     61  poolFacts  answer (wire-pool.ts)
+ *     62  probe      nonce 32 | parts of blocks (wire-pool.ts)
+ *     63  shown      proofs of them (wire-pool.ts)
  * names: count u16 | count x 32 bytes.
  */
 import { asKithError, type ErrorCode, KithError } from '../base/errors.js'
@@ -65,6 +69,23 @@ import {
   type PactAnswer,
   type Wishes,
 } from './wire-agreement.js'
+import {
+  poolAnswerBytes,
+  probeBytes,
+  queryBytes,
+  readPoolAnswer,
+  readPoolQuery,
+  readProbe,
+  readShown,
+  shownBytes,
+  writePoolAnswer,
+  writePoolQuery,
+  writeProbe,
+  writeShown,
+  type PoolAnswer,
+  type PoolQuery,
+  type Probe,
+} from './wire-pool.js'
 
 export const wireProtocol = 'kith/partner/1'
 export const wireVersion = 1
@@ -72,6 +93,8 @@ export const wireVersion = 1
 export const lendsSpace = 1
 /** Capability bit: this node makes agreements. One that does not is served without. */
 export const makesAgreements = 2
+/** Capability bit: this node proves possession of parts of blocks (probe). What one that does not claims is believed. */
+export const provesParts = 4
 
 export const nonceBytes = 32
 export const maxHeads = 16
@@ -99,6 +122,8 @@ export interface Requests {
   pactEnd: { ending: Buffer }
   flip: { committed: Buffer }
   reveal: { r1: Buffer; spread: Spread }
+  poolQuery: PoolQuery
+  probe: Probe
 }
 
 /** Request name -> what its reply carries. */
@@ -119,6 +144,9 @@ export interface Replies {
   pactEnd: Record<never, never>
   flip: { r2: Buffer }
   reveal: { drawn: ProvenBlock[] }
+  poolQuery: PoolAnswer
+  /** one a part asked for, in order */
+  probe: { proofs: (Buffer | undefined)[] }
 }
 
 /** A block, and the proof that the holder has it. */
@@ -187,6 +215,8 @@ const pairs: { [K in RequestKind]: { request: number; reply: number } } = {
   pactEnd: { request: 46, reply: 47 },
   flip: { request: 50, reply: 51 },
   reveal: { request: 52, reply: 53 },
+  poolQuery: { request: 60, reply: 61 },
+  probe: { request: 62, reply: 63 },
 }
 
 const nameListBytes = (count: number) => 2 + count * hashBytes
@@ -227,6 +257,10 @@ const bounds = new Map<number, number>([
   [51, hashBytes],
   [52, hashBytes + 3],
   [53, 1 + maxDrawn * 2 * hashBytes],
+  [60, queryBytes],
+  [61, poolAnswerBytes],
+  [62, probeBytes],
+  [63, shownBytes],
 ])
 
 /** The largest frame there is. */
@@ -315,6 +349,8 @@ const writeRequest: { [K in RequestKind]: (out: Writer, message: Requests[K]) =>
   pactEnd: (out, { ending }) => out.raw(ending),
   flip: (out, { committed }) => out.raw(committed),
   reveal: (out, { r1, spread }) => out.raw(r1).u8(spread.bits).u16(spread.draws),
+  poolQuery: writePoolQuery,
+  probe: writeProbe,
 }
 
 function writeMissing(out: Writer, { missing }: Replies['offer']): Writer {
@@ -371,6 +407,8 @@ const writeReply: { [K in RequestKind]: (out: Writer, message: Replies[K]) => Wr
   pactEnd: (out) => out,
   flip: (out, { r2 }) => out.raw(r2),
   reveal: writeDrawn,
+  poolQuery: writePoolAnswer,
+  probe: (out, { proofs }) => writeShown(out, proofs),
 }
 
 export function encodeRequest<K extends RequestKind>(kind: K, id: number, message: Requests[K]): Buffer {
@@ -396,6 +434,8 @@ const decodeRequestBody: { [K in RequestKind]: (body: Reader) => Requests[K] } =
   pactEnd: (body) => ({ ending: body.slice(endingBytes) }),
   flip: (body) => ({ committed: body.slice(hashBytes) }),
   reveal: (body) => ({ r1: body.slice(hashBytes), spread: decodeSpread(body) }),
+  poolQuery: readPoolQuery,
+  probe: readProbe,
 }
 
 function decodeMissing(body: Reader): { missing: boolean[] } {
@@ -458,6 +498,8 @@ const decodeReplyBody: { [K in RequestKind]: (body: Reader) => Replies[K] } = {
   pactEnd: () => ({}),
   flip: (body) => ({ r2: body.slice(hashBytes) }),
   reveal: decodeDrawn,
+  poolQuery: readPoolAnswer,
+  probe: (body) => ({ proofs: readShown(body) }),
 }
 
 function decodePut(body: Reader): NamedBlock[] {

@@ -37,8 +37,10 @@ export interface AgreementsOptions {
   self: KeyPair
   /** what the settings say for this partner; without what the user asked of this one */
   policy(partner: Buffer): Policy
-  /** sessions with members of our circles */
+  /** sessions with members of our circles, and with who says that an agreement with us stands */
   members(): Peer[]
+  /** whether it shares a circle with us; all do, when not given */
+  isFriend?(partner: Buffer): boolean
   /** an agreement was made after one that had ended: what the partner held of ours may be gone */
   renewed(partner: Buffer): Promise<void>
   /** lets go of all that is held for this partner */
@@ -76,6 +78,8 @@ export interface PactSide {
 
 interface Talk {
   again: boolean
+  /** we want an agreement with a stranger */
+  sought: boolean
   /** we have a reason of our own to propose */
   own: boolean
   done: Promise<void>
@@ -181,8 +185,50 @@ export class Agreements {
   room(owner: Buffer): number {
     const pact = this.pact(owner)
     const standing = negotiation.standing(pact, this.options.clock.now())
-    if (standing === 'none' || !pact.document) return this.scene(owner).policy.terms.holds
+    if (standing === 'none' || !pact.document)
+      return this.isFriend(owner) ? this.scene(owner).policy.terms.holds : 0
     return standing === 'active' ? negotiation.sidesOf(pact.document.agreement, this.self).ours.holds : 0
+  }
+
+  /** Whether an agreement with somebody of no circle of ours stands, or its notice runs. */
+  isBound(partner: Buffer): boolean {
+    const { document, freed } = this.pact(partner)
+    return document !== undefined && !freed && !this.isFriend(partner)
+  }
+
+  /** Those of no circle of ours: bound by an agreement; or offered one that they may sign yet, and did not answer. */
+  strangers(): { bound: Buffer[]; offered: Buffer[] } {
+    const now = this.options.clock.now()
+    const all = [...this.pacts].map(([id, pact]) => ({ key: Buffer.from(id, 'hex'), pact }))
+    const keys = (wanted: (pact: Pact) => boolean) =>
+      all.filter(({ key, pact }) => wanted(pact) && !this.isFriend(key)).map(({ key }) => key)
+    return {
+      bound: keys((pact) => negotiation.standing(pact, now) === 'active'),
+      offered: keys(
+        ({ document, offer }) => !document && offer !== undefined && offer.agreement.signBy > now,
+      ),
+    }
+  }
+
+  /** All that hold something for us by an agreement that stands. */
+  active(): Buffer[] {
+    return [...this.pacts.keys()]
+      .map((id) => Buffer.from(id, 'hex'))
+      .filter((key) => this.promised(key).theirs > 0)
+  }
+
+  /** Bytes that we are bound to hold for this partner, and it for us. */
+  promised(partner: Buffer): { ours: number; theirs: number } {
+    const { document } = this.pact(partner)
+    if (!document || this.standing(partner) !== 'active') return { ours: 0, theirs: 0 }
+    const { ours, theirs } = negotiation.sidesOf(document.agreement, this.self)
+    return { ours: ours.holds, theirs: theirs.holds }
+  }
+
+  /** Seeks an agreement with a stranger that is on line. @returns whether there is one now */
+  async seek(peer: Peer): Promise<boolean> {
+    await this.converse(peer, true, true)
+    return this.standing(peer.key) === 'active'
   }
 
   /** Sessions came or went: speaks to those that are new. */
@@ -257,14 +303,15 @@ export class Agreements {
   }
 
   /** Brings both to the same document, and proposes what is wanted. Never throws. */
-  private converse(peer: Peer, own: boolean): Promise<void> {
+  private converse(peer: Peer, own: boolean, sought = false): Promise<void> {
     const running = this.running.get(peer)
     if (running) {
       running.again = true
       running.own ||= own
+      running.sought ||= sought
       return running.done
     }
-    const talk: Talk = { again: true, own, done: Promise.resolve() }
+    const talk: Talk = { again: true, own, sought, done: Promise.resolve() }
     this.running.set(peer, talk)
     talk.done = this.talk(peer, talk).finally(() => this.running.delete(peer))
     return talk.done
@@ -275,7 +322,8 @@ export class Agreements {
       while (talk.again && !this.stopped && !peer.closed) {
         talk.again = false
         await this.compare(peer)
-        await this.propose(peer, talk)
+        const { document, offer } = this.pact(peer.key)
+        if (talk.sought || document || offer || this.isFriend(peer.key)) await this.propose(peer, talk)
       }
       this.tries.delete(peer)
     } catch (error) {
@@ -287,12 +335,12 @@ export class Agreements {
   }
 
   /** Tries again after a while that doubles. After offers that crossed, the larger key lets the smaller go first. */
-  private later(peer: Peer, { own }: Talk): void {
+  private later(peer: Peer, { own, sought }: Talk): void {
     const tries = this.tries.get(peer) ?? 0
     const first = this.isFirst(peer) ? againFirstMs : againSecondMs
     this.tries.set(peer, tries + 1)
     this.options.clock.after(Math.min(first * 2 ** tries, tickMs), () => {
-      if (!this.stopped && !peer.closed) void this.converse(peer, own)
+      if (!this.stopped && !peer.closed) void this.converse(peer, own, sought)
     })
   }
 
@@ -403,6 +451,8 @@ export class Agreements {
   private async store(partner: Buffer, after: Pact): Promise<void> {
     const before = this.pact(partner)
     if (after === before) return
+    // Strangers leave no trace by what they ask for.
+    if (before === noPact && !after.document && !after.offer && !this.isFriend(partner)) return
     const isNew = after.document !== before.document
     // First: what is taken to be lost is asked for again, but what is taken to be there is not.
     if (isNew && this.isOver(partner)) await this.options.renewed(partner)
@@ -414,6 +464,10 @@ export class Agreements {
       this.options.log.info({ peer: partner.toString('hex'), number }, what)
       this.options.changed()
     }
+  }
+
+  private isFriend(partner: Buffer): boolean {
+    return this.options.isFriend?.(partner) ?? true
   }
 
   /** Of two that meet, the one with the smaller key proposes. */
@@ -443,7 +497,10 @@ export class Agreements {
     const { holds, wants } = this.pact(partner).asks
     const now = Math.max(0, Math.round(clock.now()))
     const terms = { ...policy.terms, holds: holds ?? policy.terms.holds }
-    return { self, partner, policy: { ...policy, terms, wants: wants ?? policy.wants }, now }
+    const { matched, ...free } = policy
+    const isAsked = holds !== undefined || wants !== undefined
+    const matching = matched && !isAsked ? { matched } : {}
+    return { self, partner, policy: { ...free, ...matching, terms, wants: wants ?? policy.wants }, now }
   }
 }
 

@@ -6,7 +6,7 @@
  *                 A proof: keyedHash(circle secret, 'kith membership', handshake hash 64, sender 32, receiver 32).
  *                 Filled up with random bytes, so that it does not show in how many circles the sender is.
  *     1 verdict   [0] version 1   [1] what the receiver is to the sender: 0 nobody, 1 owner (the sender holds its
- *                 data), 2 member   [2..4) UDP port on which the sender listens, 0 when it is not to be kept
+ *                 data), 2 member (or bound by an agreement), 3 stranger (of the open pool: it may ask)   [2..4) UDP port on which the sender listens, 0 when it is not to be kept
  *     2 join      [0] version 1   [1..33) topic of the invite   [33..65) proof (invite.ts)
  *     3 answer    [0] version 1   [1] 0 granted, else why not (invite.ts, refusals)
  *                 granted only: [2..34) proof   [34..) sealed grant, at most 512 bytes
@@ -27,8 +27,8 @@ const proofStep = 8
 const maxSealedBytes = 512
 
 /** What a peer is to us, or we to it. */
-export type Standing = 'nobody' | 'owner' | 'member'
-const standings: readonly Standing[] = ['nobody', 'owner', 'member']
+export type Standing = 'nobody' | 'owner' | 'member' | 'stranger'
+const standings: readonly Standing[] = ['nobody', 'owner', 'member', 'stranger']
 
 function open(bytes: Buffer, what: string): Reader {
   const from = new Reader(bytes, what)

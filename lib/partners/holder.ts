@@ -1,7 +1,8 @@
 /**
  * The holder's side of a session: answers one peer's requests from our vault, as far as the peer may ask.
- * Members of a circle may make an agreement and place data; owners of data here may read, audit and release it; nobody else gets an answer
- * that tells what is here.
+ * Members of a circle, and who is bound to us by an agreement, may make agreements and place data; owners of data here may read,
+ * audit and release it; strangers of the open pool may ask what we offer, have a few claims proven, and propose an agreement;
+ * nobody else gets an answer that tells what is here.
  */
 import { KithError, asKithError } from '../base/errors.js'
 import {
@@ -11,11 +12,12 @@ import {
   type RequestKind,
   type Requests,
 } from '../format/wire.js'
+import type { BlockRange } from '../format/wire-pool.js'
 import type { Answerer } from './session.js'
-import type { AnswerPacts, Permissions, PeersVault } from './types.js'
+import type { AnswerPacts, AnswerPool, Permissions, PeersVault } from './types.js'
 
-/** What a peer must be for each request. */
-const needs: { [K in RequestKind]: keyof Permissions } = {
+/** What a peer that is no member must be for each request. */
+const needs: { [K in RequestKind]: 'member' | 'owner' | 'stranger' | 'either' } = {
   offer: 'member',
   commit: 'member',
   headPut: 'member',
@@ -26,15 +28,20 @@ const needs: { [K in RequestKind]: keyof Permissions } = {
   release: 'owner',
   flip: 'owner',
   reveal: 'owner',
-  pactNewest: 'owner',
-  pactTerms: 'member',
-  pactOffer: 'member',
-  pactEnd: 'owner',
+  pactNewest: 'either',
+  pactTerms: 'stranger',
+  pactOffer: 'stranger',
+  pactEnd: 'either',
+  poolQuery: 'stranger',
+  probe: 'stranger',
 }
+/** Parts of blocks that a stranger has proven to it, in one session: each costs a read. */
+const maxProbedByStranger = 16
 
 export class Holder implements Answerer {
   /** Why a block sent since the last commit was not taken. */
   private refused: KithError | undefined
+  private probed = 0
 
   /**
    * @param permissions asked for each request, since circles change while a session lasts
@@ -45,6 +52,7 @@ export class Holder implements Answerer {
     private readonly peer: Buffer,
     private readonly permissions: () => Permissions,
     private readonly agreements?: AnswerPacts,
+    private readonly pool?: AnswerPool,
   ) {}
 
   async put(blocks: NamedBlock[]): Promise<void> {
@@ -65,8 +73,11 @@ export class Holder implements Answerer {
 
   async answer<K extends RequestKind>(kind: K, message: Requests[K]): Promise<Replies[K]> {
     // A member without data here gets the answers of an owner with none.
-    const { member, owner } = this.permissions()
-    if (!member && !(needs[kind] === 'owner' && owner)) {
+    const { member, owner, stranger = false } = this.permissions()
+    const need = needs[kind]
+    const isOwners = owner && (need === 'owner' || need === 'either')
+    const isStrangers = stranger && (need === 'stranger' || need === 'either')
+    if (!member && !isOwners && !isStrangers) {
       throw new KithError('denied', 'you share no circle with this partner and have no data here')
     }
     return this.answers[kind](message)
@@ -90,6 +101,19 @@ export class Holder implements Answerer {
     pactTerms: async () => this.pacts().terms(),
     pactOffer: async (message) => this.pacts().offer(message),
     pactEnd: async (message) => this.pacts().end(message),
+    poolQuery: async (message) => {
+      if (!this.pool) throw new KithError('unsupported', 'this node is not in the open pool')
+      return this.pool(message)
+    },
+    probe: ({ nonce, ranges }) => this.probe(nonce, ranges),
+  }
+
+  private async probe(nonce: Buffer, ranges: BlockRange[]): Promise<Replies['probe']> {
+    if (!this.permissions().member) {
+      this.probed += ranges.length
+      if (this.probed > maxProbedByStranger) throw new KithError('denied', 'that is too much to ask for')
+    }
+    return { proofs: await this.vault.probe(nonce, ranges) }
   }
 
   private pacts(): AnswerPacts {

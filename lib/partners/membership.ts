@@ -3,10 +3,12 @@
  *
  * 1. Both say hello: one proof for each circle they are in, bound to this session and to both keys. A proof is of no
  *    use in any other session, and tells nothing to who does not share the circle.
- * 2. Each judges the other and says so: member (a proof fits one of our circles), owner (no member, but our vault holds
- *    data for this key, as after the loss of its machine: it may get its own back and nothing else), or nobody.
+ * 2. Each judges the other and says so: member (a proof fits one of our circles, or an agreement with this key stands), owner
+ *    (no member, but our vault holds data for this key, as after the loss of its machine: it may get its own back and nothing
+ *    else), stranger (we are in the open pool, and it may ask: pool.ts), or nobody.
  * 3. As soon as a side has given its verdict and heard the other's, and one of them is not nobody, the session may
  *    start; verdicts travel before it in the same stream, so both sides come to that by themselves and in time.
+ *    Strangers are dealt with only when both say so.
  * 4. Nobody to each other: the connection ends. It is given a while when one of the two waits for an invite.
  *
  * What a side may do is always ruled by the other side's verdict about it, never by its own. Circles that come later
@@ -32,6 +34,10 @@ export interface GateOptions {
   name: string
   /** whether our vault holds something for this key */
   holdsFor(key: Buffer): boolean
+  /** whether an agreement binds us to this key */
+  isBound?(key: Buffer): boolean
+  /** whether this peer may come as a stranger of the open pool; asked once, and counted */
+  welcomes?(gate: Gate): boolean
   /** the UDP port we listen on */
   port(): number
   /** whether somebody may be about to join by an invite of ours */
@@ -60,6 +66,7 @@ export class Gate {
   /** The UDP port on which the peer says it listens; 0: none. */
   port = 0
   private said: Standing | undefined
+  private isWelcome: boolean | undefined
   private proofs = new Set<string>()
   private admitted = false
   private messages = 0
@@ -168,20 +175,25 @@ export class Gate {
 
   private judge(): void {
     const { handshakeHash, remotePublicKey } = this.connection
-    const { circles, self, holdsFor, port } = this.options
+    const { circles, self, holdsFor, isBound, port } = this.options
     const common = circles.list().filter(({ secret }) => {
       const proof = wire.membershipProof(secret, handshakeHash, remotePublicKey, self)
       return this.proofs.has(proof.toString('hex'))
     })
     const news = common.length !== this.common.length
     this.common = common
-    if (common.length > 0) this.standing = 'member'
-    else if (this.standing === 'nobody' && holdsFor(remotePublicKey)) this.standing = 'owner'
+    if (common.length > 0 || isBound?.(remotePublicKey)) this.standing = 'member'
+    else if (isStrange(this.standing) && holdsFor(remotePublicKey)) this.standing = 'owner'
+    else if (this.standing === 'nobody' && this.welcome()) this.standing = 'stranger'
     if (this.said !== this.standing) {
       this.said = this.standing
-      this.send('verdict', wire.encodeVerdict(this.standing, this.standing === 'nobody' ? 0 : port()))
+      this.send('verdict', wire.encodeVerdict(this.standing, isStrange(this.standing) ? 0 : port()))
     } else if (!news) return
     this.settle()
+  }
+
+  private welcome(): boolean {
+    return (this.isWelcome ??= this.options.welcomes?.(this) ?? false)
   }
 
   private onVerdict(bytes: Buffer): void {
@@ -193,7 +205,8 @@ export class Gate {
 
   private settle(): void {
     if (this.said === undefined || this.theirs === undefined) return
-    if (this.said === 'nobody' && this.theirs === 'nobody') {
+    const isTalk = this.said === 'stranger' && this.theirs === 'stranger'
+    if (isStrange(this.said) && isStrange(this.theirs) && !isTalk) {
       if (this.joining === null && !this.options.expectsJoiners()) this.refuse()
       return
     }
@@ -241,6 +254,10 @@ export class Gate {
     this.joining = null
     if (!this.connection.stream.destroyed) this.connection.stream.destroy()
   }
+}
+
+function isStrange(standing: Standing): boolean {
+  return standing === 'nobody' || standing === 'stranger'
 }
 
 const refusalTexts = {

@@ -77,6 +77,8 @@ export interface Policy {
   needs: number
   /** of an agreement; 0: until one side ends it */
   periodMs: number
+  /** Between strangers: we hold no more than the other holds for us, and less than so many bytes each way is not worth it. */
+  matched?: { least: number }
 }
 
 export interface Scene {
@@ -128,6 +130,10 @@ export function nextOffer(scene: Scene, pact: Pact, theirs: Wishes): Pact | unde
   if (!isFair(theirs.terms)) return refuse(pact, 'terms')
   const ours = { ...policy.terms, holds: Math.min(policy.terms.holds, theirs.wants) }
   const other = { ...theirs.terms, holds: Math.min(theirs.terms.holds, policy.wants) }
+  if (policy.matched) {
+    ours.holds = other.holds = Math.min(ours.holds, other.holds)
+    if (ours.holds < policy.matched.least && state !== 'active') return refuse(pact, 'tooLittle')
+  }
   if (state === 'active' && !anew && pact.document) {
     const { agreement } = pact.document
     const before = sidesOf(agreement, self.publicKey)
@@ -185,7 +191,8 @@ function declineReason(scene: Scene, pact: Pact, agreement: Agreement): DeclineR
   if (number <= known || number > known + maxNumberStep) return 'number'
   if (now > signBy || signBy > now + dayMs || made > now + dayMs) return 'late'
   const { ours, theirs } = sidesOf(agreement, self.publicKey)
-  if (exceeds(policy.terms, ours)) return 'terms'
+  if (exceeds(policy.terms, ours) || (policy.matched && ours.holds > theirs.holds)) return 'terms'
+  if (policy.matched && theirs.holds < policy.matched.least) return 'tooLittle'
   const isLasting = until === 0 || (until > now && until - now <= longestMs)
   if (!isLasting || !isFair(ours) || !isFair(theirs)) return 'terms'
   const before =

@@ -3,6 +3,7 @@
  *
  *     roster      who is there, and what they are to us       (network, gate, sessions)
  *     agreements  what they and we promise each other; whom we send to, and how much we take
+ *     pool        finds partners among strangers, and is found by them
  *     holder      a session's answers from our vault          (others' data)
  *     uploader    sends our blocks and heads to all           (our data there)
  *     auditor     makes them prove that they hold it
@@ -12,6 +13,7 @@
  *     book        what is known of each, on disk
  */
 import { EventEmitter } from 'node:events'
+import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import type { Clock } from '../base/clock.js'
 import { asKithError, assert, KithError } from '../base/errors.js'
@@ -23,18 +25,22 @@ import { decodeHead } from '../format/head.js'
 import type { Identity } from '../format/keys.js'
 import { maxAsked, nonceBytes } from '../format/wire.js'
 import { blockOverhead } from '../format/agreement.js'
-import { Agreements, type PactInfo } from './agreements.js'
+import { Agreements } from './agreements.js'
 import { Auditor, type Audit } from './audit.js'
 import { Book, type Progress } from './book.js'
 import { Circles, type CircleInfo, type CircleSecret } from './circle.js'
 import { Fetcher } from './fetch.js'
 import { Holder } from './holder.js'
 import { Invites } from './invite.js'
+import { distanceOf } from './distance.js'
 import type { Policy } from './negotiation.js'
 import { Keepers } from './keepers.js'
+import { Overlap } from './overlap.js'
+import { Pool, type PoolSettings, type PoolState } from './pool.js'
 import { Pace } from './pace.js'
 import { PendingReleases, type VolumeRelease } from './pending-releases.js'
 import { findBackups, type Recovered } from './recovery.js'
+import type { AuditResult, Invite, Joined, PactChange, PartnerInfo, ReleaseResult } from './reports.js'
 import { Roster, type KnownPartner } from './roster.js'
 import type { Damage, OwnedBlocks, Peer, Peers, PeersVault } from './types.js'
 import { Uploader } from './upload.js'
@@ -51,82 +57,20 @@ export interface PartnersOptions {
   auditEveryMs: number
   /** what we offer and want in agreements, by the settings now */
   policy(): Omit<Policy, 'needs'>
+  /** what is wanted of the open pool; nothing, when not given */
+  pool?(): PoolSettings
   /** bytes a second that may go out to all partners together now; undefined, or not given: no bound */
   limitUp?(): number | undefined
-  vault: PeersVault & { owners(): { owner: Buffer }[] }
+  vault: PeersVault & {
+    owners(): { owner: Buffer }[]
+    since(sequence: number, limit: number): { sequence: number; name: Buffer; bytes: number }[]
+  }
   owned: OwnedBlocks
   clock: Clock
   log: Log
 }
 
-export interface PartnerInfo {
-  /** hex of the partner's public key */
-  id: string
-  /** the name that the partner gave itself; not unique, not to be trusted */
-  name: string
-  online: boolean
-  /** names of the circles that we share, sorted */
-  circles: string[]
-  /** first met, ms since 1970 */
-  since: number
-  /** last connected, ms since 1970 */
-  lastSeen: number
-  /** bytes of our blocks that the partner has acknowledged as durable */
-  bytesHeld: number
-  /** bytes of our blocks that it still lacks */
-  bytesPending: number
-  /** bytes of its blocks that we hold */
-  bytesHeldForIt: number
-  /** the last audit that it passed, ms since 1970 */
-  lastProof: number | null
-  /** what is wrong with it, one line each: failed audits, bad heads, refused blocks, no space */
-  trouble: string[]
-  /** null: none was made yet, or its kith makes none */
-  agreement: PactInfo | null
-}
-
-/** What a partner said to a request to let go of our blocks. */
-export interface ReleaseResult {
-  id: string
-  name: string
-  /** false: it will be told when it is on line again; `reason` says why not now */
-  released: boolean
-  reason?: string
-}
-
-export interface AuditResult {
-  id: string
-  name: string
-  online: boolean
-  /** blocks asked for / blocks proven */
-  asked: number
-  proven: number
-  passed: boolean
-  /** what is wrong with it, one line each */
-  trouble: string[]
-}
-
-/** A change of an agreement. */
-export interface PactChange {
-  /** as it is afterwards */
-  partner: PartnerInfo
-  /** false: the partner is off line; it hears of it when it is back */
-  told: boolean
-}
-
-export interface Invite {
-  /** what the friend types */
-  code: string
-  /** ms since 1970 */
-  expires: number
-  circle: string
-}
-
-export interface Joined {
-  circle: CircleInfo
-  /** who invited: hex public key and the name it gave itself */
-  inviter: { id: string; name: string }
-}
+export type { AuditResult, Invite, Joined, PactChange, PartnerInfo, ReleaseResult } from './reports.js'
 
 interface Events {
   /** a partner came, went, or holds more than before */
@@ -140,6 +84,7 @@ interface Parts {
   invites: Invites
   roster: Roster
   agreements: Agreements
+  pool: Pool
 }
 
 export class Partners extends EventEmitter<Events> {
@@ -210,12 +155,17 @@ export class Partners extends EventEmitter<Events> {
       const invites = new Invites(db, clock)
       const book = new Book(db)
       // What the two need of each other comes once both are there.
-      const joined: { roster?: Roster; partners?: Partners } = {}
+      const joined: { roster?: Roster; partners?: Partners; pool?: Pool } = {}
+      const isFriend = (key: Buffer) => joined.roster?.isFriend(key) ?? false
       const agreements = new Agreements({
         db,
         self: identity.keyPair,
-        policy: (key) => ({ ...options.policy(), needs: quotaOf(book.progress(key)) }),
-        members: () => joined.roster?.online() ?? [],
+        policy: (key) => {
+          const usual = { ...options.policy(), needs: quotaOf(book.progress(key)) }
+          return isFriend(key) ? usual : (joined.pool?.policyFor(key, usual) ?? usual)
+        },
+        members: () => joined.roster?.takers() ?? [],
+        isFriend,
         renewed: (key) => book.emptied(key),
         free: async (key) => {
           await vault.evict(key)
@@ -234,13 +184,32 @@ export class Partners extends EventEmitter<Events> {
         invites,
         heldOwners: () => vault.owners().map(({ owner }) => owner),
         holdsFor: (key) => vault.knows(key),
-        answererFor: (key, permissions) => new Holder(vault, key, permissions, agreements.answersFor(key)),
+        answererFor: (key, permissions) =>
+          new Holder(vault, key, permissions, agreements.answersFor(key), async (query) => {
+            if (!joined.pool) throw new KithError('busy', 'this node is starting')
+            return joined.pool.answer(query)
+          }),
         agrees: true,
+        isBound: (key) => agreements.isBound(key),
+        welcomes: (key, host) => joined.pool?.welcomes(key, host) ?? false,
         clock,
         log,
       })
       joined.roster = roster
-      joined.partners = new Partners(options, { db, book, circles, invites, roster, agreements })
+      const pool = new Pool({
+        self: identity.id,
+        roster,
+        agreements,
+        overlap: new Overlap(options.owned, vault, clock),
+        settings: () => options.pool?.() ?? { open: false, partners: 0, region: '' },
+        policy: options.policy,
+        addresses: ownAddresses,
+        clock,
+        log,
+      })
+      joined.pool = pool
+      joined.partners = new Partners(options, { db, book, circles, invites, roster, agreements, pool })
+      pool.start()
       return joined.partners
     } catch (error) {
       await db.close()
@@ -250,6 +219,7 @@ export class Partners extends EventEmitter<Events> {
 
   list(): PartnerInfo[] {
     const now = this.options.clock.now()
+    const own = ownAddresses()
     return this.parts.roster.known().map((partner) => {
       const { key, id, name, since, lastSeen } = partner
       const progress = this.book.progress(key)
@@ -265,6 +235,8 @@ export class Partners extends EventEmitter<Events> {
         bytesPending: this.isCountedOn(partner) ? this.uploader.pendingBytes(key) : 0,
         bytesHeldForIt: this.options.vault.held(key).bytes,
         lastProof: progress.lastProof || null,
+        distance: distanceOf(this.parts.roster.hostOf(key), own, this.parts.roster.roundTrip(key)),
+        roundTrip: this.parts.roster.roundTrip(key) || null,
         trouble: this.troubleOf(key, progress),
         agreement: this.parts.agreements.info(key) ?? null,
       }
@@ -286,6 +258,12 @@ export class Partners extends EventEmitter<Events> {
   /** The settings changed: what we offer and want goes to the partners. */
   policyChanged(): void {
     this.parts.agreements.settingsChanged()
+    this.parts.pool.settingsChanged()
+  }
+
+  /** How the search in the open pool stands. */
+  pool(): PoolState {
+    return this.parts.pool.state()
   }
 
   /**
@@ -454,7 +432,12 @@ export class Partners extends EventEmitter<Events> {
   private async shutDown(): Promise<void> {
     this.changed.clear()
     // The sessions end first: it is them that uploads and audits wait for.
-    const parts = [this.parts.roster.stop(), this.uploader.stop(), this.auditor.stop()]
+    const parts = [
+      this.parts.roster.stop(),
+      this.uploader.stop(),
+      this.auditor.stop(),
+      this.parts.pool.stop(),
+    ]
     this.fetcher.stop()
     await Promise.all(parts)
     await this.parts.agreements.stop()
@@ -475,18 +458,22 @@ export class Partners extends EventEmitter<Events> {
   private onRoster(): void {
     for (const peer of this.parts.roster.holders()) if (this.releases.waits(peer.key)) void this.deliver(peer)
     this.parts.agreements.follow()
+    this.parts.pool.poke()
     this.notify()
   }
 
   /** How much goes to whom may have changed. */
   private onAgreement(): void {
+    for (const key of this.parts.agreements.strangers().bound) this.parts.roster.reconsider(key)
+    this.parts.pool.poke()
     this.notify()
     this.uploader.retry()
   }
 
   /** Whether our backups are to be at this partner. */
   private isCountedOn({ key, circles }: KnownPartner): boolean {
-    return circles.length > 0 && !this.parts.agreements.isOver(key)
+    const isPartner = circles.length > 0 || this.parts.agreements.isBound(key)
+    return isPartner && !this.parts.agreements.isOver(key)
   }
 
   private findPartner(text: string): KnownPartner {
@@ -553,6 +540,10 @@ export class Partners extends EventEmitter<Events> {
     if (this.releases.waits(key)) lines.push('it must still be told to release what it held')
     return lines
   }
+}
+
+function ownAddresses(): string[] {
+  return Object.values(networkInterfaces()).flatMap((list) => (list ?? []).map(({ address }) => address))
 }
 
 /** What a partner's quota is filled with. */

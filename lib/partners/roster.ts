@@ -4,23 +4,14 @@
  * seen. Owns the topics that this node announces: one a circle, one an open invite, and one for every owner whose data
  * the vault holds, so that the owner finds us with nothing but its key.
  *
- * Stored in table `partners`, under the public key (at most 256 partners; further ones are served, but not kept):
- *
- *     [0]       version, 1
- *     [1..9)    since, ms since 1970: u64
- *     [9..17)   last seen, ms since 1970: u64
- *     [17]      length of the name, the name (UTF-8, at most 64 bytes)
- *     then      length u16 and an address list (addresses.ts), the newest first
- *     then      count of circles u8, their ids, 32 bytes each
- *
+ * Stored in table `partners`, under the public key: partner-record.ts (at most 256; further ones are served, but not kept).
  * In table `network`, under `port`: our UDP port u16; under `nodes`: an address list.
  */
 import type { Clock, Timer } from '../base/clock.js'
-import { assert, KithError } from '../base/errors.js'
+import { KithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { encodings, type Database, type Table } from '../blocks/database.js'
-import { Reader, Writer } from '../format/bytes.js'
-import { hashBytes, type KeyPair } from '../format/hash.js'
+import type { KeyPair } from '../format/hash.js'
 import { maxCircles } from '../format/head.js'
 import { rendezvousTopic } from '../format/keys.js'
 import { decodeAddresses, encodeAddresses, withAddress, type Address } from './addresses.js'
@@ -29,22 +20,10 @@ import { freePort } from './dht-node.js'
 import { inviteToken, inviteTopic, type Invites } from './invite.js'
 import { Gate } from './membership.js'
 import { Network, type Connection } from './network.js'
+import { decodePartner, encodePartner, type KnownPartner } from './partner-record.js'
 import { Session, type Answerer } from './session.js'
 import type { Topic } from './topic.js'
 import type { Peer, Peers, Permissions } from './types.js'
-
-export interface KnownPartner {
-  key: Buffer
-  /** hex of the key */
-  id: string
-  name: string
-  /** ms since 1970 */
-  since: number
-  lastSeen: number
-  /** ids of the circles in common when last seen, hex */
-  circles: string[]
-  addresses: Address[]
-}
 
 export interface RosterOptions {
   keyPair: KeyPair
@@ -62,6 +41,10 @@ export interface RosterOptions {
   answererFor(key: Buffer, permissions: () => Permissions): Answerer
   /** whether the answerer makes agreements */
   agrees?: boolean
+  /** whether an agreement with this key, of no circle of ours, stands */
+  isBound?(key: Buffer): boolean
+  /** whether this peer may come as a stranger of the open pool */
+  welcomes?(key: Buffer, host: string | undefined): boolean
   clock: Clock
   log: Log
 }
@@ -71,6 +54,7 @@ interface Live {
   gate: Gate
   session: Session
   ready: boolean
+  rtt?: number
 }
 
 interface Joining {
@@ -81,6 +65,8 @@ interface Joining {
   granted(gate: Gate, circle: Circle, inviterName: string): void
   denied(error: unknown): void
 }
+
+export type { KnownPartner } from './partner-record.js'
 
 export const maxPartners = 256
 const maxAddresses = 4
@@ -93,7 +79,6 @@ const joinBoundMs = 30_000
 const denialBoundMs = 1500
 const refusedForMs = 10 * 60_000
 const saveEveryMs = 10 * 60_000
-const version = 1
 
 export class Roster implements Peers {
   private readonly table: Table<Buffer, Buffer>
@@ -154,7 +139,84 @@ export class Roster implements Peers {
 
   /** Sessions with all who may hold data of ours. */
   holders(): Peer[] {
-    return this.ready(({ gate }) => gate.theirs !== 'nobody')
+    return this.ready(({ gate }) => gate.theirs === 'owner' || gate.theirs === 'member')
+  }
+
+  /** Sessions with all who would take an agreement of ours; those that we sought in the open pool are not among them. */
+  takers(): Peer[] {
+    return this.ready(({ gate }) => gate.theirs === 'member')
+  }
+
+  /** The session with a stranger of the open pool, or with who was one. */
+  stranger(key: Buffer): Peer | undefined {
+    const live = this.lives.get(key.toString('hex'))
+    return live?.ready && live.gate.common.length === 0 ? live.session : undefined
+  }
+
+  strangerCount(): number {
+    return this.ready(({ gate }) => gate.standing === 'stranger').length
+  }
+
+  /** Whether it shares a circle with us, or did when it was last seen. */
+  isFriend(key: Buffer): boolean {
+    const id = key.toString('hex')
+    return (
+      (this.lives.get(id)?.gate.common.length ?? 0) > 0 || (this.partners.get(id)?.circles.length ?? 0) > 0
+    )
+  }
+
+  /** Who it is was decided anew: by an agreement, or by its end. */
+  reconsider(key: Buffer): void {
+    this.lives.get(key.toString('hex'))?.gate.reconsider()
+  }
+
+  /** Dials this peer for as long as it takes: an agreement binds us, and it may not be known yet. */
+  seek(key: Buffer): void {
+    if (!this.stopped) this.network.connect(key, this.partners.get(key.toString('hex'))?.addresses)
+  }
+
+  /** Meets somebody found in the pool. */
+  meet(key: Buffer, addresses: Address[]): void {
+    if (!this.stopped) this.network.dialFound(key, addresses)
+  }
+
+  /** Ends what there is with a stranger. */
+  part(key: Buffer): void {
+    const live = this.lives.get(key.toString('hex'))
+    if (!this.partners.has(key.toString('hex')) && (!live || live.gate.standing === 'stranger'))
+      this.network.disconnect(key)
+  }
+
+  /** The address that a peer on line comes from, else the last known. */
+  hostOf(key: Buffer): string | undefined {
+    const id = key.toString('hex')
+    const host = this.lives.get(id)?.gate.connection.stream.rawStream?.remoteHost
+    return host ?? this.partners.get(id)?.addresses[0]?.host
+  }
+
+  /** Time of a round trip to a peer on line, ms: the least that was seen of the smoothed one; undefined: not measured. */
+  roundTrip(key: Buffer): number | undefined {
+    const live = this.lives.get(key.toString('hex'))
+    const rtt = live?.gate.connection.stream.rawStream?.rtt
+    if (live && rtt) live.rtt = Math.min(live.rtt ?? rtt, rtt)
+    return live?.rtt
+  }
+
+  /** Announces this node under the topic, or no longer. */
+  offer(topic: Buffer, isOffered: boolean): void {
+    if (isOffered)
+      this.announce('pool', topic, () => {
+        // Who offers is found by those who seek.
+      })
+    else void this.unannounce('pool')
+  }
+
+  /** Looks once who is announced under the topic. */
+  async look(topic: Buffer, found: (key: Buffer, addresses: Address[]) => void): Promise<void> {
+    if (this.stopped) return
+    const search = this.network.topic(topic, { announce: false, found })
+    await search.settled
+    await search.close()
   }
 
   peer(key: Buffer): Peer | undefined {
@@ -298,13 +360,19 @@ export class Roster implements Peers {
   // Connections
 
   private onConnection(connection: Connection): void {
-    const { circles, invites, holdsFor, name, clock, log } = this.options
+    const { circles, invites, holdsFor, isBound, name, clock, log } = this.options
     const gate = new Gate(connection, {
       self: this.network.publicKey,
       circles,
       invites,
       name,
       holdsFor,
+      ...(isBound && { isBound }),
+      welcomes: (gate) =>
+        this.options.welcomes?.(
+          gate.connection.remotePublicKey,
+          gate.connection.stream.rawStream?.remoteHost,
+        ) ?? false,
       port: () => this.network.port,
       expectsJoiners: () => this.joins.size > 0 || this.expectsJoiners(),
       admitted: (admitted) => this.onAdmitted(admitted),
@@ -337,9 +405,13 @@ export class Roster implements Peers {
   private onAdmitted(gate: Gate): void {
     const { id, remotePublicKey: key, stream } = gate.connection
     const { name, agrees = false, clock, log, holdsFor } = this.options
-    const permissions = () => ({ member: gate.standing === 'member', owner: holdsFor(key) })
+    const permissions = () => {
+      const { standing } = gate
+      return { member: standing === 'member', owner: holdsFor(key), stranger: standing === 'stranger' }
+    }
     const answerer = this.watched(this.options.answererFor(key, permissions))
-    const session = new Session(stream, { answerer, name, lends: true, agrees, clock, log })
+    const isStranger = () => gate.standing === 'stranger' && gate.theirs === 'stranger'
+    const session = new Session(stream, { answerer, name, lends: true, agrees, isStranger, clock, log })
     const live: Live = { gate, session, ready: false }
     this.lives.get(id)?.session.close('a newer connection takes its place')
     this.lives.set(id, live)
@@ -349,6 +421,7 @@ export class Roster implements Peers {
         { peer: id, name: session.name, standing: gate.standing, ours: gate.theirs },
         'partner on line',
       )
+      this.roundTrip(key)
       void this.remember(live).finally(() => this.notify())
     }
     session.ready.then(ready, () => undefined)
@@ -364,6 +437,7 @@ export class Roster implements Peers {
   private onChanged(gate: Gate): void {
     const live = this.lives.get(gate.connection.id)
     if (live?.gate !== gate || !live.ready) return
+    this.roundTrip(gate.connection.remotePublicKey)
     void this.remember(live).finally(() => this.notify())
   }
 
@@ -486,26 +560,4 @@ function nobodyAnswers(): KithError {
     'noPartners',
     "nobody answers this invite: the inviter's kith must be running, on the same network (--bootstrap), and the code fresh",
   )
-}
-
-function encodePartner(partner: KnownPartner): Buffer {
-  const name = Buffer.from(partner.name, 'utf8').subarray(0, 255)
-  const addresses = encodeAddresses(partner.addresses)
-  assert(partner.circles.length <= maxCircles, 'circles in common are among ours')
-  const out = new Writer(128).u8(version).number(partner.since).number(partner.lastSeen)
-  out.u8(name.length).raw(name).u16(addresses.length).raw(addresses).u8(partner.circles.length)
-  for (const id of partner.circles) out.raw(Buffer.from(id, 'hex'))
-  return out.finish()
-}
-
-function decodePartner(key: Buffer, bytes: Buffer): KnownPartner {
-  const from = new Reader(bytes, 'partner record')
-  if (from.u8() !== version) throw from.damaged('its version is unknown; a newer kith wrote it')
-  const since = from.number()
-  const lastSeen = from.number()
-  const name = from.slice(from.u8()).toString('utf8')
-  const addresses = decodeAddresses(from.slice(from.u16()))
-  const circles = Array.from({ length: from.u8() }, () => from.slice(hashBytes).toString('hex'))
-  from.end()
-  return { key, id: key.toString('hex'), name, since, lastSeen, circles, addresses }
 }

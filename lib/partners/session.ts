@@ -10,6 +10,8 @@
  * - Requests that change the vault run one after the other, in the order sent (so a commit answers for the puts before
  *   it). Requests that read run at most `readers` at a time, and one that answers with much data holds its place until
  *   the answer is on its way.
+ * - A stranger of the open pool may send `strangerFrames` frames and `strangerBytes` in all, within `strangerMs`; once it is a
+ *   partner, that falls away.
  * - Silence while something is due ends the session, as does a request that is open for too long.
  * No deadlock: a frame that waits for the window holds back no credit, because credit for a request is given before
  * its answer is queued.
@@ -31,6 +33,7 @@ import {
   type Hello,
   lendsSpace,
   makesAgreements,
+  provesParts,
   type NamedBlock,
   type Replies,
   type ReplyFrame,
@@ -46,6 +49,9 @@ import type { Peer } from './types.js'
 export const windowBytes = 8 * 1024 * 1024
 export const frameOverhead = 256
 export const maxOutstanding = 64
+export const strangerFrames = 48
+export const strangerBytes = 32 * 1024
+const strangerMs = 90_000
 const creditStep = 256 * 1024
 const readers = 4
 const requestsPerSecond = 2000
@@ -71,6 +77,8 @@ export interface SessionOptions {
   lends: boolean
   /** whether we make agreements */
   agrees?: boolean
+  /** whether the peer is a stranger now, and bounded as such */
+  isStranger?(): boolean
   clock: Clock
   log: Log
 }
@@ -107,6 +115,8 @@ export class Session implements Peer {
   private readonly outbox: Outgoing[] = []
   /** What we may still send. */
   private window = windowBytes
+  /** Of a stranger, all that came. */
+  private strange = { frames: 0, bytes: 0 }
   /** What the peer has sent and we have not given back: received, and done with. */
   private received = 0
   private owed = 0
@@ -151,7 +161,7 @@ export class Session implements Peer {
     this.transmit(
       encodeHello({
         version: wireVersion,
-        capabilities: (options.lends ? lendsSpace : 0) | (options.agrees ? makesAgreements : 0),
+        capabilities: provesParts | (options.lends ? lendsSpace : 0) | (options.agrees ? makesAgreements : 0),
         name: options.name,
       }),
     )
@@ -168,6 +178,10 @@ export class Session implements Peer {
 
   get agrees(): boolean {
     return ((this.hello?.capabilities ?? 0) & makesAgreements) !== 0
+  }
+
+  get proves(): boolean {
+    return ((this.hello?.capabilities ?? 0) & provesParts) !== 0
   }
 
   get closed(): boolean {
@@ -245,10 +259,18 @@ export class Session implements Peer {
     if (this.closed) return
     try {
       this.heardAt = this.options.clock.monotonic()
+      if (this.options.isStranger?.()) this.countStrange(bytes.length)
       this.take(decodeFrame(bytes), cost(bytes))
     } catch (error) {
       this.violated(error)
     }
+  }
+
+  private countStrange(bytes: number): void {
+    this.strange.frames++
+    this.strange.bytes += bytes
+    if (this.strange.frames > strangerFrames || this.strange.bytes > strangerBytes)
+      throw broken('it sent more than a stranger may')
   }
 
   private violated(error: unknown): void {
@@ -394,6 +416,7 @@ export class Session implements Peer {
 
   private overdue(now: number): string | undefined {
     if (this.hello === undefined) return now - this.openedAt > helloMs ? 'no greeting came' : undefined
+    if (this.options.isStranger?.() && now - this.openedAt > strangerMs) return 'a stranger stayed too long'
     // An idle peer is silent rightly: silence counts from when something became due.
     const asked = this.asked.values().next().value?.since ?? Infinity
     const due = Math.min(asked, this.stalledAt ?? Infinity)
@@ -417,6 +440,8 @@ function fits(message: Requests[RequestKind], reply: ReplyFrame): boolean {
   if (reply.kind === 'offer') return reply.message.missing.length === names
   if (reply.kind === 'get') return reply.message.blocks.length === names
   if (reply.kind === 'prove') return reply.message.proofs.length === names
+  if (reply.kind === 'probe')
+    return 'ranges' in message && reply.message.proofs.length === message.ranges.length
   assert(names === undefined, 'requests that name blocks are answered one by one')
   return true
 }

@@ -1,13 +1,16 @@
 /** What the parts of partners/ say to each other and to the daemon: sessions as seen from outside, and facts about partners. */
 import type { Spread } from '../format/coin.js'
+import type { BlockRange } from '../format/wire-pool.js'
 import type { Replies, RequestKind, Requests, NamedBlock, ProvenBlock } from '../format/wire.js'
 
 /** What the peer of a session may do here. Asked again for each request, since circles change. */
 export interface Permissions {
-  /** Shares a circle with us: may place data in our vault. */
+  /** Shares a circle with us, or is bound to us by an agreement: may place data in our vault. */
   member: boolean
   /** Has data in our vault: may read it back, audit it and release it. */
   owner: boolean
+  /** Comes from the open pool: may ask what we offer, and propose an agreement. */
+  stranger?: boolean
 }
 
 /** A live, authenticated connection to one partner, after both said hello. */
@@ -20,6 +23,8 @@ export interface Peer {
   readonly lends: boolean
   /** Makes agreements; an older kith does not. */
   readonly agrees: boolean
+  /** Proves possession of parts of blocks; what another claims to hold does not count. */
+  readonly proves: boolean
   readonly closed: boolean
   /** @throws KithError: what the partner answered, `timeout`, or `noPartners` when the connection is gone */
   request<K extends RequestKind>(kind: K, message: Requests[K]): Promise<Replies[K]>
@@ -45,6 +50,8 @@ export interface PeersVault {
   size(owner: Buffer, name: Buffer): number | undefined
   get(owner: Buffer, name: Buffer): Promise<Buffer | undefined>
   prove(owner: Buffer, nonce: Buffer, names: readonly Buffer[]): Promise<(Buffer | undefined)[]>
+  /** for each part of a block, whoever's it is, a proof that it is here */
+  probe(nonce: Buffer, ranges: readonly BlockRange[]): Promise<(Buffer | undefined)[]>
   flip(owner: Buffer, committed: Buffer): Buffer
   reveal(owner: Buffer, r1: Buffer, spread: Spread): Promise<ProvenBlock[]>
   held(owner: Buffer): { blocks: number; bytes: number; releaseNumber: number }
@@ -64,6 +71,9 @@ export interface AnswerPacts {
   /** @throws KithError denied, as above */
   end(message: Requests['pactEnd']): Promise<Replies['pactEnd']>
 }
+
+/** Answers a stranger's query (pool.ts). */
+export type AnswerPool = (query: Requests['poolQuery']) => Promise<Replies['poolQuery']>
 
 /** The owner's own blocks and heads: what the daemon gives to the uploader and the auditor, from the store. */
 export interface OwnedBlocks {

@@ -23,6 +23,7 @@ import { coinNonce, drawnWindows, maxDrawn, type Spread, windowRange } from '../
 import { decodeHead } from '../format/head.js'
 import { blockName } from '../format/seal.js'
 import { maxHeads, possessionProof, type ProvenBlock } from '../format/wire.js'
+import { rangeProof, type BlockRange } from '../format/wire-pool.js'
 import { decodeRelease, type Release } from '../format/wire-release.js'
 import { Flips } from './flips.js'
 import { VaultTables } from './index-tables.js'
@@ -215,6 +216,10 @@ export class Vault {
   async get(owner: Buffer, name: Buffer): Promise<Buffer | undefined> {
     this.assertOpen()
     if (this.tables.size(owner, name) === undefined) return undefined
+    return this.sound(name)
+  }
+
+  private async sound(name: Buffer): Promise<Buffer | undefined> {
     try {
       const bytes = await this.blocks.get(name)
       if (bytes !== undefined) return bytes
@@ -233,6 +238,26 @@ export class Vault {
       proofs.push(bytes && possessionProof(nonce, this.options.partnerKey, bytes))
     }
     return proofs
+  }
+
+  /**
+   * For each part of a block, whoever's it is, a proof that it is here; undefined where it is not. Who asks knows the names of
+   * sealed blocks, and learns nothing of their bytes.
+   */
+  async probe(nonce: Buffer, ranges: readonly BlockRange[]): Promise<(Buffer | undefined)[]> {
+    this.assertOpen()
+    const proofs: (Buffer | undefined)[] = []
+    for (const range of ranges) {
+      const bytes = await this.sound(range.name)
+      const isWithin = bytes && range.offset + range.length <= bytes.length
+      proofs.push(isWithin ? rangeProof(nonce, this.options.partnerKey, range, bytes) : undefined)
+    }
+    return proofs
+  }
+
+  /** Blocks taken in after the sequence number, oldest first, whoever's they are. */
+  since(sequence: number, limit: number): { sequence: number; name: Buffer; bytes: number }[] {
+    return this.blocks.since(sequence, limit)
   }
 
   /**

@@ -15,7 +15,7 @@ import { maxSealedBytes } from '../../lib/format/seal.js'
 import { somePact, someTerms } from '../helpers/agreements.js'
 import { block, head, identity } from '../helpers/backup.js'
 import { mutate } from '../helpers/bytes.js'
-import { everyMessage } from '../helpers/messages.js'
+import { everyMessage, someFacts } from '../helpers/messages.js'
 
 const ann = identity(1)
 const [a, b] = [block(seeded(1)), block(seeded(2))]
@@ -38,6 +38,8 @@ t.test('requests and replies come out as they went in', async (t) => {
     pactEnd: { ending: pact.ending },
     flip: { committed: Buffer.alloc(32, 6) },
     reveal: { r1: Buffer.alloc(32, 7), spread: { bits: 32, draws: 2048 } },
+    poolQuery: { facts: someFacts, sketch: Buffer.alloc(2046, 8) },
+    probe: { nonce: Buffer.alloc(32, 9), ranges: [{ name: a.name, offset: 2 ** 32 - 1, length: 1024 }] },
   } as const
   const replies = {
     offer: { missing: [true, false, true, true, false, false, true, false, true] },
@@ -54,6 +56,8 @@ t.test('requests and replies come out as they went in', async (t) => {
     pactEnd: {},
     flip: { r2: Buffer.alloc(32, 8) },
     reveal: { drawn: names.map((name) => ({ name, proof: Buffer.alloc(32, 9) })) },
+    poolQuery: { facts: someFacts, holds: Buffer.alloc(43, 5) },
+    probe: { proofs: [Buffer.alloc(32, 1), undefined] },
   }
   for (const kind of Object.keys(replies) as (keyof typeof replies)[]) {
     const asked = encodeRequest(kind, 77, requests[kind] as never)

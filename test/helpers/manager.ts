@@ -15,9 +15,12 @@ import type { Terms } from '../../lib/format/agreement.js'
 import { policyOf } from '../../lib/daemon/agreement.js'
 import { defaults } from '../../lib/daemon/config.js'
 import type { Policy } from '../../lib/partners/negotiation.js'
+import type { PoolSettings } from '../../lib/partners/pool.js'
 import { Partners } from '../../lib/partners/partners.js'
 import { Vault } from '../../lib/vault/vault.js'
 import { someHead } from './partner-node.js'
+
+const none: PoolSettings = { open: false, partners: 0, region: '' }
 
 export interface Node {
   identity: Identity
@@ -40,6 +43,8 @@ export interface NodeOptions {
   quotaBytes?: number
   clock?: Clock
   log?: Log
+  /** what it wants of the open pool; may change while it runs */
+  pool?: PoolSettings
   /** what differs from the usual in what it offers and wants */
   policy?: Partial<Terms> & { wants?: number; periodMs?: number }
 }
@@ -91,6 +96,7 @@ export async function startNode(bootstrap: string, options: NodeOptions & { dir:
     bootstrap: [bootstrap],
     auditEveryMs: 3_600_000,
     policy: () => policy,
+    ...(options.pool && { pool: () => options.pool ?? none }),
     vault,
     owned: {
       since: (sequence, limit) => blocks.since(sequence, limit),

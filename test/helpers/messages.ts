@@ -8,6 +8,9 @@ import {
   encodeReply,
   encodeRequest,
 } from '../../lib/format/wire.js'
+import { encodeSketch } from '../../lib/format/sketch.js'
+import type { Facts } from '../../lib/format/wire-pool.js'
+import { sketchOf } from '../../lib/planning/sketch.js'
 import { encodeRelease } from '../../lib/format/wire-release.js'
 import { somePact, someTerms } from './agreements.js'
 import { block, head, identity } from './backup.js'
@@ -48,6 +51,29 @@ export function everyMessage(seed: number): Record<string, Buffer> {
     drawn: encodeReply('reveal', id, { drawn: names.map((name) => ({ name, proof: Buffer.alloc(32, 7) })) }),
     released: encodeReply('release', id, { blocks: 1, bytes: 2 }),
     ...pactMessages(id),
+    ...poolMessages(id),
+  }
+}
+
+export const someFacts: Facts = {
+  space: 2 ** 40,
+  wants: Number.MAX_SAFE_INTEGER,
+  hours: Buffer.alloc(21, 0x5a),
+  system: 'linux',
+  architecture: 'arm64',
+  region: 'eu-nörd',
+}
+
+function poolMessages(id: number): Record<string, Buffer> {
+  const random = seeded(id)
+  const rows = Array.from({ length: 500 }, (_, i) => ({ name: block(random).name, bytes: 1000 + i }))
+  const sketch = encodeSketch(sketchOf(rows, Buffer.alloc(32, 8)))
+  const ranges = rows.slice(0, 3).map(({ name }) => ({ name, offset: 77, length: 1000 }))
+  return {
+    poolQuery: encodeRequest('poolQuery', id, { facts: someFacts, sketch }),
+    poolFacts: encodeReply('poolQuery', id, { facts: someFacts, holds: Buffer.alloc(43, 3) }),
+    probe: encodeRequest('probe', id, { nonce: Buffer.alloc(32, 3), ranges }),
+    shown: encodeReply('probe', id, { proofs: [Buffer.alloc(32, 1), undefined, Buffer.alloc(32, 2)] }),
   }
 }
 

@@ -1,0 +1,437 @@
+/**
+ * The open pool: how strangers become partners. A node may lend there (`kith offer SIZE --open`), seek there (`kith partners find
+ * N`), or both. Who seeks also lends: between strangers each holds as much for the other as the other for it.
+ *
+ *     lend     the node is announced under one of `shards` topics, chosen by its key, as long as it takes in more; each announcement
+ *              is one record at some 20 DHT nodes, made again at most every five minutes (topic.ts), and withdrawn at the end
+ *     look     while partners are lacking: `shardsARound` topics are looked up, others each round; rounds follow after 2 s, 4 s,
+ *              ... up to ten minutes, and from the beginning when a partner is lost
+ *     meet     at most `mostMet` of those found, by chance, are dialled. The gate calls them strangers (membership.ts): what they may
+ *              send is counted by the frame and byte and ends after 90 s (session.ts), who may come in is bounded by identity
+ *              and network (pool-door.ts)
+ *     ask      both tell what they offer; the candidate answers our sketch, and proves some of what it claims (overlap.ts)
+ *     choose   planning/selection.ts, from those met and the partners of today
+ *     agree    negotiation.ts, with the bounds below. Both or neither is bound, whatever dies when; who is bound and was not heard
+ *              of since dials, and so does who waits for an answer that may still come
+ *
+ * Once bound, the gate calls both members of nothing but this agreement, and all goes on as between friends.
+ *
+ * What one may take: an identity `newcomerBytes` at first, twice as much after each month that it kept its agreement, never more
+ * than it holds for us; one /24 or /48 `mostOfPrefix` agreements; all strangers together the space that is lent, in
+ * `2 n + 2` agreements when n are sought (a node that does not seek: as if it sought three).
+ */
+import type { Clock, Timer } from '../base/clock.js'
+import { asKithError } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import { randomBytes } from '../base/random.js'
+import { hash } from '../format/hash.js'
+import type { Replies, Requests } from '../format/wire.js'
+import type { Facts } from '../format/wire-pool.js'
+import { isHourIn } from '../format/week.js'
+import { defaultPolicy, select } from '../planning/selection.js'
+import type { Candidate, Sketch } from '../planning/types.js'
+import type { Address } from './addresses.js'
+import type { Agreements } from './agreements.js'
+import { distanceOf, prefixOf } from './distance.js'
+import type { Policy } from './negotiation.js'
+import { encodedSketch, shuffled, type Overlap } from './overlap.js'
+import { PoolDoor } from './pool-door.js'
+import type { Roster } from './roster.js'
+import type { Peer } from './types.js'
+
+/** What the user wants of the pool. */
+export interface PoolSettings {
+  /** lends space to strangers */
+  open: boolean
+  /** partners wanted in all, friends among them; 0: none are sought */
+  partners: number
+  /** as the user calls the place of this machine; '' is not told */
+  region: string
+}
+
+export interface PoolOptions {
+  self: Buffer
+  roster: Roster
+  agreements: Agreements
+  overlap: Overlap
+  settings(): PoolSettings
+  policy(): Omit<Policy, 'needs'>
+  /** addresses of this machine */
+  addresses(): string[]
+  clock: Clock
+  log: Log
+}
+
+/** How the search stands. */
+export interface PoolState {
+  /** announced now */
+  isOffered: boolean
+  wanted: number
+  /** partners with an agreement */
+  have: number
+  /** met in the last round / found in it */
+  met: number
+  found: number
+}
+
+const shards = 16
+const shardsARound = 4
+const mostMet = 8
+const mostOfPrefix = 2
+/** Bytes each way that are worth an agreement between strangers. */
+const leastBytes = 2 ** 20
+const firstDelayMs = 2000
+const longestDelayMs = 10 * 60_000
+/** While nobody is lacking, whether that is still so. */
+const restMs = 60_000
+const meetMs = 12_000
+/** After a first refusal for having crossed, the smaller key tries again within so long. */
+const agreeMs = 8000
+const againMs = 60_000
+/** Who claimed what it could not prove is not asked again for so long. */
+const liarMs = 24 * 3_600_000
+const maxTried = 4096
+const monthMs = 30 * 86_400_000
+
+interface Found {
+  key: Buffer
+  addresses: Address[]
+}
+
+interface Asked {
+  peer: Peer
+  candidate: Candidate
+}
+
+export class Pool {
+  private readonly door: PoolDoor
+  /** Those that we dial in this round. */
+  private readonly targets = new Set<string>()
+  /** Until when (monotonic ms) somebody is not dialled again. */
+  private readonly tried = new Map<string, number>()
+  private readonly waiting = new Set<() => void>()
+  private readonly topic: Buffer
+  private timer: Timer | undefined
+  private running: Promise<void> | undefined
+  private rounds = 0
+  private shard = randomBytes(1).readUInt8(0) % shards
+  private isOffered = false
+  private last = { met: 0, found: 0 }
+  private stopped = false
+
+  constructor(private readonly options: PoolOptions) {
+    this.door = new PoolDoor(options.clock)
+    this.topic = poolTopic(options.self.readUInt8(0) % shards)
+  }
+
+  /** Begins to lend and to seek, as the settings say. */
+  start(): void {
+    for (const key of this.options.agreements.strangers().bound) this.options.roster.seek(key)
+    this.settingsChanged()
+  }
+
+  /** Resolves when no round runs any more; the roster must have been stopped. */
+  async stop(): Promise<void> {
+    this.stopped = true
+    this.timer?.cancel()
+    this.poke()
+    await this.running
+  }
+
+  settingsChanged(): void {
+    this.poke()
+    this.hurry()
+  }
+
+  /** Looks now. */
+  hurry(): void {
+    this.rounds = 0
+    this.schedule(0)
+  }
+
+  /** A session or an agreement came, went or changed. */
+  poke(): void {
+    this.follow()
+    for (const check of [...this.waiting]) check()
+  }
+
+  state(): PoolState {
+    const { partners: wanted } = this.options.settings()
+    return { isOffered: this.isOffered, wanted, have: this.options.agreements.active().length, ...this.last }
+  }
+
+  /** Whether this peer, no member of a circle of ours, may come in. */
+  welcomes(key: Buffer, host: string | undefined): boolean {
+    const { agreements, roster } = this.options
+    if (this.stopped) return false
+    if (this.targets.has(key.toString('hex'))) return true
+    if (agreements.strangers().offered.some((other) => other.equals(key))) return true
+    return this.isOpen() && this.door.opens(key, host, roster.strangerCount())
+  }
+
+  /** What we would sign with somebody of no circle of ours. */
+  policyFor(key: Buffer, policy: Policy): Policy {
+    const { terms } = policy
+    return {
+      ...policy,
+      terms: { ...terms, holds: Math.min(terms.holds, this.spaceFor(key)) },
+      matched: { least: leastBytes },
+    }
+  }
+
+  async answer({ sketch }: Requests['poolQuery']): Promise<Replies['poolQuery']> {
+    return { facts: this.facts(), holds: await this.options.overlap.answer(sketch) }
+  }
+
+  // Lending
+
+  private isOpen(): boolean {
+    const { open, partners } = this.options.settings()
+    const { bound } = this.options.agreements.strangers()
+    return open && bound.length < 2 * (partners || 3) + 2 && this.spaceLeft() >= leastBytes
+  }
+
+  /** Of what is lent, what no stranger was promised. */
+  private spaceLeft(except?: Buffer): number {
+    const { agreements, policy } = this.options
+    let left = policy().terms.holds
+    for (const key of agreements.strangers().bound)
+      if (!except?.equals(key)) left -= agreements.promised(key).ours
+    return Math.max(0, left)
+  }
+
+  private spaceFor(key: Buffer): number {
+    const { agreements } = this.options
+    const { ours } = agreements.promised(key)
+    const isTaken = ours > 0 || this.targets.has(key.toString('hex')) || this.isOpen()
+    if (!isTaken || (ours === 0 && this.isPrefixFull(key))) return ours
+    return Math.max(ours, Math.min(this.entrusted(key), this.spaceLeft(key)))
+  }
+
+  private isPrefixFull(key: Buffer): boolean {
+    const { agreements, roster } = this.options
+    const prefix = prefixOf(roster.hostOf(key))
+    if (prefix === null) return false
+    const { bound } = agreements.strangers()
+    return bound.filter((other) => prefixOf(roster.hostOf(other)) === prefix).length >= mostOfPrefix
+  }
+
+  private entrusted(key: Buffer): number {
+    const known = this.options.roster.known().find((partner) => partner.key.equals(key))
+    const age = known ? this.options.clock.now() - known.since : 0
+    return defaultPolicy.newcomerBytes * 2 ** Math.min(20, Math.max(0, Math.floor(age / monthMs)))
+  }
+
+  private follow(): void {
+    const isOffered = !this.stopped && this.isOpen()
+    if (isOffered === this.isOffered) return
+    this.isOffered = isOffered
+    this.options.roster.offer(this.topic, isOffered)
+  }
+
+  private facts(): Facts {
+    const { terms, wants } = this.options.policy()
+    const { region } = this.options.settings()
+    return {
+      space: Math.min(defaultPolicy.newcomerBytes, terms.holds, this.spaceLeft()),
+      wants,
+      hours: terms.hours,
+      system: process.platform,
+      architecture: process.arch,
+      region,
+    }
+  }
+
+  // Seeking
+
+  private lacking(): number {
+    return this.options.settings().partners - this.options.agreements.active().length
+  }
+
+  private schedule(ms: number): void {
+    this.timer?.cancel()
+    if (this.stopped) return
+    this.timer = this.options.clock.after(ms, () => {
+      this.running ??= this.round().finally(() => {
+        this.running = undefined
+        this.schedule(this.delay())
+      })
+    })
+  }
+
+  private delay(): number {
+    if (this.lacking() > 0) return Math.min(longestDelayMs, firstDelayMs * 2 ** Math.min(20, this.rounds++))
+    this.rounds = 0
+    return restMs
+  }
+
+  private async round(): Promise<void> {
+    const { agreements, roster, log } = this.options
+    // What was begun is ended first: who was offered something may have signed it.
+    for (const key of agreements.strangers().offered) roster.meet(key, [])
+    if (this.lacking() <= 0) return
+    try {
+      const found = await this.look()
+      const targets = shuffled(found).slice(0, mostMet)
+      for (const { key } of targets) this.targets.add(key.toString('hex'))
+      const met = await this.meet(targets)
+      this.last = { met: met.length, found: found.length }
+      log.debug(this.last, 'pool: met')
+      await this.agree(await this.ask(met))
+    } catch (error) {
+      const { code, message } = asKithError(error)
+      log.warn({ code, message }, 'a search for partners failed')
+    } finally {
+      this.partAll()
+    }
+  }
+
+  private async look(): Promise<Found[]> {
+    const { roster, agreements, clock } = this.options
+    const found = new Map<string, Found>()
+    const first = this.shard
+    this.shard = (first + shardsARound) % shards
+    const looks = Array.from({ length: shardsARound }, (_, i) =>
+      roster.look(poolTopic((first + i) % shards), (key, addresses) => {
+        const id = key.toString('hex')
+        if ((this.tried.get(id) ?? 0) > clock.monotonic() || roster.isFriend(key)) return
+        if (agreements.promised(key).theirs === 0) found.set(id, { key, addresses })
+      }),
+    )
+    await Promise.all(looks)
+    return [...found.values()]
+  }
+
+  private async meet(targets: readonly Found[]): Promise<Peer[]> {
+    const { roster } = this.options
+    for (const { key, addresses } of targets) {
+      this.note(key, againMs)
+      // It may be here already, as one that seeks.
+      if (!roster.stranger(key)) roster.meet(key, addresses)
+    }
+    const here = () => targets.flatMap(({ key }) => roster.stranger(key) ?? [])
+    await this.waitFor(() => here().length === targets.length, meetMs)
+    return here()
+  }
+
+  private async ask(peers: readonly Peer[]): Promise<{ sketch: Sketch; asked: Asked[] }> {
+    const sketch = await this.options.overlap.sketch()
+    const asked = await Promise.all(
+      peers.map(async (peer) => {
+        try {
+          const query = { facts: this.facts(), sketch: encodedSketch(sketch) }
+          const { facts, holds } = await peer.request('poolQuery', query)
+          const belief = holds.length > 0 ? await this.options.overlap.prove(peer, sketch, holds) : 1
+          if (belief === 0) this.note(peer.key, liarMs)
+          return [{ peer, candidate: this.candidate(peer.key, facts, holds, belief) }]
+        } catch (error) {
+          const reason = asKithError(error).message
+          this.options.log.debug({ peer: peer.key.toString('hex'), reason }, 'pool: no answer')
+          return []
+        }
+      }),
+    )
+    return { sketch, asked: asked.flat() }
+  }
+
+  private candidate(key: Buffer, facts: Facts, holds: Buffer, belief: number): Candidate {
+    const { region, system, architecture, hours, space } = facts
+    return {
+      ...this.known(key),
+      holds: holds.length > 0 ? holds : null,
+      belief,
+      region: region || null,
+      system: system || null,
+      architecture: architecture || null,
+      hours: hours.some((byte) => byte !== 0)
+        ? Array.from({ length: 168 }, (_, hour) =>
+            isHourIn(hours, Math.floor(hour / 24), hour % 24) ? 1 : 0,
+          )
+        : null,
+      space,
+    }
+  }
+
+  /** What is known of somebody without its own word. */
+  private known(key: Buffer): Candidate {
+    const { roster, agreements, addresses } = this.options
+    const host = roster.hostOf(key)
+    const rtt = roster.roundTrip(key)
+    return {
+      id: key.toString('hex'),
+      invited: false,
+      holds: null,
+      belief: 1,
+      distance: distanceOf(host, addresses(), rtt),
+      roundTrip: rtt ?? null,
+      prefix: prefixOf(host),
+      region: null,
+      system: null,
+      architecture: null,
+      circles: [],
+      hours: null,
+      bandwidth: null,
+      space: agreements.promised(key).theirs,
+      record: { kept: 0, reneged: 0, days: 0 },
+    }
+  }
+
+  private async agree({ sketch, asked }: { sketch: Sketch; asked: readonly Asked[] }): Promise<void> {
+    const { agreements, log, settings } = this.options
+    // Today's partners are kept here whatever is found: this search fills places, and empties none.
+    const partners = agreements.active().map((key) => ({ ...this.known(key), invited: true }))
+    const { chosen } = select({
+      sketch,
+      candidates: [...partners, ...asked.map(({ candidate }) => candidate)],
+      current: partners.map(({ id }) => id),
+      policy: { ...defaultPolicy, count: settings().partners, needs: leastBytes },
+    })
+    for (const { id, why } of chosen) {
+      const peer = asked.find(({ candidate }) => candidate.id === id)?.peer
+      if (!peer || peer.closed || this.lacking() <= 0 || this.stopped) continue
+      log.info({ peer: id, why }, 'pool: chosen')
+      const isActive = () => agreements.promised(peer.key).theirs > 0
+      if (!(await agreements.seek(peer))) await this.waitFor(() => isActive() || peer.closed, agreeMs)
+    }
+  }
+
+  private partAll(): void {
+    const { agreements, roster } = this.options
+    for (const id of this.targets) {
+      const key = Buffer.from(id, 'hex')
+      if (agreements.promised(key).theirs === 0) roster.part(key)
+    }
+    this.targets.clear()
+  }
+
+  private note(key: Buffer, ms: number): void {
+    const id = key.toString('hex')
+    const until = this.options.clock.monotonic() + ms
+    this.tried.set(id, Math.max(until, this.tried.get(id) ?? 0))
+    for (const oldest of this.tried.keys()) {
+      if (this.tried.size <= maxTried) break
+      this.tried.delete(oldest)
+    }
+  }
+
+  private waitFor(isSo: () => boolean, ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const check = () => {
+        if (!this.stopped && !isSo()) return
+        timer.cancel()
+        this.waiting.delete(check)
+        resolve()
+      }
+      const timer = this.options.clock.after(ms, () => {
+        this.waiting.delete(check)
+        resolve()
+      })
+      this.waiting.add(check)
+      check()
+    })
+  }
+}
+
+function poolTopic(shard: number): Buffer {
+  return hash('kith open pool', Buffer.from([shard]))
+}
