@@ -11,7 +11,7 @@ import { KithError } from '../base/errors.js'
 import { randomBytes } from '../base/random.js'
 import { hash } from '../format/hash.js'
 import { decodeSketch, encodeSketch, sketchEntry, type Sketch } from '../format/sketch.js'
-import { maxRangeBytes, rangeProof, type BlockRange } from '../format/wire-pool.js'
+import { maxRangeBytes, rangeProof } from '../format/wire-pool.js'
 import { answerTo, detailEntries, isAnswer, isHeld, Sampler } from '../planning/sketch.js'
 import type { OwnedBlocks, Peer } from './types.js'
 
@@ -59,8 +59,12 @@ export class Overlap {
     if (!isAnswer(sketch, holds)) return 0
     const claimed = new Set(sketch.entries.filter((_, i) => isHeld(holds, i)))
     if (claimed.size === 0) return 1
-    const names = await this.namesOf(claimed)
-    return (await proven(peer, names, (name) => this.own.get(name))).every(Boolean) ? 1 : 0
+    const blocks: { name: Buffer; bytes: Buffer }[] = []
+    for (const name of await this.namesOf(claimed)) {
+      const bytes = await this.own.get(name)
+      if (bytes) blocks.push({ name, bytes })
+    }
+    return (await proven(peer, blocks)).every(Boolean) ? 1 : 0
   }
 
   private sketches(): { own: Promise<Sketch>; vault: Promise<Sketch> } {
@@ -102,29 +106,20 @@ export function encodedSketch(sketch: Sketch): Buffer {
 
 /**
  * Has a peer prove that it holds these blocks: of each a random part, under a nonce of this one question.
- * @param names at most `maxProbed`
- * @param read our own copy
- * @returns for each whether it was proven; a block that is not here cannot be proven to us
+ * @param blocks at most `maxProbed`, as we have them
+ * @returns for each whether it was proven
  */
 export async function proven(
   peer: Peer,
-  names: readonly Buffer[],
-  read: (name: Buffer) => Promise<Buffer | undefined>,
+  blocks: readonly { name: Buffer; bytes: Buffer }[],
 ): Promise<boolean[]> {
+  if (blocks.length === 0) return []
   const nonce = randomBytes(32)
-  const blocks = await Promise.all(names.map(read))
-  const ranges = names.flatMap((name, i) => {
-    const bytes = blocks[i]
-    return bytes ? [{ name, ...randomPart(bytes.length) }] : []
-  })
-  if (ranges.length === 0) return names.map(() => false)
+  const ranges = blocks.map(({ name, bytes }) => ({ name, ...randomPart(bytes.length) }))
   const { proofs } = await peer.request('probe', { nonce, ranges })
-  let at = 0
-  return blocks.map((bytes) => {
-    if (!bytes) return false
-    const [range, proof] = [ranges[at] as BlockRange, proofs[at]]
-    at++
-    return proof?.equals(rangeProof(nonce, peer.key, range, bytes)) ?? false
+  return blocks.map(({ bytes }, i) => {
+    const range = ranges[i]
+    return range !== undefined && (proofs[i]?.equals(rangeProof(nonce, peer.key, range, bytes)) ?? false)
   })
 }
 

@@ -24,8 +24,10 @@ import type { Log } from '../base/log.js'
 import { decodeHead } from '../format/head.js'
 import type { KeyPair } from '../format/hash.js'
 import { maxReleaseNames } from '../format/wire-release.js'
+import { maxProbed } from '../format/wire-pool.js'
 import { maxAsked, maxBatchBytes, type NamedBlock } from '../format/wire.js'
 import type { Book } from './book.js'
+import { proven } from './overlap.js'
 import type { Pace } from './pace.js'
 import { requestDrop } from './release.js'
 import type { OwnedBlocks, Peer, Peers } from './types.js'
@@ -273,9 +275,32 @@ class Flow {
     return end < 0 ? rows : rows.slice(0, end)
   }
 
-  /** @returns for each whether the partner lacks it */
+  /**
+   * A partner may say that it has a block already: of another owner, or from before a break. That is free to say, so it counts
+   * only when it has shown a random part of the block. What is not kept here cannot be judged, and is left to the audits.
+   * @returns for each whether it is to be sent
+   */
   private async offer(names: readonly Buffer[]): Promise<boolean[]> {
-    return (await this.peer.request('offer', { names: [...names] })).missing
+    const { missing } = await this.peer.request('offer', { names: [...names] })
+    const claimed = names.flatMap((name, i) => (missing[i] ? [] : [{ name, i }]))
+    for (let at = 0; at < claimed.length; at += maxProbed) {
+      const asked = claimed.slice(at, at + maxProbed)
+      const blocks = await Promise.all(asked.map(({ name }) => this.here(name)))
+      const here = asked.flatMap(({ name, i }, n) => (blocks[n] ? [{ name, i, bytes: blocks[n] }] : []))
+      const isProven = this.peer.proves ? await proven(this.peer, here) : []
+      here.forEach(({ i }, n) => (missing[i] = isProven[n] !== true))
+    }
+    return missing
+  }
+
+  /** Our own copy, if it is here and sound. */
+  private async here(name: Buffer): Promise<Buffer | undefined> {
+    try {
+      return await this.options.blocks.get(name)
+    } catch (error) {
+      if (error instanceof KithError && error.code === 'damaged') return undefined
+      throw error
+    }
   }
 
   /** @returns those that are known here and could not be had */
@@ -319,12 +344,8 @@ class Flow {
   /** A block that is gone was let go of meanwhile; one that is damaged or not kept here comes from another partner. */
   private async read(name: Buffer): Promise<Buffer | undefined> {
     const { blocks, log } = this.options
-    try {
-      const here = await blocks.get(name)
-      if (here || !blocks.has(name)) return here
-    } catch (error) {
-      if (!(error instanceof KithError) || error.code !== 'damaged') throw error
-    }
+    const here = await this.here(name)
+    if (here || !blocks.has(name)) return here
     const there = await blocks.fetch(name)
     if (!there)
       log.warn({ block: name.toString('hex').slice(0, 12) }, 'a block that is not here was not sent')
