@@ -38,6 +38,7 @@ import type { TreeReader } from '../store/tree-reader.js'
 import { IntakePlan } from './intake-plan.js'
 import { MountKeeper } from './mount-keeper.js'
 import { MountMark } from './mount-mark.js'
+import { RewriteWatch } from './rewrite-watch.js'
 import { isDue, type Schedule } from './schedule.js'
 
 /** After a failed intake the next try waits so long. */
@@ -77,6 +78,7 @@ export class ProtectedVolume {
   #engineName: EngineName = 'fuse'
   readonly #keeper: MountKeeper
   readonly #mark: MountMark
+  readonly #watch: RewriteWatch
   /** from mounting until it is unmounted by command */
   #wanted = false
   /** taken off by another than kith */
@@ -113,6 +115,11 @@ export class ProtectedVolume {
     this.#options = options
     const { home, clock, log } = options
     this.#mark = new MountMark(home, stored.id)
+    this.#watch = new RewriteWatch(stored, {
+      clock,
+      log: log.child({ volume: this.id }),
+      mark: (...to) => this.mark(...to),
+    })
     this.#keeper = new MountKeeper({
       dir: () => this.dir,
       clock,
@@ -156,6 +163,7 @@ export class ProtectedVolume {
       ...new Set(Object.values(this.#problems)),
       ...this.#keeper.problems,
       ...(this.#mount?.problems ?? []),
+      ...this.#watch.problems,
     ]
     if (this.#takenOff) {
       problems.push(
@@ -294,7 +302,9 @@ export class ProtectedVolume {
         await this.#findOutsiders(mount)
         await this.stored.recordEverything()
       }
-      return this.stored.snapshot(mount.rootFd, { signal: ends, ...marks, ...(progress && { progress }) })
+      const before = this.stored.snapshots().at(-1)
+      const run = { signal: ends, ...marks, ...(progress && { progress }) }
+      return this.stored.snapshot(mount.rootFd, run).finally(() => void this.#watch.look(before))
     })
       .catch((error: unknown) => {
         this.#failed('snapshot', error)
@@ -490,6 +500,7 @@ export class ProtectedVolume {
     const due = this.#plan.take(clock.monotonic())
     try {
       const { read, left } = await this.stored.readAhead(mount.rootFd, due, this.#leaving.signal)
+      void this.#watch.look(this.stored.snapshots().at(-1))
       this.#plan.again(left, clock.monotonic())
       delete this.#problems.intake
       if (read > 0) this.#options.onBlocks()

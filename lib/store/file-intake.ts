@@ -15,6 +15,7 @@ import type { Dirty } from './dirty.js'
 import { typeOf } from './entries.js'
 import type { SealItem, SealResult, Span } from './seal-messages.js'
 import type { NodeAccess } from './list-kinds.js'
+import type { Rewrites } from './rewrites.js'
 import type { SealPool } from './seal-pool.js'
 import type { SnapshotOptions } from './types.js'
 import { applySpans, planSpans, wholeContent } from './spans.js'
@@ -33,6 +34,8 @@ export interface FileIntakeOptions {
   keys: VolumeKeys
   /** Nothing is known of what changed: files are read as a whole. */
   everything: boolean
+  /** Told of what was read. */
+  rewrites: Rewrites
   /** One try, and no file that was not at rest. */
   hasty?: boolean
   run: SnapshotOptions
@@ -45,6 +48,8 @@ export interface FileRequest {
   /** What the last snapshot has of this inode. */
   before: Entry | undefined
   dirty: Dirty | undefined
+  /** What the last snapshot has by this name, or nearly (rewrites.ts). */
+  replaced?: () => Promise<Entry | undefined>
 }
 
 const batchItems = 256
@@ -160,7 +165,7 @@ export class FileIntake {
 
   /** Undefined: to be tried again. */
   private async outcome(
-    { before }: FileRequest,
+    { before, replaced, stat: { btimeNs } }: FileRequest,
     result: SealResult,
     item: SealItem | undefined,
   ): Promise<FileOutcome | undefined> {
@@ -168,9 +173,16 @@ export class FileIntake {
     if (result.outcome !== 'entry') return result
     const { entry, spans } = result
     this.count(entry)
-    if (entry.type !== 'file' || spans.length === 0) return { outcome: 'entry', entry }
-    const content = await this.content(before, spans, entry.size, item?.spans !== undefined)
-    return content && { outcome: 'entry', entry: { ...entry, content } }
+    let whole = entry
+    if (entry.type === 'file' && spans.length > 0) {
+      const content = await this.content(before, spans, entry.size, item?.spans !== undefined)
+      if (!content) return undefined
+      whole = { ...entry, content }
+    }
+    const { rewrites, access } = this.options
+    const noted = rewrites.note(access.nodes, { entry: whole, btimeNs, before, replaced })
+    if (noted) await noted
+    return { outcome: 'entry', entry: whole }
   }
 
   private async content(

@@ -36,6 +36,7 @@ import { atRest, typeOf } from './entries.js'
 import { settingsOf } from './exclusions.js'
 import { FileIntake, type DirectoryFiles } from './file-intake.js'
 import type { NodeAccess } from './list-kinds.js'
+import { formerlyNamed, type Rewrites } from './rewrites.js'
 import { type ExcludeSettings, readOwnRules, RuledDirectory } from './rules.js'
 import type { SealPool } from './seal-pool.js'
 import type { EarlyRow, Location, VolumeState } from './state.js'
@@ -53,6 +54,7 @@ export interface ReadAheadOptions {
   state: VolumeState
   access: NodeAccess
   keys: VolumeKeys
+  rewrites: Rewrites
   /** Names told by the log since the last snapshot, by inode: the newest of each. */
   places: ReadonlyMap<bigint, Location>
   signal: AbortSignal
@@ -140,12 +142,13 @@ export class ReadAhead {
     const opened = this.open(parent)
     if (opened === undefined) return
     const { fd } = opened
-    const { clock, pool, access, keys, signal } = this.options
+    const { clock, pool, access, keys, rewrites, signal } = this.options
     const intake = new FileIntake({
       clock,
       pool,
       access,
       keys,
+      rewrites,
       everything: false,
       hasty: true,
       run: { signal },
@@ -154,7 +157,7 @@ export class ReadAhead {
     try {
       for (const { ino, name } of wanted) {
         const found = rows.has(ino) ? undefined : await this.find(opened, ino, name)
-        if (found) this.add(files, found, rows, result)
+        if (found) this.add(files, { ...found, parent }, rows, result)
       }
       await files.finish()
     } catch (error) {
@@ -168,11 +171,13 @@ export class ReadAhead {
 
   private add(
     files: DirectoryFiles,
-    { ino, stat, name, dirty, before }: Found,
+    { ino, stat, name, dirty, before, parent }: Found & { parent: bigint },
     rows: Map<bigint, { row: EarlyRow; generation: number }>,
     result: ReadAheadResult,
   ): void {
-    files.add({ name, stat, before, dirty }, (outcome) => {
+    const { access, state } = this.options
+    const replaced = () => formerlyNamed(access.nodes, state.directories.get(parent)?.node, name)
+    files.add({ name, stat, before, dirty, replaced }, (outcome) => {
       if (outcome.outcome === 'changed') result.left.push(ino)
       if (outcome.outcome !== 'entry' || outcome.entry.type !== 'file') return
       const { generation } = dirty

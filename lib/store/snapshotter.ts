@@ -41,6 +41,7 @@ import { editList, type Edit } from './lists.js'
 import { Places, type StateChanges } from './places.js'
 import { earlyEntry, entryOf } from './read-ahead.js'
 import { rulesName } from './rules.js'
+import { formerlyNamed, type Rewrites } from './rewrites.js'
 import type { SealPool } from './seal-pool.js'
 import type { DirectoryRow, Location, VolumeState } from './state.js'
 import { findEntry, walkLeaves } from './tree-walk.js'
@@ -62,6 +63,7 @@ export interface SnapshotterOptions {
   taken: Map<bigint, Dirty>
   /** The names that came, went or lead elsewhere, likewise. */
   names: readonly Location[]
+  rewrites: Rewrites
   /** Compare everything. */
   everything: boolean
   run: SnapshotOptions
@@ -349,7 +351,10 @@ export class Snapshotter {
       this.fileDone(visit, name, old, { outcome: 'entry', entry: { ...before, ...attributes } })
       return
     }
-    visit.files.add({ name, stat, before, dirty }, (outcome) => this.fileDone(visit, name, old, outcome))
+    const replaced = () => formerlyNamed(this.options.access.nodes, visit.row?.node, name)
+    visit.files.add({ name, stat, before, dirty, replaced }, (outcome) =>
+      this.fileDone(visit, name, old, outcome),
+    )
   }
 
   /** Whether the content is what it was. */

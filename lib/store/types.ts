@@ -7,6 +7,7 @@ import type { Circle } from '../format/head.js'
 import type { Identity, VolumeKeys } from '../format/keys.js'
 import type { NodeRef } from '../format/seal.js'
 import type { LeftOutCounts } from './exclusions.js'
+import type { Rewrites } from './rewrites.js'
 import type { ExcludeSettings } from './rules.js'
 import type { SnapshotInfo } from './snapshot-info.js'
 import type { ReadAheadResult } from './read-ahead.js'
@@ -124,6 +125,8 @@ export interface ProtectedVolume {
   excluded(): LeftOutCounts
   /** Takes a snapshot of the directory behind `rootFd`. Calls run one after the other. */
   snapshot(rootFd: number, options?: SnapshotOptions): Promise<SnapshotResult>
+  /** What snapshots and reading ahead found files to have become. */
+  readonly rewrites: Rewrites
   /** Oldest first. */
   snapshots(): SnapshotInfo[]
   /** Those that these names mean (snapshot-info.ts, exactSnapshot), each once. @throws KithError notFound */

@@ -30,6 +30,7 @@ import type { Marker } from './marks.js'
 import { Nodes } from './nodes.js'
 import { forget, settleTaken, type StateChanges } from './places.js'
 import { ReadAhead, type ReadAheadResult } from './read-ahead.js'
+import { Rewrites } from './rewrites.js'
 import type { ExcludeSettings } from './rules.js'
 import type { SealPool } from './seal-pool.js'
 import { exactSnapshot, infoOf } from './snapshot-info.js'
@@ -37,15 +38,8 @@ import { refuseBadTags, refuseTooMany, withMarks } from './snapshot-marks.js'
 import { Snapshotter, type SnapshotOutcome } from './snapshotter.js'
 import { type Location, VolumeState } from './state.js'
 import { TreeReader } from './tree-reader.js'
-import type {
-  MarkChange,
-  PendingChanges,
-  ProtectedVolume,
-  SnapshotInfo,
-  SnapshotOptions,
-  SnapshotResult,
-  StoreOptions,
-} from './types.js'
+import type { MarkChange, PendingChanges, ProtectedVolume, SnapshotInfo } from './types.js'
+import type { SnapshotOptions, SnapshotResult, StoreOptions } from './types.js'
 
 /** Names to be looked at that are noted one by one; beyond that, their directories are read. */
 const maxNames = 100_000
@@ -90,6 +84,7 @@ export class Volume implements ProtectedVolume {
   private readonly held = new Set<{ node: NodeRef }>()
   /** Grows whenever something may have come into use (prune.ts). */
   turns = 0
+  readonly rewrites = new Rewrites()
   private readonly stopping = new AbortController()
   /** Snapshots and what else changes the head, one at a time. */
   private turn: Promise<unknown> = Promise.resolve()
@@ -194,8 +189,9 @@ export class Volume implements ProtectedVolume {
         const ends = [this.stopping.signal, this.readingAhead.signal, ...(signal ? [signal] : [])]
         const { options, pool } = this.host
         const access = { nodes: this.nodes, intake: this.intake() }
-        const { state, keys, places } = this
-        const run = { clock: options.clock, pool, state, access, keys, places, signal: AbortSignal.any(ends) }
+        const { state, keys, places, rewrites } = this
+        const from = { clock: options.clock, pool, state, access, keys, places, rewrites }
+        const run = { ...from, signal: AbortSignal.any(ends) }
         return new ReadAhead(fd, run).run(inos)
       })
     } catch (error) {
@@ -421,6 +417,7 @@ export class Volume implements ProtectedVolume {
       keys: this.keys,
       taken,
       names: names.map(({ key }) => key),
+      rewrites: this.rewrites,
       everything: taken.has(everythingIno) || !this.knowsRoot(rootFd),
       run,
     }).run(rootFd)
