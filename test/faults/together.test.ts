@@ -1,4 +1,4 @@
-// Many at once, under a clock that jumps: snapshots, a restore, checks, forgetting.
+// Many at once, under a clock that jumps: snapshots, restores, checks, forgetting, prunes.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -58,8 +58,16 @@ t.test('ten snapshots, restores and checks at once, while the clock jumps', asyn
   await sameAsDirectory(t, fixture)
 
   const oldest = listed.slice(0, 5)
-  await Promise.all([volume.forget(oldest), snapshot(11), check(), restore(4), snapshot(12)])
-  t.equal(volume.snapshots().length, 8)
+  const prune = async () => {
+    // One at a time, as the daemon does; what is forgotten meanwhile is for the next.
+    for (let i = 0; i < 4; i++) await store.prune({})
+  }
+  const forget = async () => {
+    for (const name of oldest) await volume.forget([name])
+  }
+  const later = Array.from({ length: 10 }, (_, i) => snapshot(11 + i))
+  await Promise.all([forget(), prune(), check(), ...later, ...[4, 5, 6, 7].map(restore)])
+  t.equal(volume.snapshots().length, 16)
   await fixture.reopen()
   await sameAsDirectory(t, fixture)
   t.same(said(await fixture.store.check({ wanted: () => true })), good)
