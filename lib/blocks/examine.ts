@@ -31,6 +31,8 @@ export interface Examined {
   evicted: number
   /** names of blocks that the index places where nothing can be read */
   damaged: Buffer[]
+  /** names of those that lie in segments that are gone: known no more once the index is put right */
+  nowhere: Buffer[]
   /** what is wrong with the index, one line each */
   problems: string[]
   /** rows written anew or taken away, with `fix` */
@@ -79,8 +81,12 @@ export async function examineIndex(parts: StoreParts, fix: boolean, watch: Watch
     for (const { key: name, value: row } of batch) {
       if (!order.get(row.sequence)?.equals(name)) found.unordered.push({ name, sequence: row.sequence })
       if (isEvicted(row)) {
-        evicted.blocks++
-        evicted.bytes += row.bytes
+        // Evicting leaves no offset: a row that has one was not evicted, but is damaged.
+        if (row.offset !== 0) found.nowhere.push(name)
+        else {
+          evicted.blocks++
+          evicted.bytes += row.bytes
+        }
         continue
       }
       const end = row.offset + headerBytes + row.bytes
@@ -103,7 +109,8 @@ export async function examineIndex(parts: StoreParts, fix: boolean, watch: Watch
     problems.push('the sum of evicted blocks is wrong')
   const facts = { sums, reach, files, evicted }
   const fixed = fix && problems.length > 0 ? await putRight(parts, found, facts) : 0
-  return { blocks: blocks - evicted.blocks, evicted: evicted.blocks, damaged: found.damaged, problems, fixed }
+  const { damaged, nowhere } = found
+  return { blocks: blocks - evicted.blocks, evicted: evicted.blocks, damaged, nowhere, problems, fixed }
 }
 
 function* aboutSegments(

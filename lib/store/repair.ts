@@ -73,9 +73,12 @@ export async function repairStore(
   const before = await checkStore(blocks, identity, volumes, { ...options, wanted: () => true })
   if (index) before.index.problems = index.problems
   const healer = new Healer(blocks, volumes, options)
+  // A partner may have them, so that they count as away and not as lost; but they were here, and are to be here again.
+  const lost = (index?.nowhere ?? []).map((name) => [name.toString('latin1'), 'missing'] as const)
   let after = before
   for (let round = 0; round < maxRounds; round++) {
-    const healed = await healer.heal(after)
+    const bad = round === 0 ? new Map([...lost, ...after.bad]) : after.bad
+    const healed = await healer.heal({ ...after, bad })
     if (dryRun || healed === 0) break
     after = await checkStore(blocks, identity, volumes, options)
   }
