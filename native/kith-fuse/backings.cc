@@ -6,6 +6,10 @@
 // An inode may be cached at one time and not at another: a passthrough reply has no KEEP_CACHE, so that the kernel drops the
 // pages it had before the backing file changes beneath them.
 //
+// A small file that is only read is cached from the first handle on, if nobody has it open (small_files.h). Its pages are
+// filled before that handle's reply, so that the kernel cannot be waiting for a READ of one of them, and no other handle's
+// reply and no truncation comes in between.
+//
 // As an ordinary user we may not register files; kith-passthrough does, if root has installed it. Asking costs a round
 // trip, which those pay who gain: who reads and writes. A reader is as fast from the kernel's cache, and a writer's WRITEs
 // come here in any case. The helper takes no descriptors but those for reading and writing.
@@ -17,30 +21,57 @@
 #include "../kith-passthrough/protocol.h"
 
 int32_t Backings::registered(int fd, int mode) {
+  if (device_ < 0) return 0;
   if (!privileged_) return mode == O_RDWR ? helper_.open(device_, fd) : 0;
   passthrough::BackingMap map{fd, 0, 0};
   const int id = ioctl(device_, passthrough::iocBackingOpen, &map);
   return id > 0 ? id : 0;
 }
 
-int32_t Backings::open(const Inode* inode, int fd, int mode) {
-  if (device_ < 0) return 0;
+Backings::Use& Backings::settledLocked(std::unique_lock<std::mutex>& lock, const Inode* inode) {
+  while (true) {
+    Use& use = uses_[inode];
+    if (!use.filling) return use;
+    wasFilled_.wait(lock);
+  }
+}
+
+Backings::Opened Backings::open(const Inode* inode, int fd, int mode, bool small) {
+  std::unique_lock lock(mutex_);
+  Use& use = settledLocked(lock, inode);
+  if (use.handles++ != 0) return {use.id, false};
+  use.filling = small && use.resizing == 0;
+  use.id = use.filling ? 0 : registered(fd, mode);
+  return {use.id, use.filling};
+}
+
+void Backings::filled(const Inode* inode) {
   std::lock_guard lock(mutex_);
-  Use& use = uses_[inode];
-  if (use.handles++ == 0) use.id = registered(fd, mode);
-  return use.id;
+  uses_[inode].filling = false;
+  wasFilled_.notify_all();
 }
 
 void Backings::release(const Inode* inode) {
-  if (device_ < 0) return;
   std::lock_guard lock(mutex_);
   auto at = uses_.find(inode);
-  if (--at->second.handles != 0) return;
-  const int32_t id = at->second.id;
-  uses_.erase(at);
+  Use& use = at->second;
+  if (--use.handles != 0) return;
+  const int32_t id = use.id;
+  if (use.resizing == 0) uses_.erase(at);
   if (id == 0) return;
   if (privileged_)
     ioctl(device_, passthrough::iocBackingClose, &id);
   else
     helper_.close(device_, id);
+}
+
+Backings::Resizing::Resizing(Backings& of, const Inode* inode) : of_(of), inode_(inode) {
+  std::unique_lock lock(of_.mutex_);
+  of_.settledLocked(lock, inode).resizing++;
+}
+
+Backings::Resizing::~Resizing() {
+  std::lock_guard lock(of_.mutex_);
+  auto at = of_.uses_.find(inode_);
+  if (--at->second.resizing == 0 && at->second.handles == 0) of_.uses_.erase(at);
 }

@@ -1,6 +1,7 @@
 // Files whose bytes the kernel reads and writes without us (FUSE_PASSTHROUGH). The rules it sets: backings.cc.
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
 #include <mutex>
 #include <unordered_map>
@@ -18,23 +19,44 @@ class Backings {
     privileged_ = privileged;
   }
 
-  // A file handle on the inode is being opened in this mode (O_ACCMODE); `fd` is a descriptor of the file in the same. The
-  // backing id that its reply must carry, or 0: this inode's bytes go through the kernel's cache and us. To be followed
-  // by one release().
-  int32_t open(const Inode* inode, int fd, int mode);
+  struct Opened {
+    int32_t id;    // the backing id that the reply must carry, or 0: the inode's bytes go through the kernel's cache and us
+    bool filling;  // `small`, and nobody has it open: no other open() or resizing is let through until filled()
+  };
+  // A file handle on the inode is being opened in this mode (O_ACCMODE); `fd` is a descriptor of the file in the same.
+  // `small`: it would rather be cached. To be followed by one release().
+  Opened open(const Inode* inode, int fd, int mode, bool small);
+  void filled(const Inode* inode);
   void release(const Inode* inode);
+
+  // While it lives, no cache of the inode is being filled. For what changes a file that need not be open.
+  class Resizing {
+   public:
+    Resizing(Backings& of, const Inode* inode);
+    ~Resizing();
+    Resizing(const Resizing&) = delete;
+    Resizing& operator=(const Resizing&) = delete;
+
+   private:
+    Backings& of_;
+    const Inode* const inode_;
+  };
 
  private:
   struct Use {
     int32_t id = 0;
     uint32_t handles = 0;
+    uint32_t resizing = 0;
+    bool filling = false;
   };
 
   int32_t registered(int fd, int mode);
+  Use& settledLocked(std::unique_lock<std::mutex>& lock, const Inode* inode);
 
   int device_ = -1;
   bool privileged_ = false;
   std::mutex mutex_;  // guards what follows
-  std::unordered_map<const Inode*, Use> uses_;  // whose handles keep it alive
+  std::condition_variable wasFilled_;
+  std::unordered_map<const Inode*, Use> uses_;  // whose users keep it alive
   PassthroughHelper helper_;
 };

@@ -42,6 +42,7 @@ class Inode {
   // Was opened for reading and writing with passthrough: it may be mapped, and then change unseen, even after its close.
   std::atomic<bool> mappable = false;
   std::atomic<uint32_t> writers = 0;  // handles open for writing
+  std::atomic<uint32_t> kept = 0;     // which state of it the kernel was given: small_files.cc. 0: none, or no longer
 
  private:
   friend class Inodes;

@@ -81,8 +81,9 @@ class Request {
   // Tells the kernel something that it did not ask for. `code`: FUSE_NOTIFY_...
   template <class Part>
   int notify(int code, const Part& part) const {
-    return DeviceWay::send(device_, 0, code, &part, sizeof(part));
+    return notify(code, &part, sizeof(part));
   }
+  int notify(int code, const void* data, size_t length) const { return DeviceWay::send(device_, 0, code, data, length); }
 
   char* const scratch;
 

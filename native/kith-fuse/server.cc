@@ -50,6 +50,7 @@ int Server::init(Request& request, int device, bool privileged, bool& rings) {
   rings = (agreed & wire::initOverIoUring) != 0;
   extendedSetxattr_ = (agreed & FUSE_SETXATTR_EXT) != 0;
   if (agreed & wire::initPassthrough) backings_.enable(device, privileged);
+  if (const FdPtr root = inodes_->fd(inodes_->root())) small_.enable(root->get());
 
   wire::InitOut out{};
   out.major = FUSE_KERNEL_VERSION;

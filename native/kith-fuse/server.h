@@ -11,6 +11,7 @@
 #include "inodes.h"
 #include "listings.h"
 #include "request.h"
+#include "small_files.h"
 #include "snapshots.h"
 #include "unseen.h"
 
@@ -144,6 +145,7 @@ class Server {
   OpenFiles open_;
   Listings listings_;
   Backings backings_;
+  SmallFiles small_;
   Unseen unseen_;
   bool extendedSetxattr_ = false;  // agreed at INIT
   std::mutex modes_;               // held while a mode changes; see writeMapped()

@@ -95,6 +95,7 @@ int Server::change(const Request& request, const fuse_setattr_in& in, const Inod
     in.valid & FATTR_KILL_SUIDGID ? caller::clearSetId(request) : caller::keepSetId();
     const auto size = static_cast<off_t>(in.size);
     const bool handle = (in.valid & FATTR_FH) != 0;
+    const Backings::Resizing resizing(backings_, inode.get());
     if ((handle ? ftruncate(reinterpret_cast<FileHandle*>(in.fh)->fd.get(), size) : truncate(path.get(), size)) != 0)
       return errno;
     log_.truncate(inode->ino, in.size);

@@ -52,7 +52,7 @@ int Server::open(Request& request) {
   return 0;
 }
 
-// Readers are left to the kernel. So are those who write: the whole file counts as changing (unseen.h). But of those who
+// Readers are left to the kernel; those of a small file get its bytes with the reply. So are those who write: the whole file counts as changing (unseen.h). But of those who
 // only write to a big file, or append to any, each WRITE is seen, past the kernel's cache, which would not know what others
 // change in the backing: the daemon then reads again what was written, and not the whole. Below wholeFile that is done in
 // the blink of an eye; a file that is being made new has to be read anyway. Who also reads may map, and so write unseen.
@@ -64,7 +64,16 @@ wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd f
   wire::OpenOut out{};
   out.fh = reinterpret_cast<uint64_t>(handle);
   caller::keepSetId();  // the kernel writes with the rights of this moment
-  out.backingId = backings_.open(inode.get(), handle->fd.get(), static_cast<int>(flags) & O_ACCMODE);
+  const int fdNow = handle->fd.get();
+  const Backings::Opened how =
+      backings_.open(inode.get(), fdNow, static_cast<int>(flags) & O_ACCMODE, small_.suits(fdNow, flags));
+  if (how.filling) {
+    small_.fill(request, inode, fdNow);
+    backings_.filled(inode.get());
+  } else if (how.id != 0) {
+    inode->kept = 0;
+  }
+  out.backingId = how.id;
   out.flags = out.backingId == 0 ? wire::openKeepCache : wire::openPassthrough;
   const bool seen = wantsWrites(handle->fd.get(), flags);
   if (out.backingId != 0 && seen) out.flags |= wire::openDirectIo | wire::openParallelDirectWrites;
