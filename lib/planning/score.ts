@@ -1,26 +1,26 @@
 /**
- * What a set of partners is worth: first the part of the owner's bytes that they have together already (P1), and to a lesser
- * degree all else that makes partners good (P3, L2, L3). Sets are scored as a whole, since most of it is about how its members
- * complete each other.
+ * What a set of partners is worth: first the part of the owner's bytes that they have together already (P1), then what each of
+ * them has by itself, since that much less is sent to it; and to a lesser degree all else that makes partners good (P3, L2, L3).
+ * Sets are scored as a whole, since most of it is about how the members complete each other.
  *
- *     value = min(coverage, 0.98 best) / best + 0.1 * quality
+ *     value = 0.65 * min(coverage, 0.98 best) / best + 0.25 * mean share / highest share + 0.1 * quality
  *
- * `best` is the highest coverage that was found for any allowed set. So quality decides among sets that cover about the same,
- * and never buys more than a few percent of the coverage; where nobody has anything in common, it decides alone.
+ * `best` is the highest coverage that was found for any allowed set. So the rest decides among sets that cover about the same,
+ * and buys no more than a few percent of the coverage; where nobody has anything in common, quality decides alone.
  */
 import { entryRank, type Sketch } from '../format/sketch.js'
 import { isHeld, standing } from './sketch.js'
 import { reliability } from './trust.js'
 import { type Candidate, weekHours } from './types.js'
 
-/** How much coverage may be given up for the rest, and what the rest counts. */
+/** How much coverage may be given up for the rest. */
 const enoughOfBest = 0.98
-const qualityWeight = 0.1
+const parts = { coverage: 0.65, share: 0.25, quality: 0.1 }
 /** Below this nobody has much in common, and differences are noise. */
 const leastBest = 0.1
 
 /** Parts of the quality; they sum up to 1. */
-const weights = { hours: 0.25, record: 0.25, difference: 0.2, overlap: 0.1, distance: 0.1, bandwidth: 0.1 }
+const weights = { hours: 0.3, record: 0.25, difference: 0.2, distance: 0.15, bandwidth: 0.1 }
 /** What is not known counts as if it were poor, so that telling the truth is worth it. */
 const unknown = 0.3
 /** ms, bytes a second: where these count half */
@@ -31,6 +31,8 @@ export interface Scored {
   readonly candidate: Candidate
   /** per entry of the sketch, 0..1: how surely it has that */
   readonly has: Float64Array
+  /** 0..1 of the owner's bytes */
+  readonly share: number
   /** parts of the quality that it has by itself, weighted */
   readonly merit: number
   readonly hours: Float64Array
@@ -51,12 +53,11 @@ export function scored(candidate: Candidate, shares: Float64Array): Scored {
   const has = shares.map((_, i) => (holds && isHeld(holds, i) ? clamped(belief) : 0))
   const share = has.reduce((sum, held, i) => sum + held * (shares[i] ?? 0), 0)
   const merit =
-    weights.overlap * share +
     weights.record * reliability(record) +
     weights.distance * (roundTrip === null ? unknown : halfWay.roundTrip / (halfWay.roundTrip + roundTrip)) +
     weights.bandwidth * (bandwidth === null ? unknown : bandwidth / (bandwidth + halfWay.bandwidth))
   const known = Float64Array.from({ length: weekHours }, (_, hour) => clamped(hours?.[hour] ?? unknown))
-  return { candidate, has, merit, hours: known, machine: systemOf(candidate) }
+  return { candidate, has, share, merit, hours: known, machine: systemOf(candidate) }
 }
 
 /**
@@ -118,14 +119,29 @@ export function qualityBy(count: number): Worth {
   }
 }
 
-/** @param best the highest coverage found */
-export function valueBy(shares: Float64Array, best: number, count: number): Worth {
+/** What the best allowed sets reach. */
+export interface Reach {
+  coverage: number
+  /** the highest of one candidate */
+  share: number
+}
+
+export function valueBy(shares: Float64Array, best: Reach, count: number): Worth {
   const covers = coverageBy(shares)
   const quality = qualityBy(count)
   return (set) => {
     const [covered, good] = [covers(set), quality(set)]
-    return (one) =>
-      Math.min(covered(one), enoughOfBest * best) / Math.max(best, leastBest) + qualityWeight * good(one)
+    const sum = set.reduce((all, { share }) => all + share, 0)
+    return (one) => {
+      const wanted = Math.max(count, set.length + (one ? 1 : 0))
+      const mean = (sum + (one?.share ?? 0)) / wanted
+      return (
+        (parts.coverage * Math.min(covered(one), enoughOfBest * best.coverage)) /
+          Math.max(best.coverage, leastBest) +
+        (parts.share * mean) / Math.max(best.share, leastBest) +
+        parts.quality * good(one)
+      )
+    }
   }
 }
 

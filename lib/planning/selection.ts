@@ -6,7 +6,7 @@
  *    of one person do not become many partners. The bounds on circles and newcomers give way when the set would else stay too
  *    small; that on prefixes never. Who was invited by a person is always in the set.
  * 3. At least one near and one far, where there are such.
- * 4. Among what is left: coverage, then quality (score.ts). Greedy from the best near and far ones, then exchanges of one
+ * 4. Among what is left: coverage, then shares and quality (score.ts). Greedy from the best near and far ones, then exchanges of one
  *    member as long as that gains; from several beginnings, since such a search can get stuck.
  * 5. Today's partners stay unless an exchange gains more than `churn` for each one changed.
  *
@@ -33,7 +33,7 @@ export const defaultPolicy: SelectionPolicy = {
 /** A gain below this is rounding. */
 const epsilon = 1e-9
 /** Of the beginnings: those with the most coverage by themselves. */
-const beginnings = 4
+const beginnings = 2
 
 type Bounds = Pick<SelectionPolicy, 'perPrefix' | 'perCircle' | 'newcomers'>
 
@@ -58,12 +58,14 @@ export function select({ sketch, candidates, current, policy }: SelectionInput):
     .filter((distance) => pool.some(({ candidate }) => candidate.distance === distance))
   const covers = coverageBy(shares)
 
+  const highest = Math.max(0, ...pool.map(({ share }) => share))
+
   let set: readonly Scored[] = []
   let relaxed = false
   for (const bounds of boundsInTurn(policy)) {
     const search = { pool, bounds, count, kinds }
     const widest = searched(search, covers)
-    const best = covers(widest)()
+    const best = { coverage: covers(widest)(), share: highest }
     const worth = valueBy(shares, best, count)
     const found =
       here.length > 0 ? kept(search, here, widest, worth, policy.churn) : improved(search, widest, worth, 0)

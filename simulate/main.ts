@@ -1,0 +1,112 @@
+/**
+ * `npm run simulate -- matching [--full] [--by-chance] [--nodes N] [--days N] [--seed N] [--out DIR]`: runs a simulation of many nodes
+ * with the planning code of the product, prints its figures, and writes a plot into the output folder. The same seed gives the same
+ * figures. Without --full a smaller network is simulated, in seconds; docs/simulations.md has the figures of the full ones.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { type MatchingResult, simulateMatching } from './matching.js'
+import { linePlot } from './plot.js'
+
+const dayMs = 24 * 3_600_000
+const percent = (share: number) => `${(100 * share).toFixed(1)} %`
+
+function main(args: string[]): number {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      full: { type: 'boolean', default: false },
+      'by-chance': { type: 'boolean', default: false },
+      nodes: { type: 'string' },
+      days: { type: 'string' },
+      seed: { type: 'string', default: '1' },
+      out: { type: 'string', default: 'output' },
+    },
+  })
+  if (positionals.length !== 1 || positionals[0] !== 'matching') {
+    console.error('simulate: which one? There is: matching')
+    return 2
+  }
+  const nodes = Number(values.nodes ?? (values.full ? 10_000 : 1000))
+  const days = Number(values.days ?? (values.full ? 4 : 2))
+  const seed = Number(values.seed)
+  if (!(nodes >= 2 && days > 0 && Number.isInteger(seed))) {
+    console.error('simulate: --nodes, --days and --seed are numbers')
+    return 2
+  }
+  console.log(
+    `matching: ${nodes} nodes, ${days} days, seed ${seed}${values['by-chance'] ? ', met by chance' : ''}`,
+  )
+  const result = simulateMatching({
+    nodes,
+    // A smaller network has fewer kinds of nodes, too.
+    images: Math.max(4, Math.round(16 * Math.sqrt(nodes / 10_000))),
+    applications: Math.max(15, Math.round(60 * Math.sqrt(nodes / 10_000))),
+    seed,
+    joinMs: Math.min(1, days / 3) * dayMs,
+    leavesADay: 0.01,
+    forMs: days * dayMs,
+    byChance: values['by-chance'],
+  })
+  for (const line of lines(result)) console.log(line)
+  mkdirSync(values.out, { recursive: true })
+  const file = join(values.out, values['by-chance'] ? 'matching-by-chance.svg' : 'matching.svg')
+  writeFileSync(file, plot(result, nodes))
+  console.log(`plot: ${file}`)
+  return 0
+}
+
+function lines(result: MatchingResult): string[] {
+  const { fullMs, loads, gini } = result
+  const minutes = (ms: number) => `${(ms / 60_000).toFixed(1)} min`
+  const rows: [string, string][] = [
+    ['nodes with >= 1 good partner', percent(result.withOne)],
+    ['nodes with >= 5 good partners', percent(result.withFive)],
+    [
+      'for whom there are such at all',
+      `>= 1: ${percent(result.possible.withOne)}, >= 5: ${percent(result.possible.withFive)}`,
+    ],
+    ['of its bytes that the chosen have', percent(result.coverage)],
+    ['from joining to a full set', `median ${minutes(fullMs.median)}, 95 % ${minutes(fullMs.ninetyFifth)}`],
+    ['never had a full set', percent(fullMs.never)],
+    ['messages per node to find partners', result.searchMessages.toFixed(0)],
+    ['messages a day to stay announced', result.standingMessagesADay.toFixed(0)],
+    ['partners exchanged per node and day', result.exchangesADay.toFixed(3)],
+    [
+      'agreements per node',
+      `median ${loads[loads.length >> 1] ?? 0}, most ${loads.at(-1) ?? 0}, Gini ${gini.toFixed(3)}`,
+    ],
+  ]
+  return rows.map(([label, text]) => `${label.padEnd(40)}${text}`)
+}
+
+function plot({ hours, loads }: MatchingResult, nodes: number): string {
+  const most = loads.at(-1) ?? 0
+  return linePlot([
+    {
+      title: `Share of ${nodes} nodes with good partners`,
+      across: 'hours',
+      series: [
+        { name: 'at least 1', points: hours.map(({ hour, withOne }) => [hour, 100 * withOne] as const) },
+        { name: 'at least 5', points: hours.map(({ hour, withFive }) => [hour, 100 * withFive] as const) },
+      ],
+    },
+    {
+      title: 'Nodes with at most so many agreements, %',
+      across: 'agreements',
+      series: [
+        {
+          name: 'nodes',
+          points: Array.from({ length: most + 1 }, (_, load) => {
+            const below = loads.filter((bound) => bound <= load).length
+            return [load, (100 * below) / loads.length] as const
+          }),
+        },
+      ],
+    },
+  ])
+}
+
+process.exitCode = main(process.argv.slice(2))
