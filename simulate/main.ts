@@ -30,7 +30,7 @@ function main(args: string[]): number {
     return 2
   }
   const nodes = Number(values.nodes ?? (values.full ? 10_000 : 1000))
-  const days = Number(values.days ?? (values.full ? 4 : 2))
+  const days = Number(values.days ?? 1)
   const seed = Number(values.seed)
   if (!(nodes >= 2 && days > 0 && Number.isInteger(seed))) {
     console.error('simulate: --nodes, --days and --seed are numbers')
@@ -46,7 +46,7 @@ function main(args: string[]): number {
     applications: Math.max(15, Math.round(60 * Math.sqrt(nodes / 10_000))),
     seed,
     joinMs: Math.min(1, days / 3) * dayMs,
-    leavesADay: 0.01,
+    leavesADay: 0.05,
     forMs: days * dayMs,
     byChance: values['by-chance'],
   })

@@ -20,7 +20,7 @@ import { type Event, EventQueue } from './queue.js'
 const hourMs = 3_600_000
 const mostAgreements = 12
 /** Somebody gone is given up after so long, as agreements say. */
-const graceMs = 24 * hourMs
+const graceMs = 6 * hourMs
 /** Of those met, how many are remembered. */
 const remembered = 24
 const reannounceMs = 10 * 60_000
