@@ -295,8 +295,13 @@ function partnering(program: Command): void {
   const join = program.command('join').description('join a circle').argument('<CODE>')
   action(join, async (context, args) => (await import('./join.js')).run(context, args))
 
-  const partners = program.command('partners').description('who, since when, holding what for whom')
-  action(partners, async (context) => (await import('./partners.js')).run(context))
+  const partners = program
+    .command('partners')
+    .description('who, since when, holding what for whom')
+    .option('--why', 'what speaks for each of them')
+  action(partners, async (context, _, { why }) =>
+    (await (why ? import('./why.js') : import('./partners.js'))).run(context),
+  )
   const find = partners
     .command('find')
     .description('how many partners you want in all; missing ones are sought in the open pool')

@@ -496,6 +496,11 @@ export const methods = {
   ),
   join: method(z.object({ code: z.string().min(1).max(4096) }).strict(), z.object({ circle: text, id: hex })),
   partners: method(nothing, z.object({ partners: z.array(partnerInfo) })),
+  /** What speaks for each partner, one line each; not kept: it would not be chosen again, and why not. */
+  why: method(
+    nothing,
+    z.object({ partners: z.array(z.object({ id: hex, name: text, kept: z.boolean(), why: z.array(text) })) }),
+  ),
   /** How much this node lends in all, and to each partner; what it wants of each. null: no bound of its own. Changes what is given. */
   offer: method(
     z

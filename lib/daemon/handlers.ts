@@ -15,6 +15,7 @@ import { restore, restorePlan } from './restore-job.js'
 import { forget, policy, prune } from './retention.js'
 import { status } from './status.js'
 import { sync } from './sync.js'
+import { why } from './why.js'
 
 export function handlers(daemon: Daemon): Handlers {
   return {
@@ -131,6 +132,7 @@ type PartnerMethod =
   | 'invite'
   | 'join'
   | 'partners'
+  | 'why'
   | 'audit'
   | 'offer'
   | 'seek'
@@ -155,6 +157,7 @@ function partnerHandlers(daemon: Daemon): Pick<Handlers, PartnerMethod> {
       await daemon.services.renewHeads()
       return { circle: circle.name, id: circle.id }
     },
+    why: async () => why(daemon.services, daemon.clock.now()),
     partners: async () => ({ partners: daemon.services.partners.list().map(partnerInfo) }),
     offer: async (params) => offer(daemon.services, params),
     seek: async (params) => seek(daemon.services, params),

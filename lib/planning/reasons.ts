@@ -68,6 +68,8 @@ export function passedOverWhy(candidate: Candidate, { set, policy }: Context): s
 }
 
 function overlapWhy(member: Scored, { set, shares }: Context, found: Found | null): string {
+  const { placed } = member.candidate
+  if (placed !== undefined) return `holds ${percent(placed)} of your data`
   if (!found) return 'what it has of your data already is not known'
   if (found.share === 0) return 'has none of your data yet'
   const without = set.filter((other) => other !== member)

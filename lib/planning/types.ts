@@ -29,6 +29,8 @@ export interface Candidate {
   readonly invited: boolean
   /** Answer to the owner's sketch (format/sketch.ts): what the candidate has of it; null: not asked yet. */
   readonly holds: Buffer | null
+  /** 0..1 of the owner's bytes that were placed there and acknowledged; a partner of today */
+  readonly placed?: number
   /** 0..1: how far its answer is believed; 1 after possession challenges were passed, 0 after one failed. */
   readonly belief: number
   readonly distance: Distance

@@ -100,6 +100,10 @@ t.test('two circles of daemons on a private DHT', { skip }, async (t) => {
     t.match(stdout, args[0] === 'snapshots' ? name : 'left')
   }
 
+  const { stdout: why } = await owner.kith(['partners', '--why'])
+  t.match(why, /left \([0-9a-f]{12}\)\n {2}invited by you\n {2}holds 100 % of your data\n/)
+  t.notMatch(why, /undefined|NaN|\[object/)
+
   t.comment('decommission asks on the terminal')
   const answer = (word: string) => {
     const command = `${process.execPath} ${kithMain} --home ${owner.home} unmount ${dir} --decommission`

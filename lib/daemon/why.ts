@@ -1,0 +1,69 @@
+/** Today's partners as selection sees them: for `kith partners --why`. */
+import { isHourIn, weekBytes } from '../format/week.js'
+import type { PartnerInfo as Partner } from '../partners/partners.js'
+import { defaultPolicy, select } from '../planning/selection.js'
+import { sketchOf } from '../planning/sketch.js'
+import { type Candidate, weekHours } from '../planning/types.js'
+import type { Result } from './api.js'
+import type { Services } from './services.js'
+
+const dayMs = 86_400_000
+/** What partners hold by now says more than a sketch of what they had before. */
+const noSketch = sketchOf([], Buffer.alloc(32))
+
+export function why({ partners, config }: Pick<Services, 'partners' | 'config'>, now: number): Result<'why'> {
+  const known = partners.list()
+  const names = new Map(known.map(({ id, name }) => [id, name]))
+  const { chosen, passedOver } = select({
+    sketch: noSketch,
+    candidates: known.map((partner) => candidateOf(partner, now)),
+    current: known.map(({ id }) => id),
+    // All of today's are looked at, however many are wanted.
+    policy: { ...defaultPolicy, count: Math.max(known.length, config.settings.poolPartners) },
+  })
+  const named = (id: string) => ({ id, name: names.get(id) ?? '' })
+  return {
+    partners: [
+      ...chosen.map(({ id, why }) => ({ ...named(id), kept: true, why: [...why] })),
+      ...passedOver.map(({ id, why }) => ({ ...named(id), kept: false, why: [why] })),
+    ],
+  }
+}
+
+/** A friend counts as chosen by the user; of a stranger, what the agreement says and what was seen of it. */
+export function candidateOf(partner: Partner, now: number): Candidate {
+  const { id, agreement, circles, distance, roundTrip, since, bytesHeld, bytesPending, trouble } = partner
+  const theirs = agreement?.theirs
+  const all = bytesHeld + bytesPending
+  const isActive = agreement?.standing === 'active'
+  return {
+    id,
+    invited: circles.length > 0,
+    holds: null,
+    ...(all > 0 && { placed: bytesHeld / all }),
+    belief: 1,
+    distance,
+    roundTrip,
+    prefix: null,
+    region: null,
+    system: null,
+    architecture: null,
+    circles,
+    hours: theirs ? hoursOf(theirs.hours) : null,
+    bandwidth: theirs?.bandwidth || null,
+    space: theirs?.holds ?? 0,
+    record: {
+      kept: isActive && trouble.length === 0 ? 1 : 0,
+      reneged: 0,
+      days: Math.max(0, (now - since) / dayMs),
+    },
+  }
+}
+
+/** null: no hours were promised */
+function hoursOf(week: Buffer): number[] | null {
+  if (week.equals(Buffer.alloc(weekBytes))) return null
+  return Array.from({ length: weekHours }, (_, hour) =>
+    isHourIn(week, Math.floor(hour / 24), hour % 24) ? 1 : 0,
+  )
+}

@@ -1,0 +1,73 @@
+import t from 'tap'
+import { candidateOf } from '../../lib/daemon/why.js'
+import { parseWeek } from '../../lib/format/week.js'
+import type { PactInfo } from '../../lib/partners/agreements.js'
+import type { PartnerInfo } from '../../lib/partners/partners.js'
+
+const dayMs = 86_400_000
+const now = 1000 * dayMs
+const side = { holds: 5000, hours: parseWeek('mon-sun 8-18'), bandwidth: 1000, audit: 1, grace: 1, notice: 1 }
+
+function partner(more: Partial<PartnerInfo> = {}): PartnerInfo {
+  const agreement: PactInfo = {
+    standing: 'active',
+    number: 1,
+    made: 0,
+    until: null,
+    ours: side,
+    theirs: side,
+    ended: null,
+    noticeLeftMs: null,
+  }
+  return {
+    id: 'ab',
+    name: 'anna',
+    online: true,
+    circles: [],
+    since: now - 40 * dayMs,
+    lastSeen: now,
+    bytesHeld: 300,
+    bytesPending: 100,
+    bytesHeldForIt: 0,
+    lastProof: null,
+    distance: 'near',
+    roundTrip: 3,
+    trouble: [],
+    agreement,
+    ...more,
+  }
+}
+
+t.test('what is known of a partner is what selection is told', (t) => {
+  const found = candidateOf(partner(), now)
+  t.match(found, {
+    placed: 0.75,
+    distance: 'near',
+    roundTrip: 3,
+    space: 5000,
+    bandwidth: 1000,
+    invited: false,
+  })
+  t.same(found.record, { kept: 1, reneged: 0, days: 40 })
+  t.equal(
+    found.hours?.reduce((sum, hour) => sum + hour, 0),
+    70,
+    'the hours of the agreement',
+  )
+  t.same(candidateOf(partner({ circles: ['friends'] }), now).invited, true)
+  t.same(
+    candidateOf(partner({ trouble: ['lost 3 blocks'] }), now).record.kept,
+    0,
+    'nothing counts as kept then',
+  )
+  const bare = candidateOf(partner({ agreement: null, bytesHeld: 0, bytesPending: 0 }), now)
+  t.match(bare, { space: 0, hours: null, bandwidth: null, record: { kept: 0 } })
+  t.notOk('placed' in bare)
+  const silent = { ...side, hours: Buffer.alloc(21), bandwidth: 0 }
+  const pact = partner().agreement
+  t.match(candidateOf(partner({ agreement: pact && { ...pact, theirs: silent } }), now), {
+    hours: null,
+    bandwidth: null,
+  })
+  t.end()
+})
