@@ -58,12 +58,15 @@ const batchBytes = 4 * 1024 * 1024
 const patience = [20, 100, 400]
 
 type Done = (outcome: FileOutcome) => void
+type Failed = (error: unknown) => void
 
+/** Told by calls, not by promises: of those a file would need a dozen, which cost as much as all else the main thread does for it. */
 interface Pending {
   dirFd: number
   request: FileRequest
+  /** One of the two is called, once. */
   done: Done
-  failed: (error: unknown) => void
+  failed: Failed
 }
 
 /** What all directories of one snapshot, or of one reading ahead, share. */
@@ -81,13 +84,11 @@ export class FileIntake {
 
   constructor(readonly options: FileIntakeOptions) {}
 
-  /** The outcome of a name, which is read with others. */
-  read(dirFd: number, request: FileRequest): Promise<FileOutcome> {
-    return new Promise((done, failed) => {
-      this.batch.push({ dirFd, request, done, failed })
-      this.gathered += request.stat.size
-      if (this.batch.length >= batchItems || this.gathered >= batchBytes) this.flush()
-    })
+  /** Takes in a name, which is read with others; the calls come later. */
+  read(dirFd: number, request: FileRequest, done: Done, failed: Failed): void {
+    this.batch.push({ dirFd, request, done, failed })
+    this.gathered += request.stat.size
+    if (this.batch.length >= batchItems || this.gathered >= batchBytes) this.flush()
   }
 
   /** Somebody waits: the batch goes with the names of this turn, when the threads can take it. */
@@ -109,8 +110,9 @@ export class FileIntake {
     this.gathered = 0
     this.wanted = false
     this.running++
-    void this.run(batch, 0)
-      .catch((error: unknown) => batch.forEach(({ failed }) => failed(error)))
+    const open = new Set(batch)
+    void this.run(batch, 0, open)
+      .catch((error: unknown) => open.forEach(({ failed }) => failed(error)))
       .finally(() => {
         this.running--
         if (this.wanted) this.wait()
@@ -127,62 +129,82 @@ export class FileIntake {
     this.options.run.progress?.({ files: this.files, bytes: this.bytes })
   }
 
-  private async run(batch: Pending[], attempt: number): Promise<void> {
+  /** @param open those that are not told yet */
+  private async run(batch: Pending[], attempt: number, open: Set<Pending>): Promise<void> {
     const { options } = this
     if (options.run.signal?.aborted) throw new KithError('cancelled', 'the snapshot was cancelled')
     const last = attempt >= patience.length
-    const items = await Promise.all(batch.map((pending, index) => this.item(pending, index, attempt)))
+    const items = batch.map((pending, index) => this.item(pending, index, last))
+    if (attempt === 0) await this.addSpans(batch, items)
     const results = await options.pool.run(items, options.keys, options.access.intake)
     const changed: Pending[] = []
     for (const result of results) {
       const pending = batch[result.index]
       if (!pending) continue
-      const outcome = await this.outcome(pending.request, result, items[result.index])
-      if (outcome) pending.done(outcome)
-      else changed.push(pending)
+      const found = this.outcome(pending.request, result, items[result.index])
+      const outcome = found instanceof Promise ? await found : found
+      if (outcome) {
+        open.delete(pending)
+        pending.done(outcome)
+      } else changed.push(pending)
     }
     if (changed.length === 0) return
     if (options.hasty) {
-      for (const { done } of changed) done({ outcome: 'changed' })
+      for (const pending of changed) {
+        open.delete(pending)
+        pending.done({ outcome: 'changed' })
+      }
       return
     }
     if (last) throw new KithError('internal', 'a file changed beyond its last try')
     await sleep(options.clock, patience[attempt] ?? 0)
-    await this.run(changed, attempt + 1)
+    await this.run(changed, attempt + 1, open)
   }
 
-  private async item({ dirFd, request }: Pending, index: number, attempt: number): Promise<SealItem> {
-    const { dirty, before, stat, name } = request
-    const last = !this.options.hasty && attempt >= patience.length
-    const item: SealItem = { index, dirFd, name, regular: typeOf(stat) === 'file', last }
-    if (attempt > 0) return item
-    const sparse = stat.blocks * 512 < stat.size
-    const known = dirty && !dirty.whole && !dirty.open && dirty.ranges.length > 0
-    if (!known || sparse || before?.type !== 'file' || this.options.everything) return item
-    const spans = await planSpans(this.options.access.nodes, before, dirty.ranges, stat.size)
-    return spans ? { ...item, size: stat.size, spans } : item
+  private item({ dirFd, request }: Pending, index: number, lastTry: boolean): SealItem {
+    const { stat, name } = request
+    return { index, dirFd, name, regular: typeOf(stat) === 'file', last: lastTry && !this.options.hasty }
+  }
+
+  /** Where only ranges of a file changed, the first try reads only what is around them. */
+  private async addSpans(batch: readonly Pending[], items: readonly SealItem[]): Promise<void> {
+    const { access, everything } = this.options
+    if (everything) return
+    for (const [i, { request }] of batch.entries()) {
+      const { dirty, before, stat } = request
+      const sparse = stat.blocks * 512 < stat.size
+      const known = dirty && !dirty.whole && !dirty.open && dirty.ranges.length > 0
+      const item = items[i]
+      if (!item || !known || sparse || before?.type !== 'file') continue
+      const spans = await planSpans(access.nodes, before, dirty.ranges, stat.size)
+      if (spans) Object.assign(item, { size: stat.size, spans })
+    }
   }
 
   /** Undefined: to be tried again. */
-  private async outcome(
-    { before, replaced, stat: { btimeNs } }: FileRequest,
+  private outcome(
+    request: FileRequest,
     result: SealResult,
     item: SealItem | undefined,
-  ): Promise<FileOutcome | undefined> {
+  ): FileOutcome | undefined | Promise<FileOutcome | undefined> {
     if (result.outcome === 'changed') return undefined
     if (result.outcome !== 'entry') return result
     const { entry, spans } = result
     this.count(entry)
-    let whole = entry
-    if (entry.type === 'file' && spans.length > 0) {
-      const content = await this.content(before, spans, entry.size, item?.spans !== undefined)
-      if (!content) return undefined
-      whole = { ...entry, content }
-    }
+    if (entry.type !== 'file' || spans.length === 0) return this.noted(request, entry)
+    return this.content(request.before, spans, entry.size, item?.spans !== undefined).then(
+      (content) => content && this.noted(request, { ...entry, content }),
+    )
+  }
+
+  private noted(
+    { before, replaced, stat: { btimeNs } }: FileRequest,
+    entry: Entry,
+  ): FileOutcome | Promise<FileOutcome> {
     const { rewrites, access } = this.options
-    const noted = rewrites.note(access.nodes, { entry: whole, btimeNs, before, replaced })
-    if (noted) await noted
-    return { outcome: 'entry', entry: whole }
+    const outcome: FileOutcome = { outcome: 'entry', entry }
+    const noting = rewrites.note(access.nodes, { entry, btimeNs, before, replaced })
+    return noting ? noting.then(() => outcome) : outcome
   }
 
   private async content(
@@ -199,8 +221,11 @@ export class FileIntake {
 }
 
 export class DirectoryFiles {
-  private readonly running = new Set<Promise<void>>()
+  /** Names that are not done. */
+  private open = 0
   private failure: { error: unknown } | undefined
+  /** Called when none is open. */
+  private readonly waiting: (() => void)[] = []
 
   constructor(
     private readonly shared: FileIntake,
@@ -209,10 +234,15 @@ export class DirectoryFiles {
 
   /** Takes a name in; `done` is called before finish() resolves. */
   add(request: FileRequest, done: Done): void {
+    this.open++
+    const ended: Done = (outcome) => this.end(() => done(outcome))
+    const failed: Failed = (error) =>
+      this.end(() => {
+        throw error
+      })
     const { stat } = request
-    const linked = stat.nlink > 1 && typeOf(stat) === 'file'
-    const outcome = linked ? this.linked(request) : this.shared.read(this.fd, request)
-    this.track(outcome.then(done))
+    if (stat.nlink > 1 && typeOf(stat) === 'file') void this.linked(request).then(ended, failed)
+    else this.shared.read(this.fd, request, ended, failed)
   }
 
   /** All names added are done. @throws what stopped one of them */
@@ -223,34 +253,38 @@ export class DirectoryFiles {
 
   /** Nothing runs any more. */
   async settled(): Promise<void> {
-    while (this.running.size > 0) {
+    while (this.open > 0) {
       this.shared.wait()
-      await Promise.all(this.running)
+      await new Promise<void>((resolve) => this.waiting.push(resolve))
     }
   }
 
-  private track(work: Promise<void>): void {
-    const tracked: Promise<void> = work
-      .catch((error: unknown) => {
-        this.failure ??= { error }
-      })
-      .finally(() => this.running.delete(tracked))
-    this.running.add(tracked)
+  private end(work: () => void): void {
+    try {
+      work()
+    } catch (error) {
+      this.failure ??= { error }
+    }
+    if (--this.open === 0) for (const resolve of this.waiting.splice(0)) resolve()
   }
 
   private async linked(request: FileRequest): Promise<FileOutcome> {
     const { ino } = request.stat
     const first = this.shared.links.get(ino)
     if (!first) {
-      const outcome = this.shared.read(this.fd, request)
+      const outcome = this.read(request)
       this.shared.links.set(ino, outcome)
       return outcome
     }
     const outcome = await first
     if (outcome.outcome === 'entry')
       return { outcome: 'entry', entry: { ...outcome.entry, name: request.name } }
-    const own = this.shared.read(this.fd, request)
+    const own = this.read(request)
     this.shared.wait()
     return own
+  }
+
+  private read(request: FileRequest): Promise<FileOutcome> {
+    return new Promise((done, failed) => this.shared.read(this.fd, request, done, failed))
   }
 }

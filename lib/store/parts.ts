@@ -51,7 +51,12 @@ export interface PackedFile {
 }
 
 export const partEncoding: Encoding<PartRow> = {
-  encode: (row) => new Writer(18).raw(partBytes(row)).u32(row.check).finish(),
+  encode(row) {
+    const out = Buffer.allocUnsafe(18)
+    writePart(out, row)
+    out.writeUInt32LE(row.check, 14)
+    return out
+  },
   decode(row) {
     const from = new Reader(row, 'part row')
     const pack = from.slice(packIdBytes)
@@ -119,12 +124,16 @@ function masked(nodeKey: Buffer, name: Buffer, key: Buffer): Buffer {
   return mask.map((byte, i) => byte ^ (key[i] ?? 0)) as Buffer
 }
 
-function partBytes({ pack, offset, bytes }: Omit<PartRow, 'check'>): Buffer {
+function partBytes(row: Omit<PartRow, 'check'>): Buffer {
   const out = Buffer.allocUnsafe(14)
-  pack.copy(out)
+  writePart(out, row)
+  return out
+}
+
+function writePart(out: Buffer, { pack, offset, bytes }: Omit<PartRow, 'check'>): void {
+  out.set(pack)
   out.writeUIntLE(offset, 8, 3)
   out.writeUIntLE(bytes, 11, 3)
-  return out
 }
 
 function packBytes({ name, sealedBytes, plainBytes, maskedKey }: Omit<PackRow, 'check'>): Buffer {

@@ -113,8 +113,13 @@ export class Snapshotter {
   private root!: FileStat
   /** Writes through a mapping change a file's times: not where pages are never written out. */
   private timesTell = true
+  /** So that the files of a first backup are not looked up one by one. */
+  private readonly nothingKnown: boolean
+  private readonly nothingEarly: boolean
 
   constructor(private readonly options: SnapshotterOptions) {
+    this.nothingKnown = options.state.files.count() === 0
+    this.nothingEarly = options.state.early.count() === 0
     this.places = new Places(options.state)
     this.files = new FileIntake(options)
     this.exclusions = new Exclusions(options.state)
@@ -224,13 +229,17 @@ export class Snapshotter {
         for (; at < listed.length; at++) {
           const order = Buffer.compare((listed[at] as Listed).name, entry.name)
           if (order >= 0) break
-          await this.name(visit, undefined, listed[at] as Listed, tasks)
+          const added = this.name(visit, undefined, listed[at] as Listed, tasks)
+          if (added) await added
         }
         const same = listed[at]?.name.equals(entry.name) ? listed[at] : undefined
         if (same) at++
         await this.name(visit, entry, same ?? { name: entry.name, stat: undefined }, tasks)
       }
-    for (; at < listed.length; at++) await this.name(visit, undefined, listed[at] as Listed, tasks)
+    for (; at < listed.length; at++) {
+      const added = this.name(visit, undefined, listed[at] as Listed, tasks)
+      if (added) await added
+    }
   }
 
   private async lookAt(visit: Visit, name: Buffer, tasks: Tasks): Promise<void> {
@@ -240,16 +249,16 @@ export class Snapshotter {
     if (old || stat) await this.name(visit, old, { name, stat }, tasks)
   }
 
-  /** One name: what it was and what it is. */
-  private async name(
+  /** One name: what it was and what it is. Undefined where nothing need be waited for, as for most files. */
+  private name(
     visit: Visit,
     old: Entry | undefined,
     { name, stat }: { name: Buffer; stat: FileStat | undefined },
     tasks: Tasks,
-  ): Promise<void> {
+  ): Promise<void> | undefined {
     if (!stat) {
       this.set(visit, name, old, undefined)
-      return
+      return undefined
     }
     const why = this.exclusions.verdict(visit.ruled, name, stat)
     if (why) {
@@ -257,25 +266,25 @@ export class Snapshotter {
       const watched = why === 'large' || name.equals(rulesName)
       if (watched) this.places.addFile(stat.ino, visit.ino, name)
       this.set(visit, name, old, undefined, watched && old?.ino === stat.ino)
-      return
+      return undefined
     }
     if (stat.dev !== this.root.dev || stat.mountId !== this.root.mountId) {
       this.problem(visit, name, 'mounted', 'another file system is mounted here')
       this.set(visit, name, old, undefined)
-    } else if (typeOf(stat) === 'directory') {
-      await this.child(visit, old, name, stat, tasks)
-    } else {
-      await this.file(visit, old, name, stat)
+      return undefined
     }
+    return typeOf(stat) === 'directory'
+      ? this.child(visit, old, name, stat, tasks)
+      : this.file(visit, old, name, stat)
   }
 
-  private async child(
+  private child(
     visit: Visit,
     old: Entry | undefined,
     name: Buffer,
     stat: FileStat,
     tasks: Tasks,
-  ): Promise<void> {
+  ): Promise<void> | undefined {
     const row = this.options.state.directories.get(stat.ino)
     const known = row && this.sameDirectory(row, visit, name, stat) ? row : undefined
     const elsewhere = known && (known.parent !== visit.ino || !known.name.equals(name))
@@ -283,7 +292,7 @@ export class Snapshotter {
     const again = moved || visit.ruled.again
     if (known && !again && !this.options.everything && !this.work.has(stat.ino)) {
       this.childDone(visit, old, name, stat, known, known)
-      return
+      return undefined
     }
     const visited = async () => {
       const path = `${visit.path}/${name.toString()}`
@@ -306,12 +315,10 @@ export class Snapshotter {
         close(fd)
       }
     }
-    if (this.running >= directoriesAtOnce) {
-      await visited()
-      return
-    }
+    if (this.running >= directoriesAtOnce) return visited()
     this.running++
     tasks.add(visited().finally(() => this.running--))
+    return undefined
   }
 
   /** A row is of this very directory, not of an earlier one with its inode number. */
@@ -339,12 +346,31 @@ export class Snapshotter {
 
   // ---- 3. files
 
-  private async file(visit: Visit, old: Entry | undefined, name: Buffer, stat: FileStat): Promise<void> {
+  private file(
+    visit: Visit,
+    old: Entry | undefined,
+    name: Buffer,
+    stat: FileStat,
+  ): Promise<void> | undefined {
+    if (typeOf(stat) === undefined) return undefined
+    const known = this.nothingEarly ? undefined : earlyEntry(this.options.state, stat)
+    const before = known ?? (old?.ino === stat.ino ? old : undefined)
+    if (before || this.nothingKnown) {
+      this.fileAfter(visit, old, before, name, stat)
+      return undefined
+    }
+    return entryOf(this.options, stat.ino).then((entry) => this.fileAfter(visit, old, entry, name, stat))
+  }
+
+  /** @param before what is known of the inode, here or elsewhere */
+  private fileAfter(
+    visit: Visit,
+    old: Entry | undefined,
+    before: Entry | undefined,
+    name: Buffer,
+    stat: FileStat,
+  ): void {
     const dirty = this.options.taken.get(stat.ino)
-    if (typeOf(stat) === undefined) return
-    const { state } = this.options
-    const before =
-      earlyEntry(state, stat) ?? (old?.ino === stat.ino ? old : await entryOf(this.options, stat.ino))
     if (before && this.unchanged(before, stat, dirty)) {
       if (before === old && sameAttributes(old, stat)) return
       const attributes = attributesOf(name, stat, xattrsAt(visit.fd, name))
