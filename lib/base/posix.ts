@@ -64,6 +64,7 @@ interface Addon {
   seekHole(fd: number, offset: number): number
   peerCredentials(fd: number): [number, number, number]
   flockExclusive(fd: number): boolean
+  giveBackMemory(): void
   reopenDirectory(fd: number): number
   placeFile(
     dirFd: number,
@@ -415,4 +416,11 @@ export function peerCredentials(fd: number): PeerCredentials {
 /** Locks the open file for this process; false when another has it. Held until the descriptor is closed. */
 export function flockExclusive(fd: number): boolean {
   return addon.flockExclusive(fd)
+}
+
+// ---- memory
+
+/** Gives back to the system what the allocator keeps for later; some ten milliseconds when that is much. */
+export function giveBackMemory(): void {
+  addon.giveBackMemory()
 }

@@ -7,6 +7,7 @@
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { KithError } from '../base/errors.js'
+import { giveBackMemory } from '../base/posix.js'
 import type { VolumeKeys } from '../format/keys.js'
 import type { Intake } from './intake.js'
 import {
@@ -26,6 +27,9 @@ const jobsPerThread = 3
 
 /** What a thread holds is short-lived and small: without a bound its heap would grow with its garbage. */
 const resourceLimits = { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 256 }
+
+/** Sealed bytes after which the allocator is left with much that nobody uses. */
+const muchBytes = 16 * 1024 * 1024
 
 interface Job {
   id: number
@@ -49,6 +53,8 @@ export class SealPool {
   private readonly queue: Job[] = []
   private nextId = 1
   private closed = false
+  /** Sealed since memory was given back. */
+  private sealedBytes = 0
   private readonly size: number
 
   constructor(workers = availableParallelism()) {
@@ -72,6 +78,13 @@ export class SealPool {
   get hungry(): boolean {
     if (this.queue.length > 0) return false
     return this.threads.length < this.size || this.threads.some(({ jobs }) => jobs.size < 2)
+  }
+
+  /** Nothing more is to be read for now: what many blocks went through is not kept until the next ones. */
+  rest(): void {
+    if (this.sealedBytes < muchBytes) return
+    this.sealedBytes = 0
+    giveBackMemory()
   }
 
   async close(): Promise<void> {
@@ -127,6 +140,7 @@ export class SealPool {
     switch (message.kind) {
       case 'blocks': {
         const [blocks, packs] = [asBuffer(message.blocks), asBuffer(message.packs)]
+        this.sealedBytes += blocks.length
         job.taking = job.taking
           .then(() => take(job.intake, message.count, blocks, packs))
           .catch((error: unknown) => {

@@ -7,6 +7,7 @@
 
 #include <climits>
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -225,6 +226,12 @@ static napi_value flockExclusive(const Call &call) {
   throw SystemError{errno, "flock"};
 }
 
+// giveBackMemory(): what malloc keeps for later goes back to the system
+static napi_value giveBackMemory(const Call &call) {
+  malloc_trim(0);
+  return undefined(call.env);
+}
+
 static void defineConstant(napi_env env, napi_value exports, const char *name, int64_t value) {
   check(napi_set_named_property(env, exports, name, number(env, value)));
 }
@@ -251,6 +258,7 @@ static napi_value start(const Call &call) {
   define<seekHole>(env, exports, "seekHole");
   define<peerCredentials>(env, exports, "peerCredentials");
   define<flockExclusive>(env, exports, "flockExclusive");
+  define<giveBackMemory>(env, exports, "giveBackMemory");
   defineConstant(env, exports, "O_PATH", O_PATH);
   defineDirectory(env, exports);
   defineFiles(env, exports);

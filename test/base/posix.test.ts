@@ -1,8 +1,10 @@
-import { closeSync, constants, fdatasyncSync, openSync, readdirSync, writeSync } from 'node:fs'
+import { closeSync, constants, fdatasyncSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs'
 import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import t, { type Test } from 'tap'
 import * as posix from '../../lib/base/posix.js'
 
@@ -364,4 +366,21 @@ t.test('small files are read one after the other, up to what is not one', async 
   for (const name of ['', '.', '..', 'a/b', 'a\0b']) t.throws(() => read(item(1, fd, b(name))), TypeError)
   t.throws(() => read(first.subarray(0, first.length - 1)), TypeError)
   t.match(read(item(1, 9999, b('one'))).bytes, Buffer.from([1, 0, 0, 0, 3, 9, 0, 0, 0]), 'EBADF')
+})
+
+t.test('what the allocator keeps goes back to the system', async (t) => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const own = () => Number(/RssAnon:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) / 1024
+  // Small enough to lie in the heap, which by itself shrinks at its end only: the last one holds that.
+  let buffers = Array.from({ length: 2000 }, () => Buffer.alloc(48 * 1024, 1))
+  buffers = buffers.slice(-1)
+  for (let i = 0; i < 3; i++) {
+    collect()
+    await new Promise(setImmediate)
+  }
+  const before = own()
+  posix.giveBackMemory()
+  t.ok(own() < before - 40, 'of the 94 MiB that were let go')
+  t.equal(buffers.length, 1)
 })
