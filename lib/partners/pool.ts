@@ -4,7 +4,8 @@
  *
  *     lend     the node is announced under one of `shards` topics, chosen by its key, as long as it takes in more; each announcement
  *              is one record at some 20 DHT nodes, made again at most every five minutes (topic.ts), and withdrawn at the end
- *     look     while partners are lacking: `shardsARound` topics are looked up, others each round; rounds follow after 2 s, 4 s,
+ *     look     while partners are lacking: `shardsARound` topics are looked up, others each round (all of them where the last
+ *              round found few); rounds follow after 2 s, 4 s,
  *              ... up to ten minutes, and from the beginning when a partner is lost
  *     meet     at most `mostMet` of those found, by chance, are dialled. The gate calls them strangers (membership.ts): what they may
  *              send is counted by the frame and byte and ends after 90 s (session.ts), who may come in is bounded by identity
@@ -87,7 +88,7 @@ const restMs = 60_000
 const meetMs = 12_000
 /** After a first refusal for having crossed, the smaller key tries again within so long. */
 const agreeMs = 8000
-const againMs = 60_000
+const againMs = 15_000
 /** Who claimed what it could not prove is not asked again for so long. */
 const liarMs = 24 * 3_600_000
 const maxTried = 4096
@@ -290,8 +291,9 @@ export class Pool {
     const { roster, agreements, clock } = this.options
     const found = new Map<string, Found>()
     const first = this.shard
-    this.shard = (first + shardsARound) % shards
-    const looks = Array.from({ length: shardsARound }, (_, i) =>
+    const count = this.last.found < mostMet ? shards : shardsARound
+    this.shard = (first + count) % shards
+    const looks = Array.from({ length: count }, (_, i) =>
       roster.look(poolTopic((first + i) % shards), (key, addresses) => {
         const id = key.toString('hex')
         if ((this.tried.get(id) ?? 0) > clock.monotonic() || roster.isFriend(key)) return

@@ -1,8 +1,6 @@
-import { spawn, type ChildProcess } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import type { Clock } from '../../lib/base/clock.js'
 import { silentLog } from '../../lib/base/log.js'
@@ -17,6 +15,7 @@ import { somePact } from '../helpers/agreements.js'
 import { block, head, identity, openVault } from '../helpers/backup.js'
 import { mutate } from '../helpers/bytes.js'
 import { privateDht, until } from '../helpers/dht.js'
+import { run } from '../helpers/pact-process.js'
 import { befriend, openNode, usualPolicy, type Node } from '../helpers/manager.js'
 
 t.setTimeout(240_000)
@@ -231,33 +230,6 @@ t.test('who may speak of agreements, and what is refused', async (t) => {
 })
 
 // kill -9 at each step
-
-const program = fileURLToPath(new URL('../helpers/pact-node.js', import.meta.url))
-
-interface Running {
-  child: ChildProcess
-  last: { number?: number; standing?: string }
-  exit: Promise<NodeJS.Signals | null>
-}
-
-function run(t: Test, args: string[]): Running {
-  const child = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
-  const exit = new Promise<NodeJS.Signals | null>((resolve) =>
-    child.once('exit', (_, signal) => resolve(signal)),
-  )
-  const running: Running = { child, last: {}, exit }
-  let text = ''
-  child.stdout?.on('data', (data: Buffer) => {
-    const lines = (text + data.toString()).split('\n')
-    text = lines.pop() ?? ''
-    for (const line of lines) running.last = JSON.parse(line) as Running['last']
-  })
-  t.teardown(async () => {
-    child.kill('SIGKILL')
-    await exit
-  })
-  return running
-}
 
 t.test('kill -9 at each step of a negotiation: both are bound by the same after it', async (t) => {
   const dht = await privateDht(t)
