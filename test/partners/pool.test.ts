@@ -3,7 +3,7 @@ import t from 'tap'
 import { privateDht, until } from '../helpers/dht.js'
 import { befriend, openNode, type Node } from '../helpers/manager.js'
 
-t.setTimeout(240_000)
+t.setTimeout(400_000)
 
 const agreementWith = (node: Node, other: Node) =>
   node.partners.list().find(({ id }) => id === other.id)?.agreement ?? undefined
@@ -19,7 +19,7 @@ t.test('who seeks finds who lends: as much each way, blocks go both ways, and it
     pool: pool(false, 1),
     policy: { holds: 90_000_000 },
   })
-  await until(() => agreementWith(bob, ada) !== undefined && agreementWith(ada, bob) !== undefined)
+  await until(() => agreementWith(bob, ada) !== undefined && agreementWith(ada, bob) !== undefined, 150)
   t.match(agreementWith(bob, ada), {
     standing: 'active',
     ours: { holds: 90_000_000 },
@@ -54,7 +54,7 @@ t.test('nobody gets in who is not wanted: closed pools, friends are no strangers
   const bob = await openNode(t, dht.address, { name: 'bob', pool: pool(true, 0) })
   const eve = await openNode(t, dht.address, { name: 'eve', pool: pool(false, 2) })
   await befriend(ada, bob)
-  await until(() => agreementWith(eve, bob) !== undefined)
+  await until(() => agreementWith(eve, bob) !== undefined, 150)
   t.equal(ada.partners.room(eve.identity.id), 0, 'without an agreement a stranger has no room')
   t.same(
     eve.partners.list().map(({ name }) => name),

@@ -27,6 +27,10 @@ t.setTimeout(120_000)
 
 const [ann, bob, carl] = [identity(1), identity(2), identity(3)]
 
+// The clock's timers do not keep a process alive that has nothing else to wait for.
+const alive = setInterval(() => undefined, 1000)
+t.teardown(() => clearInterval(alive))
+
 /** Ann uploads to Bob's vault, as `change` makes it look. @returns blocks that went */
 async function uploaded(t: Test, store: TestStore, vault: PeersVault, wanted = 1): Promise<number> {
   const peers = new TestPeers()
