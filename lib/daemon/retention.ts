@@ -70,7 +70,7 @@ export async function prune(
   return { dryRun, ...result }
 }
 
-/** After a snapshot: the volume's own rules, when it has some. */
+/** After a snapshot of a volume with rules. Setting them forgets nothing before the next one. */
 export async function applyPolicy(services: Services, volume: ProtectedVolume): Promise<void> {
   const rules = rulesOf(services, volume)
   if (!rules || !hasRules(rules)) return
@@ -81,7 +81,8 @@ export async function applyPolicy(services: Services, volume: ProtectedVolume): 
   services.log.info({ volume: volume.id, forgotten: gone.length }, 'snapshots forgotten by the rules')
 }
 
-function rulesOf({ config }: Services, volume: ProtectedVolume) {
+/** The volume's own rules, when it has some. */
+export function rulesOf({ config }: Services, volume: ProtectedVolume) {
   return config.settings.retention[volume.id]
 }
 

@@ -24,7 +24,7 @@ import type { Config } from './config.js'
 import type { Home } from './home.js'
 import { limitUpAt } from './limit.js'
 import type { ProtectedVolume } from './protected-volume.js'
-import { applyPolicy } from './retention.js'
+import { applyPolicy, rulesOf } from './retention.js'
 import type { Schedule } from './schedule.js'
 import { slowdown, Space } from './space.js'
 import { Upkeep } from './upkeep.js'
@@ -80,7 +80,7 @@ export class Services {
       remote: parts.partners.reader,
       onSnapshot: (volume) => {
         parts.partners.wake()
-        this.#unsorted.add(volume)
+        if (rulesOf(this, volume)) this.#unsorted.add(volume)
       },
       onHead: () => parts.partners.wake(),
       onBlocks: () => parts.partners.wake(),
