@@ -38,7 +38,13 @@ t.test('who seeks finds who lends: as much each way, blocks go both ways, and it
   ada.partners.policyChanged()
   t.notOk(ada.partners.pool().isOffered)
   await bob.stop()
-  const again = await openNode(t, dht.address, { name: 'bob', identity: bob.identity, dir: bob.dir })
+  const again = await openNode(t, dht.address, {
+    name: 'bob',
+    identity: bob.identity,
+    dir: bob.dir,
+    pool: pool(false, 1),
+    policy: { holds: 90_000_000 },
+  })
   await until(() => again.partners.list()[0]?.online === true && ada.partners.list()[0]?.online === true)
   t.match(agreementWith(again, ada), { number: 1, standing: 'active' })
 
