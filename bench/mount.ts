@@ -28,7 +28,8 @@ const workloads = [
   ['random write, 4 KiB', 'random-write'],
   ['random read and write', 'random-both'],
   ['create', 'create'],
-  ['stat', 'stat'],
+  ['stat, the first', 'stat'],
+  ['stat, again', 'stat'],
   ['rename', 'rename'],
   ['unlink', 'unlink'],
 ] as const

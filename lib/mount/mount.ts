@@ -25,7 +25,7 @@ import { ChangeLogReader } from './change-log.js'
 import { holdersOf } from './holders.js'
 import { canonicalDir, clearDeadMounts, detach, kithMountState, mountOver, mountType } from './mount-table.js'
 import { openPlainDirectory, refuseHome, refuseOther } from './places.js'
-import { spawnServer } from './server-process.js'
+import { isHeldUp, spawnServer } from './server-process.js'
 import { SnapshotFs } from './snapshot-fs.js'
 import type { LiveMount, MountOptions, SnapshotCatalog, Stopped, Taken } from './types.js'
 
@@ -195,7 +195,18 @@ export class Mount extends EventEmitter<Events> implements LiveMount {
     }
   }
 
+  get problems(): string[] {
+    const { dir, serverPid } = this
+    if (!this.#client.open || !isHeldUp(serverPid)) return []
+    return [
+      `kith-fuse, which serves ${dir}, is stopped, and whoever uses ${dir} waits; let it go on: kill -CONT ${serverPid}`,
+    ]
+  }
+
+  /** @throws KithError busy when kith-fuse is stopped, `timeout`, `internal`, `cancelled` */
   async sync(): Promise<void> {
+    const [heldUp] = this.problems
+    if (heldUp !== undefined) throw new KithError('busy', heldUp)
     await this.#client.command('sync')
   }
 

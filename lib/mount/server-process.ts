@@ -1,6 +1,6 @@
-/** Starts kith-fuse as a process that outlives this one, and waits until it serves. */
+/** Starts kith-fuse as a process that outlives this one, and waits until it serves; tells whether it is held up. */
 import { spawn } from 'node:child_process'
-import { closeSync, openSync, statSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { Clock } from '../base/clock.js'
@@ -45,6 +45,17 @@ export async function spawnServer({ dir, rootFd, stateDir, clock }: ServerOption
   if (line === 'ready') return
   const why = line === '' ? `it ended without a word; see ${join(stateDir, 'fuse.log')}` : line
   throw new KithError(codeOf(line), `cannot mount ${dir}: ${why}`)
+}
+
+/** Whether the process was stopped by a signal or a debugger (proc_pid_stat(5)): it does nothing until it is let go on. */
+export function isHeldUp(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    // The name before it may hold spaces and brackets.
+    return /^[Tt]/.test(stat.slice(stat.lastIndexOf(')') + 2))
+  } catch {
+    return false // it is gone, which the bridge tells
+  }
 }
 
 function codeOf(line: string): ErrorCode {

@@ -125,6 +125,22 @@ t.test('a newer daemon replaces the one before', async (t) => {
   await next?.stop()
 })
 
+t.test('kith-fuse is stopped by a signal: that is said at once, and nobody waits for it', async (t) => {
+  const at = await place(t)
+  const mount = await at.mount()
+  t.same(mount.problems, [])
+  await freeze(mount.serverPid)
+  try {
+    const told = new RegExp(`is stopped, .* kill -CONT ${mount.serverPid}$`)
+    t.match(mount.problems, [told])
+    await t.rejects(mount.sync(), { code: 'busy', message: told })
+  } finally {
+    process.kill(mount.serverPid, 'SIGCONT')
+  }
+  await until('it goes on', () => mount.problems.length === 0)
+  await mount.sync()
+})
+
 t.test('kith-fuse is killed: the mount is lost, and the next start clears it away', async (t) => {
   const at = await place(t)
   const mount = await at.mount()
