@@ -36,7 +36,7 @@ if command -v dpkg-query >/dev/null 2>&1; then
   install_packages g++ make python3 fuse3 libsodium-dev libzstd-dev
   case "${1:-}" in
     --test)
-      install_packages git rsync attr acl sqlite3 e2fsprogs util-linux strace
+      install_packages git rsync attr acl sqlite3 e2fsprogs util-linux strace iproute2
       # Under its newer name where the system has it by that; without it the tests of `kith browse` are left out.
       install_packages libfuse2 || install_packages libfuse2t64 || say "going on without libfuse 2" ;;
     --bench) for peer in restic borgbackup gocryptfs bindfs; do install_packages "$peer" || true; done ;;

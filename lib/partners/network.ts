@@ -8,8 +8,9 @@
  * (a decrypted frame): the first handshake message can be replayed by a relay, and the older stream may belong to a
  * process that was killed. Until that is known the newer one waits, unseen by anyone.
  *
- * Dialling goes on until the peer is there or no longer wanted, with a delay that doubles from 1 s to 5 min. A dial
- * tries the peer's last known addresses first and asks the DHT beside, so a dead DHT does not part known partners.
+ * Dialling goes on until the peer is there or no longer wanted, with a delay that doubles from 1 s to 5 min, and begins anew when
+ * this machine wakes up or its addresses change. A dial tries the peer's last known addresses first and asks the DHT beside, so a
+ * dead DHT does not part known partners.
  */
 import { EventEmitter } from 'node:events'
 import HyperDHT, { type NoiseStream, type Server } from 'hyperdht'
@@ -70,6 +71,8 @@ const firstDelay = 1000
 const longestDelay = 5 * 60_000
 /** A stream over which nothing came for so long is dead; keep-alives come every 5 s. */
 const silenceBound = 20_000
+/** Between searches that a change of this machine's network began; a bad cable makes many changes. */
+const changeBound = 10_000
 const probeStep = 50
 const probeBound = 1500
 const dialBound = 15_000
@@ -85,6 +88,8 @@ export class Network extends EventEmitter<NetworkEvents> {
   private readonly server: Server
   private readonly listening: Promise<void>
   private closing: Promise<void> | null = null
+  private changed: Timer | null = null
+  private changedAt = -Infinity
 
   private constructor(
     private readonly dht: HyperDHT,
@@ -99,6 +104,7 @@ export class Network extends EventEmitter<NetworkEvents> {
       { firewall: (key, _payload, address) => this.refuses(key, address) },
       (stream) => void this.onStream(stream),
     )
+    for (const event of ['network-change', 'wakeup']) dht.on(event, () => this.onChange())
     // Handshakes are answered from here on; the announcement under our key may take seconds when the DHT is dead.
     this.listening = this.server.listen(options.keyPair).then(
       () => undefined,
@@ -202,12 +208,26 @@ export class Network extends EventEmitter<NetworkEvents> {
     }
   }
 
+  /** This machine was asleep, or has other addresses than before. */
+  private onChange(): void {
+    if (this.closing || this.changed) return
+    const { clock, log } = this.options
+    const wait = Math.max(0, this.changedAt + changeBound - clock.monotonic())
+    this.changed = clock.after(wait, () => {
+      this.changed = null
+      this.changedAt = clock.monotonic()
+      log.info({}, 'the network of this machine changed: looking for partners')
+      this.hurry()
+    })
+  }
+
   close(): Promise<void> {
     this.closing ??= this.shutDown()
     return this.closing
   }
 
   private async shutDown(): Promise<void> {
+    this.changed?.cancel()
     for (const peer of this.dialled.values()) {
       peer.timer?.cancel()
       peer.stream?.destroy()

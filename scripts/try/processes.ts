@@ -17,10 +17,17 @@ export function kith<T>(args: string[], home: string): Promise<T> {
   })
 }
 
-/** Starts a kith command that stays, and resolves with the first JSON line that it prints. */
-export function start<T>(args: string[]): Promise<{ child: ChildProcess; ready: T }> {
+/**
+ * Starts a kith command that stays, and resolves with the first JSON line that it prints.
+ * @param under what runs it, as in ['nsenter', '--net=FILE']
+ */
+export function start<T>(
+  args: string[],
+  under: readonly string[] = [],
+): Promise<{ child: ChildProcess; ready: T }> {
+  const [command = '', ...rest] = [...under, process.execPath, kithMain, ...args, '--json']
   // A process group of its own: Ctrl-C is for us, who then end the others in order.
-  const child = spawn(process.execPath, [kithMain, ...args, '--json'], {
+  const child = spawn(command, rest, {
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe'],
   })

@@ -28,11 +28,15 @@ function environment(): NodeJS.ProcessEnv {
   return env
 }
 
-/** Runs `kith` to its end. */
-export function runKith(args: string[]): Promise<Ended> {
+/**
+ * Runs `kith` to its end.
+ * @param under what runs it, as in ['nsenter', '--net=FILE']
+ */
+export function runKith(args: string[], under: readonly string[] = []): Promise<Ended> {
+  const [command = '', ...rest] = [...under, process.execPath, kithMain, ...args]
   return new Promise((resolve) => {
     const options = { env: environment(), maxBuffer: 64 * 1024 * 1024 }
-    execFile(process.execPath, [kithMain, ...args], options, (error, stdout, stderr) => {
+    execFile(command, rest, options, (error, stdout, stderr) => {
       const code = error === null ? 0 : typeof error.code === 'number' ? error.code : 255
       resolve({ code, stdout, stderr })
     })
@@ -46,6 +50,7 @@ export class KithNode {
   constructor(
     readonly world: KithWorld,
     readonly name: string,
+    private readonly under: readonly string[] = [],
   ) {
     this.home = world.path(`home-${name}`)
     this.phraseFile = world.path(`phrase-${name}`)
@@ -61,7 +66,7 @@ export class KithNode {
 
   /** A command as a person would type it, whatever its end. */
   try(...args: string[]): Promise<Ended> {
-    return runKith(['--home', this.home, '--bootstrap', this.world.bootstrap, ...args])
+    return runKith(['--home', this.home, '--bootstrap', this.world.bootstrap, ...args], this.under)
   }
 
   init(): Promise<{ id: string }> {
@@ -147,10 +152,12 @@ export class KithWorld {
     this.root = mkdtempSync(join(realpathSync(tmpdir()), 'kith-world-'))
   }
 
-  static async start(t: Test): Promise<KithWorld> {
+  /** @param dht where the private DHT runs; not given: on loopback */
+  static async start(t: Test, dht?: { address: string; under: readonly string[] }): Promise<KithWorld> {
     const world = new KithWorld()
     t.teardown(() => world.end())
-    const { address } = await world.stay<{ address: string }>('dht')
+    const args = dht ? ['dht', '--host', dht.address] : ['dht']
+    const { address } = await world.stay<{ address: string }>(args, dht?.under)
     world.bootstrap = address
     return world
   }
@@ -167,8 +174,8 @@ export class KithWorld {
   }
 
   /** A node with an identity. Its daemon runs from now on. */
-  async node(name: string): Promise<KithNode> {
-    const node = new KithNode(this, name)
+  async node(name: string, under: readonly string[] = []): Promise<KithNode> {
+    const node = new KithNode(this, name, under)
     await node.init()
     return node
   }
@@ -188,8 +195,9 @@ export class KithWorld {
   }
 
   /** Starts a command that stays, and gives the first JSON line that it prints. */
-  stay<T>(...args: string[]): Promise<T> {
-    const child = spawn(process.execPath, [kithMain, ...args, '--json'], {
+  stay<T>(args: string[], under: readonly string[] = []): Promise<T> {
+    const [command = '', ...rest] = [...under, process.execPath, kithMain, ...args, '--json']
+    const child = spawn(command, rest, {
       env: environment(),
       stdio: ['ignore', 'pipe', 'pipe'],
     })
