@@ -5,8 +5,24 @@ import tseslint from 'typescript-eslint'
 /** What each folder of lib/ may not import, and why. */
 const layers = {
   base: {
-    not: ['format', 'planning', 'blocks', 'vault', 'store', 'partners', 'restore', 'mount', 'daemon', 'cli'],
+    not: [
+      'codes',
+      'format',
+      'planning',
+      'blocks',
+      'vault',
+      'store',
+      'partners',
+      'restore',
+      'mount',
+      'daemon',
+      'cli',
+    ],
     why: 'base/ stands below everything',
+  },
+  codes: {
+    not: ['format', 'planning', 'blocks', 'vault', 'store', 'partners', 'restore', 'mount', 'daemon', 'cli'],
+    why: 'codes/ is pure: bytes in, bytes out; it knows no keys and no layouts',
   },
   format: {
     not: ['planning', 'blocks', 'vault', 'store', 'partners', 'restore', 'mount', 'daemon', 'cli'],

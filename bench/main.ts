@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- mount|applications|browse|snapshots|changes|network|format ...] [--small]`: without a subject, all
+ * `npm run bench [-- mount|applications|browse|snapshots|changes|network|format|seal ...] [--small]`: without a subject, all
  * of them; `changes` is part of `snapshots`. Figures are ratios within this run; docs/benchmarks.md has those of a quiet machine. Peers that are not installed are left out with a notice.
  */
 import { interrupted } from './commands.js'
@@ -9,9 +9,19 @@ import { benchChanges, type ChangesScale } from './changes.js'
 import { benchFormat } from './format.js'
 import { benchMount } from './mount.js'
 import { benchNetwork } from './network.js'
+import { benchSeal } from './seal.js'
 import { benchSnapshots } from './snapshots.js'
 
-const subjects = ['format', 'mount', 'applications', 'browse', 'snapshots', 'changes', 'network'] as const
+const subjects = [
+  'format',
+  'seal',
+  'mount',
+  'applications',
+  'browse',
+  'snapshots',
+  'changes',
+  'network',
+] as const
 /** Without a subject: `changes` is run by `snapshots`. */
 const whole = subjects.filter((subject) => subject !== 'changes')
 type Subject = (typeof subjects)[number]
@@ -40,6 +50,7 @@ async function main(args: string[]): Promise<number> {
   }
   for (const subject of named.length > 0 ? named.filter(isSubject) : whole) {
     if (subject === 'format') benchFormat(small ? 5 : 31, say)
+    else if (subject === 'seal') await benchSeal({ megabytes: small ? 24 : 96, rounds: small ? 3 : 11 }, say)
     else if (subject === 'mount')
       await benchMount(
         small ? { megabytes: 32, files: 1000, rounds: 3 } : { megabytes: 512, files: 20_000, rounds: 7 },

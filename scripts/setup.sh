@@ -33,7 +33,7 @@ install_packages() {
 }
 
 if command -v dpkg-query >/dev/null 2>&1; then
-  install_packages g++ make python3 fuse3 libsodium-dev libzstd-dev
+  install_packages g++ make python3 fuse3 libsodium-dev libzstd-dev libisal-dev
   case "${1:-}" in
     --test)
       install_packages git rsync attr acl sqlite3 e2fsprogs util-linux strace iproute2
@@ -45,9 +45,9 @@ else
   for tool in g++ make python3 fusermount3; do
     command -v $tool >/dev/null 2>&1 || { say "$tool is needed; install it with your system's package manager"; exit 1; }
   done
-  for header in sodium zstd; do
+  for header in sodium zstd isa-l; do
     echo "#include <$header.h>" | g++ -E -x c++ - >/dev/null 2>&1 ||
-      { say "the headers of lib$header are needed; install them with your system's package manager"; exit 1; }
+      { say "$header.h is needed (of libsodium, libzstd or ISA-L); install them with your system's package manager"; exit 1; }
   done
 fi
 

@@ -4,6 +4,7 @@
  *     phrase (32 bytes of entropy)
  *       |- identity seed   Ed25519; signs heads and drops, is the Noise and DHT key pair
  *       |- KEK             wraps the volume keys inside every head
+ *       |    '- partnership keys   one for each partner: the outer seal of its shards (shard.ts)
  *       '- (from the public key) rendezvous topic, where a new machine finds the partners
  *     volume keys (random, made once per volume; lie wrapped in its heads)
  *       |- convergence     keyed hash of a chunk's plaintext -> that chunk's key
@@ -55,6 +56,12 @@ export function identityFrom(seed: Buffer, kek: Buffer): Identity {
   assert(seed.length === keyBytes && kek.length === keyBytes, 'seed and KEK have 32 bytes')
   const pair = keyPair(seed)
   return { seed, kek, keyPair: pair, id: pair.publicKey, rendezvous: rendezvousTopic(pair.publicKey) }
+}
+
+/** The key of the shards that this partner holds. The owner has it from the phrase and the partner's name alone. */
+export function partnershipKey(kek: Buffer, partner: Buffer): Buffer {
+  assert(partner.length === keyBytes, 'a partner is named by 32 bytes')
+  return keyedHash(keyedHash(kek, 'kith placement secret'), 'kith partnership key', partner)
 }
 
 /** Where the partners of the owner with this public key announce themselves. */

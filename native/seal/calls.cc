@@ -1,7 +1,7 @@
-// The addon behind lib/format/seal.ts: single blocks, and batches that make no JavaScript object for a chunk. Calls are
-// synchronous; each thread that loads the addon has a Sealer of its own.
-#include "../posix/js.h"
-#include "seal.h"
+// The addon behind lib/format/seal.ts and shard.ts: single blocks, batches that make no JavaScript object for a chunk, and
+// shards. Calls are synchronous, but for sealShard; each thread that loads the addon has a Sealer of its own.
+#include "../posix/work.h"
+#include "shard.h"
 
 #include <string_view>
 #include <unordered_map>
@@ -148,6 +148,45 @@ static napi_value openOne(const Call &call) {
   return opened == Opened::whole ? plain : posix::number(call.env, static_cast<int64_t>(opened));
 }
 
+static uint8_t byteArgument(const Call &call, size_t index) {
+  auto value = call.integer(index);
+  if (value < 0 || value > 255) throw BadArgument{"seal: a byte is expected"};
+  return static_cast<uint8_t>(value);
+}
+
+// Every call begins with these: key, context, code, index.
+static Shard shardOf(const Call &call, size_t element_bytes) {
+  if (element_bytes == 0 || element_bytes > max_element_bytes) throw BadArgument{"seal: an element has 1 byte to 1020 KiB"};
+  return {room(call, 0, key_bytes), room(call, 1, shard_context_bytes), byteArgument(call, 2), byteArgument(call, 3),
+          element_bytes};
+}
+
+// sealShard(key, context, code, index, element, out, name): a promise; off the event loop
+static napi_value sealShard(const Call &call) {
+  Bytes element = bytesOf(call, 4);
+  auto shard = shardOf(call, element.size);
+  auto *out = room(call, 5, shardBytes(element.size)), *name = room(call, 6, hash_bytes);
+  return posix::Work::start(call.env, {call.values[4], call.values[5], call.values[6]},
+                            [shard, element, out, name] { shard.seal(element.data, out, name); });
+}
+
+// openShard(key, context, code, index, shard, out): whether it is that shard, whole, of an element as long as `out`
+static napi_value openShard(const Call &call) {
+  Bytes out = bytesOf(call, 5);
+  return posix::boolean(call.env, shardOf(call, out.size).open(bytesOf(call, 4), room(call, 5, out.size)));
+}
+
+// openPiece(key, context, code, index, [element bytes, piece] as u32, ciphertext and tag, out): the same of one piece
+static napi_value openPiece(const Call &call) {
+  const auto *numbers = room(call, 4, 8);
+  Bytes sealed = bytesOf(call, 5);
+  if (sealed.size <= piece_tag_bytes) return posix::boolean(call.env, false);
+  Bytes cipher{sealed.data, sealed.size - piece_tag_bytes};
+  return posix::boolean(call.env, shardOf(call, read32(numbers))
+                                      .openPiece(read32(numbers + 4), cipher, cipher.data + cipher.size,
+                                                 room(call, 6, cipher.size)));
+}
+
 static void forget(napi_env, void *sealer, void *) { delete static_cast<Sealer *>(sealer); }
 
 static napi_value start(const Call &call) {
@@ -161,6 +200,9 @@ static napi_value start(const Call &call) {
   posix::define<sealChunks>(call.env, exports, "sealChunks");
   posix::define<sealOne>(call.env, exports, "seal");
   posix::define<openOne>(call.env, exports, "open");
+  posix::define<sealShard>(call.env, exports, "sealShard");
+  posix::define<openShard>(call.env, exports, "openShard");
+  posix::define<openPiece>(call.env, exports, "openPiece");
   return exports;
 }
 
