@@ -6,9 +6,10 @@
 // An inode may be cached at one time and not at another: a passthrough reply has no KEEP_CACHE, so that the kernel drops the
 // pages it had before the backing file changes beneath them.
 //
-// A small file that is only read is cached from the first handle on, if nobody has it open (small_files.h). Its pages are
-// filled before that handle's reply, so that the kernel cannot be waiting for a READ of one of them, and no other handle's
-// reply and no truncation comes in between.
+// A small file that is only read is cached from the first handle on, if nobody has it open (small_files.h) or may still have
+// it mapped: such a mapping writes to the file below, past the kernel's pages of ours. These are filled before that handle's
+// reply, so that the kernel cannot be waiting for a READ of one of them, and no other handle's reply and no truncation
+// comes in between. Who may map the file says so before the reply to OPEN, and so before its handle is released.
 //
 // As an ordinary user we may not register files; kith-passthrough does, if root has installed it. Asking costs a round
 // trip, which those pay who gain: who reads and writes. A reader is as fast from the kernel's cache, and a writer's WRITEs
@@ -19,6 +20,7 @@
 #include <sys/ioctl.h>
 
 #include "../kith-passthrough/protocol.h"
+#include "inodes.h"
 
 int32_t Backings::registered(int fd, int mode) {
   if (device_ < 0) return 0;
@@ -40,7 +42,7 @@ Backings::Opened Backings::open(const Inode* inode, int fd, int mode, bool small
   std::unique_lock lock(mutex_);
   Use& use = settledLocked(lock, inode);
   if (use.handles++ != 0) return {use.id, false};
-  use.filling = small && use.resizing == 0;
+  use.filling = small && use.resizing == 0 && !inode->mappable;
   use.id = use.filling ? 0 : registered(fd, mode);
   return {use.id, use.filling};
 }

@@ -25,9 +25,12 @@ int Server::getattr(Request& request) {
   FdPtr fd;
   struct statx facts;
   if (const int error = node(request.header().nodeid, inode, fd)) return error;
+  // First: the times are the last ones only once nobody writes.
+  if (inode->mappable) unseen_.ended(inode);
+  const uint64_t valid = attrSeconds(inode);
   if (!statSelf(fd->get(), facts)) return errno;
   fuse_attr_out out{};
-  out.attr_valid = attrSeconds(inode);
+  out.attr_valid = valid;
   fillAttr(out.attr, facts);
   request.reply(out);
   return 0;
@@ -115,9 +118,11 @@ int Server::statx(Request& request) {
   FdPtr fd;
   struct statx facts;
   if (const int error = node(request.header().nodeid, inode, fd)) return error;
+  if (inode->mappable) unseen_.ended(inode);
+  const uint64_t valid = attrSeconds(inode);
   if (!statSelf(fd->get(), facts)) return errno;
   wire::StatxOut out{};
-  out.attrValid = attrSeconds(inode);
+  out.attrValid = valid;
   out.mask = facts.stx_mask & (STATX_BASIC_STATS | STATX_BTIME);
   out.blksize = facts.stx_blksize;
   out.attributes = facts.stx_attributes;

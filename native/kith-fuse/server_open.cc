@@ -52,10 +52,11 @@ int Server::open(Request& request) {
   return 0;
 }
 
-// Readers are left to the kernel; those of a small file get its bytes with the reply. So are those who write: the whole file counts as changing (unseen.h). But of those who
-// only write to a big file, or append to any, each WRITE is seen, past the kernel's cache, which would not know what others
-// change in the backing: the daemon then reads again what was written, and not the whole. Below wholeFile that is done in
-// the blink of an eye; a file that is being made new has to be read anyway. Who also reads may map, and so write unseen.
+// Readers are left to the kernel; those of a small file get its bytes with the reply. So are those who write: the whole file
+// counts as changing (unseen.h). But of those who only write to a big file, or append to any, each WRITE is seen, past the
+// kernel's cache, which would not know what others change in the backing: the daemon then reads again what was written, and
+// not the whole. Below wholeFile that is done in the blink of an eye; a file that is being made new has to be read anyway.
+// Who also reads may map, and so write unseen.
 // A handle of the kernel's outlives a killed server, and can still write: the daemon never heard its close, so it goes on
 // looking at the file.
 wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd fd, uint32_t flags) {

@@ -1,5 +1,6 @@
 // RELEASE comes when the last descriptor is closed, and a mapping may live on: its pages belong to the backing file, and
-// nothing tells of their end. So a file stays in the set after its last handle, and is looked at before each snapshot.
+// nothing tells of their end. So a file stays in the set after its last handle, and is looked at before each snapshot, and
+// when somebody asks for its attributes.
 // But for one that nobody could map: it is at rest at once.
 // Whether anybody can still write is asked by taking a read lease, which the kernel grants only where nobody can, and
 // giving it back at once. A file whose inode the kernel has forgotten is mapped by nobody: a mapping holds its path.
@@ -66,14 +67,37 @@ void Unseen::settle(const Use& seen) {
       sync_file_range(fd.get(), 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE);
   }
   std::lock_guard lock(mutex_);
-  const auto at = uses_.find(inode->node);
-  if (at == uses_.end()) return;
-  if (ends && at->second.opens == seen.opens) {
-    uses_.erase(at);
-    log_.closedAfterWriting(inode->ino);
-  } else {
-    log_.openedForWriting(inode->ino);
+  if (uses_.contains(inode->node) && !(ends && endLocked(seen))) log_.openedForWriting(inode->ino);
+}
+
+// From then on the kernel may keep the attributes; who opens the file to map it counts here first, and has them forgotten then.
+// Only for somebody whose reply with the attributes of now follows: it outdoes one with older attributes that is on its way.
+bool Unseen::ended(const InodePtr& inode) {
+  Use seen;
+  {
+    std::lock_guard lock(mutex_);
+    const auto at = uses_.find(inode->node);
+    if (at == uses_.end()) {
+      inode->mappable = false;
+      return true;
+    }
+    if (at->second.handles > 0) return false;
+    seen = at->second;
   }
+  if (!atRest(inode)) return false;
+  std::lock_guard lock(mutex_);
+  if (uses_.contains(inode->node) && !endLocked(seen)) return false;
+  inode->mappable = false;
+  return true;
+}
+
+// Of a use that was seen at rest, if it was not opened again since.
+bool Unseen::endLocked(const Use& seen) {
+  const auto at = uses_.find(seen.inode->node);
+  if (at->second.opens != seen.opens) return false;
+  uses_.erase(at);
+  log_.closedAfterWriting(seen.inode->ino);
+  return true;
 }
 
 bool Unseen::atRest(const InodePtr& inode) {

@@ -18,6 +18,9 @@ class Unseen {
   void opened(const InodePtr& inode, bool mayMap);
   // The handle's descriptor and backing are closed.
   void closed(const InodePtr& inode);
+  // Asked before the attributes are read for a reply: whether nobody can write this mappable file unseen any more. Then it is
+  // logged as closed, and mappable no more.
+  bool ended(const InodePtr& inode);
   // Before a snapshot: what nobody can write any more is logged as closed, and what can be written is logged as open
   // once more. Mapped pages are written out, so that the next write to one changes the file's times.
   void settle();
@@ -33,6 +36,7 @@ class Unseen {
   // Whether no descriptor and no mapping of the file can write. False when that cannot be told.
   bool atRest(const InodePtr& inode);
   void settle(const Use& seen);
+  bool endLocked(const Use& seen);
 
   Inodes& inodes_;
   ChangeLog& log_;

@@ -93,17 +93,38 @@ t.test('what changes beneath is seen by who opens it next', async (t) => {
   for (let i = 0; i < 3; i++) t.equal(readFileSync(path, 'utf8'), 'AFTER!')
 })
 
+t.test(
+  'what was once open to read and write is looked at for nothing when nobody can have it mapped',
+  async (t) => {
+    const mount = await mountForTest(t)
+    const paths = Array.from({ length: 50 }, (_, i) => join(mount.dir, `f${i}`))
+    for (const path of paths) writeFileSync(path, 'old', { flag: 'w+' })
+    const look = (): void => paths.forEach((path) => statSync(path))
+    look()
+    const before = requests(mount)
+    for (let i = 0; i < 10; i++) look()
+    const asked = (requests(mount) - before) / (10 * paths.length)
+    t.ok(asked < 0.2, `${asked} requests each`)
+  },
+)
+
 for (const uid of [0, 1000])
   t.test(`several processes read and change them at once, as user ${uid}`, async (t) => {
     const mount = await mountForTest(t, uid === 0 ? {} : { uid })
     const under = join(mount.base, 'under')
     mkdirSync(under)
-    await ran('mount', ['--bind', mount.under, under])
+    // The path would be that of the mount: it is not to be resolved.
+    await ran('mount', ['--no-canonicalize', '--bind', mount.under, under])
     t.teardown(() => ran('umount', [under]))
+    t.not((await ran('findmnt', ['-no', 'FSTYPE', under])).trim(), 'fuse.kith')
     for (const seed of ['1', '2']) {
       await ran('mkdir', [join(mount.dir, seed)], { uid })
       const program = [testProgram('small_files.py'), join(mount.dir, seed), join(under, seed), seed, '20']
       t.equal(await ran('python3', program, { uid }), '')
     }
+    t.comment('and by mappings that outlive their descriptors')
+    await ran('mkdir', [join(mount.dir, 'mapped')], { uid })
+    const program = [testProgram('mappings.py'), join(mount.dir, 'mapped'), join(under, 'mapped'), '1', '400']
+    t.equal(await ran('python3', program, { uid }), '')
     t.equal(mount.log, '')
   })
