@@ -50,7 +50,16 @@ declare module 'hyperdht' {
     destroy(): void
   }
 
+  /** The answering side of a handshake. `recv` throws when the first message does not prove the key that it names. */
+  export interface Handshake {
+    recv(message: Uint8Array): unknown
+    /** `rs`: the key that the other side named, once it was read */
+    readonly handshake: { readonly rs: Uint8Array | null }
+  }
+
   export interface Server extends EventEmitter {
+    /** Called at each knock; an option of createServer, which may be replaced. */
+    createHandshake: (...of: unknown[]) => Handshake
     listen(keyPair: DhtKeyPair): Promise<Server>
     close(): Promise<void>
     refresh(): void

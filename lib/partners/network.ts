@@ -20,6 +20,7 @@ import type { Log } from '../base/log.js'
 import { randomBytes } from '../base/random.js'
 import type { KeyPair } from '../format/hash.js'
 import { isLoopback, Limiter, maxStoredAddresses, type Address } from './addresses.js'
+import { watchClaims } from './claims.js'
 import { Topic } from './topic.js'
 
 export interface NetworkOptions {
@@ -85,6 +86,7 @@ export class Network extends EventEmitter<NetworkEvents> {
   private readonly topics = new Set<Topic>()
   private readonly strangers: Limiter
   private readonly knocks: Limiter
+  private readonly claims: Limiter
   private readonly server: Server
   private readonly listening: Promise<void>
   private closing: Promise<void> | null = null
@@ -100,10 +102,12 @@ export class Network extends EventEmitter<NetworkEvents> {
     this.id = this.publicKey.toString('hex')
     this.strangers = new Limiter(options.clock, { burst: 60, perMinute: 120, capacity: 1024 })
     this.knocks = new Limiter(options.clock, { burst: 10, perMinute: 20, capacity: 1024 })
+    this.claims = new Limiter(options.clock, { burst: 1, perMinute: 1, capacity: 256 })
     this.server = dht.createServer(
       { firewall: (key, _payload, address) => this.refuses(key, address) },
       (stream) => void this.onStream(stream),
     )
+    watchClaims(this.server, (key) => this.onFalseClaim(key))
     for (const event of ['network-change', 'wakeup']) dht.on(event, () => this.onChange())
     // Handshakes are answered from here on; the announcement under our key may take seconds when the DHT is dead.
     this.listening = this.server.listen(options.keyPair).then(
@@ -249,6 +253,13 @@ export class Network extends EventEmitter<NetworkEvents> {
       (!known && (this.live.size >= maxConnections || !this.strangers.take(address?.host ?? '')))
     if (refused) this.options.log.info({ peer: id, host: address?.host }, 'refused a knock: too many')
     return refused
+  }
+
+  /** Told of those whom we look for; of others it says nothing to anybody. */
+  private onFalseClaim(key: Buffer): void {
+    const peer = key.toString('hex')
+    if (this.dialled.get(peer)?.tries !== Infinity || !this.claims.take(peer)) return
+    this.options.log.warn({ peer }, 'refused: somebody claims to be this partner, and cannot prove it')
   }
 
   private dial(key: Buffer, addresses: Address[], tries: number, delay = 0): void {

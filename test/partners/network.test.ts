@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { createSocket } from 'node:dgram'
 import { fileURLToPath } from 'node:url'
 import HyperDHT from 'hyperdht'
+import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { randomBytes, seeded } from '../../lib/base/random.js'
 import { keyPair } from '../../lib/format/hash.js'
@@ -141,7 +142,10 @@ t.test('an outdated address is no obstacle while the DHT lives', async (t) => {
 t.test('nobody can pass for the owner of another key', async (t) => {
   const dht = await privateDht(t)
   const victim = keyPair(randomBytes(32))
-  const a = await openNetwork(t, dht.address)
+  const lines: string[] = []
+  const log = pino({ level: 'warn' }, { write: (line: string) => lines.push(line) })
+  const a = await openNetwork(t, dht.address, { log })
+  a.connect(victim.publicKey)
   const imposter = new HyperDHT({ bootstrap: [dht.address], host: '127.0.0.1', port: freePort() })
   t.teardown(() => imposter.destroy({ force: true }))
   await a.topic(randomBytes(32), { announce: true }).settled
@@ -159,6 +163,8 @@ t.test('nobody can pass for the owner of another key', async (t) => {
   t.equal(opened, false)
   const accepted = a.connection(victim.publicKey)
   t.equal(accepted?.stream.rawBytesRead ?? 0, 0, 'nothing was ever read under the stolen key')
+  t.match(lines, [/claims to be this partner, and cannot prove it/], 'told, once')
+  t.match(lines[0], victim.publicKey.toString('hex'))
   stream.destroy()
 })
 
