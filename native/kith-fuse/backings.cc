@@ -13,7 +13,8 @@
 //
 // As an ordinary user we may not register files; kith-passthrough does, if root has installed it. Asking costs a round
 // trip, which those pay who gain: who reads and writes. A reader is as fast from the kernel's cache, and a writer's WRITEs
-// come here in any case. The helper takes no descriptors but those for reading and writing.
+// come here in any case. The helper takes no descriptors but those for reading and writing. But while a mapping lives that
+// such a handle left behind, it changes the file beneath the kernel's cache, and so every handle goes past that one.
 #include "backings.h"
 
 #include <fcntl.h>
@@ -22,9 +23,13 @@
 #include "../kith-passthrough/protocol.h"
 #include "inodes.h"
 
-int32_t Backings::registered(int fd, int mode) {
+int32_t Backings::registered(const Inode* inode, int fd, int mode, const std::function<Fd()>& both) {
   if (device_ < 0) return 0;
-  if (!privileged_) return mode == O_RDWR ? helper_.open(device_, fd) : 0;
+  if (!privileged_) {
+    if (mode == O_RDWR) return helper_.open(device_, fd);
+    const Fd other = inode->mappable ? both() : Fd();
+    return other ? helper_.open(device_, other.get()) : 0;
+  }
   passthrough::BackingMap map{fd, 0, 0};
   const int id = ioctl(device_, passthrough::iocBackingOpen, &map);
   return id > 0 ? id : 0;
@@ -38,12 +43,12 @@ Backings::Use& Backings::settledLocked(std::unique_lock<std::mutex>& lock, const
   }
 }
 
-Backings::Opened Backings::open(const Inode* inode, int fd, int mode, bool small) {
+Backings::Opened Backings::open(const Inode* inode, int fd, int mode, bool small, const std::function<Fd()>& both) {
   std::unique_lock lock(mutex_);
   Use& use = settledLocked(lock, inode);
   if (use.handles++ != 0) return {use.id, false};
   use.filling = small && use.resizing == 0 && !inode->mappable;
-  use.id = use.filling ? 0 : registered(fd, mode);
+  use.id = use.filling ? 0 : registered(inode, fd, mode, both);
   return {use.id, use.filling};
 }
 

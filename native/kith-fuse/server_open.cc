@@ -66,8 +66,12 @@ wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd f
   out.fh = reinterpret_cast<uint64_t>(handle);
   caller::keepSetId();  // the kernel writes with the rights of this moment
   const int fdNow = handle->fd.get();
+  const auto both = [&] {
+    if (!unseen_.mayBeWritten(inode)) return Fd();
+    return Fd(openat(AT_FDCWD, caller::ProcName(fdNow).get(), O_RDWR | O_CLOEXEC));
+  };
   const Backings::Opened how =
-      backings_.open(inode.get(), fdNow, static_cast<int>(flags) & O_ACCMODE, small_.suits(fdNow, flags));
+      backings_.open(inode.get(), fdNow, static_cast<int>(flags) & O_ACCMODE, small_.suits(fdNow, flags), both);
   if (how.filling) {
     small_.fill(request, inode, fdNow);
     backings_.filled(inode.get());
@@ -75,7 +79,9 @@ wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd f
     inode->kept = 0;
   }
   out.backingId = how.id;
-  out.flags = out.backingId == 0 ? wire::openKeepCache : wire::openPassthrough;
+  if (out.backingId != 0) out.flags = wire::openPassthrough;
+  // What may be written past the kernel's pages is at least read anew by each who opens it.
+  else if (!inode->mappable) out.flags = wire::openKeepCache;
   const bool seen = wantsWrites(handle->fd.get(), flags);
   if (out.backingId != 0 && seen) out.flags |= wire::openDirectIo | wire::openParallelDirectWrites;
   handle->unseen = out.backingId != 0 && handle->writes && !(seen && (flags & O_ACCMODE) == O_WRONLY);

@@ -2,7 +2,7 @@
 // has no passthrough it refuses everything, and the mount does without.
 import t, { type Test } from 'tap'
 import { spawn } from 'node:child_process'
-import { chmodSync, chownSync, copyFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, chownSync, copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { nativeFile } from '../../lib/base/native-files.js'
@@ -72,6 +72,25 @@ assert os.stat('${name}').st_size == 4 << 20
 }
 
 const mebibyte = 1 << 20
+
+t.test('what a mapping writes after its descriptor is closed is read by everybody', async (t) => {
+  const place = await memoryPlace(t)
+  const socket = join(place, 'socket')
+  await startHelper(t, socket)
+  const mount = await mountForTest(t, { uid: user, place, environment: { KITH_PASSTHROUGH_SOCKET: socket } })
+  const under = join(mount.base, 'under')
+  mkdirSync(under)
+  // The path would be that of the mount: it is not to be resolved.
+  await ran('mount', ['--no-canonicalize', '--bind', mount.under, under])
+  t.teardown(() => ran('umount', [under]))
+  for (const seed of ['1', '2'])
+    t.equal(
+      await ran('/usr/bin/python3', [testProgram('mappings.py'), mount.dir, under, seed, '400'], {
+        uid: user,
+      }),
+      '',
+    )
+})
 
 t.test("an ordinary user's files are read and written by the kernel, and set-id bits fall", async (t) => {
   const place = await memoryPlace(t)
