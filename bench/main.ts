@@ -9,6 +9,7 @@ import { benchChanges, type ChangesScale } from './changes.js'
 import { benchFormat } from './format.js'
 import { benchMount } from './mount.js'
 import { benchNetwork } from './network.js'
+import { benchOverlap } from './overlap.js'
 import { benchSeal } from './seal.js'
 import { benchSnapshots } from './snapshots.js'
 
@@ -63,9 +64,10 @@ async function main(args: string[]): Promise<number> {
           : { files: 30_000, units: 300, packages: 120, rounds: 7 },
         say,
       )
-    else if (subject === 'network')
+    else if (subject === 'network') {
       await benchNetwork(small ? { megabytes: 128, rounds: 3 } : { megabytes: 1024, rounds: 5 }, say)
-    else if (subject === 'browse')
+      await benchOverlap({ megabytes: small ? 40 : 400 }, say)
+    } else if (subject === 'browse')
       await benchBrowse(
         small ? { files: 5000, megabytes: 50, rounds: 3 } : { files: 100_000, megabytes: 500, rounds: 3 },
         say,

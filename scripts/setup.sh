@@ -39,7 +39,9 @@ if command -v dpkg-query >/dev/null 2>&1; then
       install_packages git rsync attr acl sqlite3 e2fsprogs util-linux strace iproute2
       # Under its newer name where the system has it by that; without it the tests of `kith browse` are left out.
       install_packages libfuse2 || install_packages libfuse2t64 || say "going on without libfuse 2" ;;
-    --bench) for peer in restic borgbackup gocryptfs bindfs; do install_packages "$peer" || true; done ;;
+    --bench)
+      install_packages util-linux iproute2
+      for peer in restic borgbackup gocryptfs bindfs; do install_packages "$peer" || true; done ;;
   esac
 else
   for tool in g++ make python3 fusermount3; do

@@ -67,6 +67,7 @@ function protecting(program: Command): void {
         .choices(['fuse', 'watch'])
         .default('fuse'),
     )
+    .option('--share <CIRCLE>', 'share equal blocks with members of the circle who do the same')
   action(excludeOptions(mount), async (...given) => (await import('./mount.js')).run(...given))
 
   const exclude = program

@@ -45,6 +45,7 @@ function volumeText(volume: VolumeStatus, now: number): string {
   ]
   if (volume.leftOut.length > 0)
     lines.push(`  left out:       ${volume.leftOut.map(printable).join(', ')} (other file systems)`)
+  if (volume.sharedWith !== null) lines.push(`  shared with:    ${printable(volume.sharedWith)}`)
   const excluded = excludedText(volume.excluded)
   if (excluded) lines.push(`  excluded:       ${excluded}`)
   if (volume.partners.length === 0)

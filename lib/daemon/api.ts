@@ -28,6 +28,7 @@ import {
   time,
 } from './api-schemas.js'
 import { engineNames } from '../mount/types.js'
+import { checkResult, readData, repairResult } from './api-check.js'
 import { budgetParams, spaceStatus } from './api-space.js'
 import { schedule } from './schedule.js'
 
@@ -136,6 +137,8 @@ export const volumeStatus = z.object({
   leftOut: z.array(text),
   /** what the last snapshot left out by rules */
   excluded,
+  /** the circle with whose members its blocks are shared; null: with nobody */
+  sharedWith: text.nullable(),
   /** what is wrong with the volume, each one line; empty when all is well */
   problems: z.array(text),
 })
@@ -235,63 +238,6 @@ const auditResult = z.object({
   ),
 })
 
-/** A number and the first few of what it counts. */
-const some = z.object({ count, first: z.array(text) })
-
-const checkResult = z.object({
-  /** blocks here, and what was read of them */
-  blocks: count,
-  blocksRead: count,
-  bytesRead: count,
-  /** bad blocks that snapshots need: damaged here; neither here nor at a partner on line */
-  damaged: count,
-  missing: count,
-  /** damaged blocks that no snapshot needs, as far as snapshots can be read */
-  unused: count,
-  volumes: z.array(
-    z.object({
-      dir: text,
-      snapshots: count,
-      /** list nodes opened */
-      nodes: count,
-      /** blocks that are not here, and that a partner has */
-      away: count,
-      /** paths that need a bad block, and the snapshots that have them */
-      hurt: some,
-      hurtSnapshots: some,
-      problems: z.array(text),
-    }),
-  ),
-  /** what is held for others */
-  vault: z.object({ blocks: count, blocksRead: count, damaged: count, problems: z.array(text) }),
-  /** what is wrong with the index of blocks, each one line */
-  problems: z.array(text),
-})
-
-const repairResult = z.object({
-  dryRun: z.boolean(),
-  /** what was wrong before */
-  before: checkResult,
-  /** blocks healed (on a dry run: that could be), by where they were whole: behind a damaged header; at a partner; in the
-   * live file; in an older copy */
-  healed: z.object({ record: count, partner: count, live: count, copy: count }),
-  /** rows of the index written anew; heads signed anew */
-  rows: count,
-  heads: count,
-  /** files and directories that the next snapshot reads anew, since they need what could not be healed */
-  marked: count,
-  /** damaged blocks of others that were dropped: their owners send them again */
-  dropped: count,
-  /** what is wrong now; on a dry run as before */
-  after: checkResult,
-})
-
-/** Which blocks to read: the nth of t parts, by name; or so many percent of them, others each time. */
-const readData = z.union([
-  z.object({ part: z.number().int().positive(), of: z.number().int().positive().max(1_000_000) }).strict(),
-  z.object({ percent: z.number().positive().max(100) }).strict(),
-])
-
 /** A progress note of a long job. Totals are 0 while unknown. */
 export const progressNote = z.object({
   /** what is being done, in words */
@@ -317,7 +263,13 @@ export const methods = {
 
   mount: method(
     z
-      .object({ dir: path, engine: z.enum(engineNames).optional(), excludes: excludeChange.optional() })
+      .object({
+        dir: path,
+        engine: z.enum(engineNames).optional(),
+        excludes: excludeChange.optional(),
+        /** the circle with whose members a directory that is new shares blocks */
+        share: z.string().min(1).max(64).optional(),
+      })
       .strict(),
     z.object({
       dir: text,
@@ -332,6 +284,8 @@ export const methods = {
       outsiders: holders,
       /** mount points below: other file systems, which are not backed up */
       leftOut: z.array(text),
+      /** the circle, when one was given */
+      sharedWith: text.optional(),
     }),
   ),
 

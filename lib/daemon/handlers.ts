@@ -80,9 +80,12 @@ type VolumeMethod =
 
 function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
   return {
-    mount: async ({ dir, engine = 'fuse', excludes }) => {
-      await daemon.services.browses.refuse(dir)
-      return daemon.services.volumes.mount(dir, engine, excludes)
+    mount: async ({ dir, engine = 'fuse', excludes, share }) => {
+      const { browses, partners, volumes } = daemon.services
+      await browses.refuse(dir)
+      const circle = share === undefined ? undefined : partners.circleSecret(share)
+      const mounted = await volumes.mount(dir, engine, excludes, circle?.secret)
+      return { ...mounted, ...(circle && { sharedWith: circle.name }) }
     },
     exclude: (params) => exclude(daemon.services, params),
     wouldExclude: (params, job) => wouldExclude(daemon.services, params, job),

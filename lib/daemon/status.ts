@@ -7,6 +7,7 @@ import type { Result, PartnerStatus, VolumeStatus } from './api.js'
 import type { Daemon } from './daemon.js'
 import type { ProtectedVolume } from './protected-volume.js'
 import type { Services } from './services.js'
+import { isShared } from './volumes.js'
 
 /** Below this the disk counts as full: a snapshot needs room for its index, too. */
 const lowSpaceBytes = 16 * 2 ** 20
@@ -62,6 +63,8 @@ function volumeStatus(
       partners.length === 0 ? services.store.blocks.bytes : Math.max(...partners.map((p) => p.bytesPending)),
     partners: partnersOf(services, volume),
     excluded: volume.stored.excluded(),
+    sharedWith:
+      services.partners.circleSecrets().find(({ secret }) => isShared(volume, secret))?.name ?? null,
     leftOut: mountpointsBelow(table, volume.dir),
     problems: volume.problems,
   }

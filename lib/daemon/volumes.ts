@@ -1,6 +1,7 @@
 /** The protected directories of this home: which there are, how a path finds one, and what may not be mounted. */
 import { sleep } from '../base/clock.js'
 import { KithError } from '../base/errors.js'
+import { sharedVolumeKeys } from '../format/keys.js'
 import type { EngineName } from '../mount/types.js'
 import { mountState } from '../mount/mount.js'
 import { canonicalDir, mounts, mountType } from '../mount/mount-table.js'
@@ -61,10 +62,12 @@ export class Volumes {
     return found
   }
 
-  async mount(given: string, engine: EngineName, excludes?: ExcludeChange) {
+  /** @param share the secret of the circle with which a directory that is new shares its blocks; not given: with nobody */
+  async mount(given: string, engine: EngineName, excludes?: ExcludeChange, share?: Buffer) {
     return this.#exclusive(async () => {
       const dir = await canonicalDir(given)
       const known = this.#byDir(dir)
+      if (known && share && !isShared(known, share)) throw keysStay(dir)
       // Whoever comes to mount it again finds that the daemon has done so.
       if (known?.state === 'mounted' && known.takeHealed()) {
         await change(known.stored, excludes)
@@ -72,7 +75,7 @@ export class Volumes {
       }
       await this.#refuse(dir, known)
       const recovered = known?.state === 'lost' || (await mountState(dir)) === 'dead'
-      const volume = known ?? (await this.#create(dir))
+      const volume = known ?? (await this.#create(dir, share))
       try {
         await change(volume.stored, excludes)
         await volume.mount(engine)
@@ -103,8 +106,10 @@ export class Volumes {
     await Promise.all(this.#volumes.map((volume) => volume.detach()))
   }
 
-  async #create(dir: string): Promise<ProtectedVolume> {
-    return this.adopt(await this.#store.createVolume({ dir }))
+  async #create(dir: string, share: Buffer | undefined): Promise<ProtectedVolume> {
+    return this.adopt(
+      await this.#store.createVolume({ dir, ...(share && { keys: sharedVolumeKeys(share) }) }),
+    )
   }
 
   #byDir(dir: string): ProtectedVolume | undefined {
@@ -142,6 +147,18 @@ export class Volumes {
     this.#queue = result.catch(() => undefined)
     return result
   }
+}
+
+/** Whether the volume shares its blocks with this circle. */
+export function isShared({ stored }: ProtectedVolume, circleSecret: Buffer): boolean {
+  return stored.keys.convergence.equals(sharedVolumeKeys(circleSecret).convergence)
+}
+
+function keysStay(dir: string): KithError {
+  return new KithError(
+    'exists',
+    `${dir} was protected before, and what it shares is settled at the first mount; to settle it anew: kith unmount --decommission, then kith mount --share`,
+  )
 }
 
 function withinEachOther(dir: string, other: string): KithError {

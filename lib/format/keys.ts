@@ -6,7 +6,8 @@
  *       |- KEK             wraps the volume keys inside every head
  *       |    '- partnership keys   one for each partner: the outer seal of its shards (shard.ts)
  *       '- (from the public key) rendezvous topic, where a new machine finds the partners
- *     volume keys (random, made once per volume; lie wrapped in its heads)
+ *     volume keys (random, made once per volume; lie wrapped in its heads; of a volume that is shared with a circle, two follow
+ *                  from the circle's secret)
  *       |- convergence     keyed hash of a chunk's plaintext -> that chunk's key
  *       |- node            seals directory nodes, file lists and snapshot lists
  *       '- gear            the chunker's table
@@ -75,6 +76,18 @@ export function newVolumeId(): Buffer {
 
 export function newVolumeKeys(): VolumeKeys {
   return { convergence: randomBytes(keyBytes), node: randomBytes(keyBytes), gear: randomBytes(keyBytes) }
+}
+
+/**
+ * Of a volume whose owner lets it share blocks with other members' volumes: where both have the same content, chunks, their keys
+ * and so their blocks are the same. Names, and who has what, stay sealed under a key of the owner's own.
+ */
+export function sharedVolumeKeys(circleSecret: Buffer): VolumeKeys {
+  return {
+    convergence: keyedHash(circleSecret, 'kith circle convergence'),
+    node: randomBytes(keyBytes),
+    gear: keyedHash(circleSecret, 'kith circle gear'),
+  }
 }
 
 export function wrapVolumeKeys(kek: Buffer, owner: Buffer, volumeId: Buffer, keys: VolumeKeys): Buffer {

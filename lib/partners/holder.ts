@@ -38,6 +38,13 @@ const needs: { [K in RequestKind]: 'member' | 'owner' | 'stranger' | 'either' } 
 /** Parts of blocks that a stranger has proven to it, in one session: each costs a read. */
 const maxProbedByStranger = 16
 
+export interface Beside {
+  /** none: this node is not in the open pool */
+  pool?: AnswerPool
+  /** a sealed block of this node's own, if the peer may know of it and it is here */
+  own?(name: Buffer): Promise<Buffer | undefined>
+}
+
 export class Holder implements Answerer {
   /** Why a block sent since the last commit was not taken. */
   private refused: KithError | undefined
@@ -46,13 +53,14 @@ export class Holder implements Answerer {
   /**
    * @param permissions asked for each request, since circles change while a session lasts
    * @param agreements none: this node makes no agreements
+   * @param more what a whole node has beside its vault
    */
   constructor(
     private readonly vault: PeersVault,
     private readonly peer: Buffer,
     private readonly permissions: () => Permissions,
     private readonly agreements?: AnswerPacts,
-    private readonly pool?: AnswerPool,
+    private readonly more: Beside = {},
   ) {}
 
   async put(blocks: NamedBlock[]): Promise<void> {
@@ -84,7 +92,7 @@ export class Holder implements Answerer {
   }
 
   private readonly answers: { [K in RequestKind]: (message: Requests[K]) => Promise<Replies[K]> } = {
-    offer: async ({ names }) => ({ missing: this.vault.missing(this.peer, names) }),
+    offer: async ({ names }) => ({ missing: await this.missing(names) }),
     commit: () => this.commit(),
     headPut: async ({ head }) => {
       await this.vault.putHead(this.peer, head)
@@ -102,10 +110,41 @@ export class Holder implements Answerer {
     pactOffer: async (message) => this.pacts().offer(message),
     pactEnd: async (message) => this.pacts().end(message),
     poolQuery: async (message) => {
-      if (!this.pool) throw new KithError('unsupported', 'this node is not in the open pool')
-      return this.pool(message)
+      if (!this.more.pool) throw new KithError('unsupported', 'this node is not in the open pool')
+      return this.more.pool(message)
     },
     probe: ({ nonce, ranges }) => this.probe(nonce, ranges),
+  }
+
+  /**
+   * What the peer must send. A block that this node has of its own, since both share a circle's secret, is put into the vault
+   * from here: a copy, which the peer's interest keeps when we need ours no longer.
+   */
+  private async missing(names: Buffer[]): Promise<boolean[]> {
+    const missing = this.vault.missing(this.peer, names)
+    for (const [i, name] of names.entries()) {
+      const own = missing[i] ? await this.ofOurs(name) : undefined
+      if (!own) continue
+      try {
+        await this.vault.put(this.peer, name, own)
+        missing[i] = false
+      } catch (error) {
+        // There is no room: that is said when the peer sends something, as always.
+        if (asKithError(error).code === 'noSpace' || asKithError(error).code === 'busy') break
+        throw error
+      }
+    }
+    return missing
+  }
+
+  /** Damaged ones are for `kith repair`. */
+  private async ofOurs(name: Buffer): Promise<Buffer | undefined> {
+    try {
+      return await this.more.own?.(name)
+    } catch (error) {
+      if (asKithError(error).code === 'damaged') return undefined
+      throw error
+    }
   }
 
   private async probe(nonce: Buffer, ranges: BlockRange[]): Promise<Replies['probe']> {

@@ -185,9 +185,9 @@ export class Partners extends EventEmitter<Events> {
         heldOwners: () => vault.owners().map(({ owner }) => owner),
         holdsFor: (key) => vault.knows(key),
         answererFor: (key, permissions) =>
-          new Holder(vault, key, permissions, agreements.answersFor(key), async (query) => {
-            if (!joined.pool) throw new KithError('busy', 'this node is starting')
-            return joined.pool.answer(query)
+          new Holder(vault, key, permissions, agreements.answersFor(key), {
+            pool: (query) => joined.pool?.answer(query) ?? Promise.reject(starting()),
+            own: (name) => (isFriend(key) ? options.owned.get(name) : Promise.resolve(undefined)),
           }),
         agrees: true,
         isBound: (key) => agreements.isBound(key),
@@ -298,6 +298,12 @@ export class Partners extends EventEmitter<Events> {
   /** For the head's sealed owner state. */
   circleSecrets(): CircleSecret[] {
     return this.parts.circles.list().map(({ name, secret }) => ({ name, secret }))
+  }
+
+  /** @param circle its name or id. @throws KithError notFound, usage (several) */
+  circleSecret(circle: string): CircleSecret {
+    const { name, secret } = this.parts.circles.find(circle)
+    return { name, secret }
   }
 
   /** @throws KithError usage (bad name), exists */
@@ -549,4 +555,8 @@ function ownAddresses(): string[] {
 /** What a partner's quota is filled with. */
 function quotaOf({ bytesHeld, blocksHeld }: Progress): number {
   return bytesHeld + blocksHeld * blockOverhead
+}
+
+function starting(): KithError {
+  return new KithError('busy', 'this node is starting')
 }

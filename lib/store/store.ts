@@ -15,6 +15,7 @@ import {
   newVolumeId,
   newVolumeKeys,
   unwrapVolumeKeys,
+  type VolumeKeys,
   wrapVolumeKeys,
   wrappedKeysBytes,
 } from '../format/keys.js'
@@ -95,11 +96,11 @@ export class Store implements VolumeStore, VolumeHost {
     return [...this.open.values()]
   }
 
-  async createVolume({ dir }: { dir: string }): Promise<Volume> {
+  async createVolume({ dir, keys }: { dir: string; keys?: VolumeKeys }): Promise<Volume> {
     this.refuseTwice(dir)
     const { identity } = this.options
     const id = newVolumeId()
-    const wrappedKeys = wrapVolumeKeys(identity.kek, identity.id, id, newVolumeKeys())
+    const wrappedKeys = wrapVolumeKeys(identity.kek, identity.id, id, keys ?? newVolumeKeys())
     const row = { dir, wrappedKeys, blocks: 0, bytes: 0 }
     await this.db.transaction(() => this.putRow(id, row))
     return this.openVolume(id, row)

@@ -34,8 +34,11 @@ export interface StoreOptions {
 export interface VolumeStore {
   readonly blocks: BlockStore
   volumes(): ProtectedVolume[]
-  /** @throws KithError exists when a volume has this directory */
-  createVolume(options: { dir: string }): Promise<ProtectedVolume>
+  /**
+   * @param options.keys not given: of its own
+   * @throws KithError exists when a volume has this directory
+   */
+  createVolume(options: { dir: string; keys?: VolumeKeys }): Promise<ProtectedVolume>
   /**
    * Takes a volume over from its newest head after a recovery: its blocks come from `blocks`, and the snapshot list's
    * are kept here.

@@ -5,6 +5,7 @@ import {
   identityFrom,
   newVolumeId,
   newVolumeKeys,
+  sharedVolumeKeys,
   unwrapVolumeKeys,
   wrappedKeysBytes,
   wrapVolumeKeys,
@@ -37,6 +38,17 @@ t.test('wrapped volume keys open with the right KEK, owner and volume only', (t)
 t.test('new keys and ids are random', (t) => {
   t.notSame(newVolumeKeys(), newVolumeKeys())
   t.notSame(newVolumeId(), newVolumeId())
+  t.end()
+})
+
+t.test('shared keys: members make the same chunks, and read nothing of each other', (t) => {
+  const [secret, other] = [Buffer.alloc(32, 6), Buffer.alloc(32, 7)]
+  const [one, two, apart] = [sharedVolumeKeys(secret), sharedVolumeKeys(secret), sharedVolumeKeys(other)]
+  t.same([one.convergence, one.gear], [two.convergence, two.gear])
+  t.notSame(one.node, two.node)
+  t.notSame(one.convergence, apart.convergence)
+  t.notSame(one.gear, apart.gear)
+  t.notSame(one.convergence, one.gear)
   t.end()
 })
 

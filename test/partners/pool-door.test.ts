@@ -59,7 +59,9 @@ t.test(
     const meet = async (isStranger: () => boolean) => {
       const [left, right] = await streams(t, ann, bob)
       const owner = open(left, refusing)
-      const answerer = new Holder(vault, ann.id, stranger, undefined, () => Promise.resolve(answer))
+      const answerer = new Holder(vault, ann.id, stranger, undefined, {
+        pool: () => Promise.resolve(answer),
+      })
       const clock = new TestClock()
       const holder = new Session(right, {
         answerer,
@@ -98,7 +100,9 @@ t.test(
 
 t.test('what a stranger may ask, and what not; nothing of the vault goes to it', async (t) => {
   const vault = await openVault(t, bob)
-  const holder = new Holder(vault, ann.id, stranger, undefined, () => Promise.resolve(answer))
+  const holder = new Holder(vault, ann.id, stranger, undefined, {
+    pool: () => Promise.resolve(answer),
+  })
   t.same(await holder.answer('poolQuery', { facts: someFacts, sketch: Buffer.alloc(0) }), answer)
   const { name } = block(seeded(1))
   for (const [kind, message] of [
@@ -122,13 +126,9 @@ t.test(
   '10,000 mutations of each message of strangers: decoded to what fits the bounds, or refused',
   async (t) => {
     const vault = await openVault(t, bob)
-    const holder = new Holder(
-      vault,
-      ann.id,
-      () => ({ member: true, owner: true }),
-      undefined,
-      () => Promise.resolve(answer),
-    )
+    const holder = new Holder(vault, ann.id, () => ({ member: true, owner: true }), undefined, {
+      pool: () => Promise.resolve(answer),
+    })
     const messages = everyMessage(4)
     const random = seeded(31)
     for (const name of ['poolQuery', 'poolFacts', 'probe', 'shown']) {
