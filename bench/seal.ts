@@ -29,6 +29,8 @@ const codes: readonly Code[] = [
   codeFor('reed-solomon', 4, 4),
   codeFor('reed-solomon', 6, 3),
   codeFor('reed-solomon', 12, 8),
+  codeFor('reed-solomon', 64, 32),
+  codeFor('tornado', 64, 32),
 ]
 
 /** The bytes of a part of a file, and the memory that its sealed chunks go to, as a worker of the store has them. */

@@ -2,6 +2,7 @@
 import { KithError } from '../base/errors.js'
 import { Parity } from './parity.js'
 import { maxElements, ReedSolomon } from './reed-solomon.js'
+import { leastData, leastParity, Tornado } from './tornado.js'
 import type { Code, CodeName } from './types.js'
 
 /** Throws KithError `usage` for counts that the code does not have. */
@@ -14,6 +15,13 @@ export function codeFor(name: CodeName, data: number, parity: number): Code {
     )
   }
   if (name === 'reed-solomon') return new ReedSolomon(data, parity)
+  if (name === 'tornado') {
+    if (data >= leastData && parity >= leastParity) return new Tornado(data, parity)
+    throw new KithError(
+      'usage',
+      `the code tornado has ${leastData} data shards or more, and ${leastParity} more; reed-solomon has fewer`,
+    )
+  }
   if (parity !== 1) {
     throw new KithError('usage', 'the code parity has one parity shard; reed-solomon has more')
   }

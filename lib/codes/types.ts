@@ -7,7 +7,7 @@
  * lost element is made from the same part of others.
  */
 
-export type CodeName = 'reed-solomon' | 'parity'
+export type CodeName = 'reed-solomon' | 'parity' | 'tornado'
 
 export interface Code {
   readonly name: CodeName
@@ -15,7 +15,7 @@ export interface Code {
   readonly data: number
   /** parity elements, k */
   readonly parity: number
-  /** So many elements always suffice, whichever they are. */
+  /** So many elements suffice, whichever they are; by Tornado nearly always (its head says how nearly). */
   readonly needed: number
   /** The parity elements of `data` elements of equal length. Off the event loop: none may change until it has ended. */
   encode(data: readonly Buffer[]): Promise<Buffer[]>

@@ -5,7 +5,7 @@
  *
  *     [0]            version, 1
  *     [1]            kind: 3 shard
- *     [2]            code: 1 reed-solomon, 2 parity
+ *     [2]            code: 1 reed-solomon, 2 parity, 3 tornado
  *     [3]            number of the element in its stripe
  *     [4..8)         bytes of the element, L, u32
  *     [8..32)        nonce
@@ -59,7 +59,7 @@ interface Addon {
 const addon = createRequire(import.meta.url)(nativeFile('seal.node')) as Addon
 
 /** Numbers are part of the format: never reuse one. */
-const codeNumbers: Readonly<Record<CodeName, number>> = { 'reed-solomon': 1, parity: 2 }
+const codeNumbers: Readonly<Record<CodeName, number>> = { 'reed-solomon': 1, parity: 2, tornado: 3 }
 
 const headBytes = 8 + nonceBytes
 export const pieceBytes = 64 * 1024

@@ -2,32 +2,10 @@ import t from 'tap'
 import { seeded } from '../../lib/base/random.js'
 import { codeFor } from '../../lib/codes/codes.js'
 import type { Code } from '../../lib/codes/types.js'
-import { seededBytes } from '../helpers/bytes.js'
+import { sameAs, some, stripe, without } from '../helpers/stripes.js'
 
 const random = seeded(6)
 const damaged = { code: 'damaged' }
-
-/** A stripe of `code`: all its elements. */
-async function stripe(code: Code, length: number): Promise<Buffer[]> {
-  const data = Array.from({ length: code.data }, () => seededBytes(random, length))
-  return [...data, ...(await code.encode(data))]
-}
-
-/** `count` of the numbers below `of`, in seeded order. */
-function some(of: number, count: number): number[] {
-  const all = Array.from({ length: of }, (_, i) => i)
-  for (let i = of - 1; i > 0; i--) {
-    const j = random() % (i + 1)
-    const other = all[j] ?? 0
-    all[j] = all[i] ?? 0
-    all[i] = other
-  }
-  return all.slice(0, count)
-}
-
-function without(elements: readonly Buffer[], lost: readonly number[]): (Buffer | undefined)[] {
-  return elements.map((element, i) => (lost.includes(i) ? undefined : element))
-}
 
 const kinds: [name: string, next: () => Code][] = [
   ['reed-solomon', () => codeFor('reed-solomon', 1 + (random() % 16), 1 + (random() % 10))],
@@ -40,19 +18,17 @@ for (const [name, next] of kinds) {
     let refused = 0
     for (let trial = 0; trial < 1000; trial++) {
       const code = next()
-      const elements = await stripe(code, 1 + (random() % 300))
-      const lost = some(elements.length, elements.length - code.needed)
+      const elements = await stripe(random, code, 1 + (random() % 300))
+      const lost = some(random, elements.length, elements.length - code.needed)
       const decoded = await code.decode(without(elements, lost))
       const made = await code.make(without(elements, lost), lost)
-      if (
-        decoded.length === code.data &&
-        decoded.every((element, i) => element.equals(elements[i] ?? Buffer.alloc(0))) &&
-        made.every((element, i) => element.equals(elements[lost[i] ?? 0] ?? Buffer.alloc(0)))
-      ) {
+      if (sameAs(elements, decoded, [...elements.keys()].slice(0, code.data)) && sameAs(elements, made, lost))
         same++
-      }
       // One more is lost, of the data: nothing can give it back.
-      const more = [...lost, some(elements.length, elements.length).find((i) => !lost.includes(i)) ?? 0]
+      const more = [
+        ...lost,
+        some(random, elements.length, elements.length).find((i) => !lost.includes(i)) ?? 0,
+      ]
       await code.make(without(elements, more), more).catch((error: { code?: string }) => {
         if (error.code === 'damaged') refused++
       })
@@ -70,7 +46,7 @@ t.test('the layouts that are simulated, at each pattern of losses', async (t) =>
     [6, 3],
   ] as const) {
     const code = codeFor('reed-solomon', data, parity)
-    const elements = await stripe(code, 40)
+    const elements = await stripe(random, code, 40)
     for (let pattern = 0; pattern < 1 << (data + parity); pattern++) {
       const lost = elements.flatMap((_, i) => ((pattern >> i) & 1 ? [i] : []))
       if (lost.length > parity) continue
@@ -90,8 +66,8 @@ t.test('lengths around the strips that are coded at once, and the greatest count
       codeFor('reed-solomon', 12, 8),
       codeFor('parity', 7, 1),
     ]) {
-      const elements = await stripe(code, length)
-      const lost = some(elements.length, code.parity)
+      const elements = await stripe(random, code, length)
+      const lost = some(random, elements.length, code.parity)
       const made = await code.make(without(elements, lost), lost)
       t.ok(
         made.every((element, i) => elements[lost[i] ?? 0]?.equals(element)),
@@ -100,14 +76,14 @@ t.test('lengths around the strips that are coded at once, and the greatest count
     }
   }
   const widest = codeFor('reed-solomon', 200, 56)
-  const elements = await stripe(widest, 64)
-  const lost = some(256, 56)
+  const elements = await stripe(random, widest, 64)
+  const lost = some(random, 256, 56)
   t.ok((await widest.decode(without(elements, lost))).every((element, i) => elements[i]?.equals(element)))
 })
 
 t.test('a part of a lost element comes from the same part of others', async (t) => {
-  for (const code of [codeFor('reed-solomon', 4, 3), codeFor('parity', 4, 1)]) {
-    const elements = await stripe(code, 1000)
+  for (const code of [codeFor('reed-solomon', 4, 3), codeFor('parity', 4, 1), codeFor('tornado', 16, 16)]) {
+    const elements = await stripe(random, code, 1000)
     const parts = elements.map((element) => element.subarray(300, 417))
     const [part] = await code.make(without(parts, [2]), [2])
     t.ok(part?.equals(parts[2] ?? Buffer.alloc(0)), code.name)
@@ -116,7 +92,7 @@ t.test('a part of a lost element comes from the same part of others', async (t) 
 
 t.test('what is whole is given back as it is, from the data alone', async (t) => {
   for (const code of [codeFor('reed-solomon', 3, 2), codeFor('parity', 3, 1)]) {
-    const elements = await stripe(code, 100)
+    const elements = await stripe(random, code, 100)
     const decoded = await code.decode(without(elements, [3, 4]).slice(0, code.data + code.parity))
     t.ok(
       decoded.every((element, i) => element === elements[i]),
@@ -140,7 +116,7 @@ t.test('the bytes of the codes are part of the format: the same by plain arithme
   const inverse = Array.from({ length: 256 }, (_, a) =>
     Array.from({ length: 256 }, (_, b) => b).find((b) => product(a, b) === 1),
   )
-  const elements = await stripe(codeFor('reed-solomon', 12, 8), 100)
+  const elements = await stripe(random, codeFor('reed-solomon', 12, 8), 100)
   for (let i = 12; i < 20; i++) {
     const plain = Buffer.alloc(100)
     for (let j = 0; j < 12; j++) {
@@ -151,7 +127,7 @@ t.test('the bytes of the codes are part of the format: the same by plain arithme
   }
   const few = await codeFor('reed-solomon', 12, 2).encode(elements.slice(0, 12))
   t.same(few, elements.slice(12, 14), 'a row does not depend on how many there are')
-  const [one, two, sum] = await stripe(codeFor('parity', 2, 1), 100)
+  const [one, two, sum] = await stripe(random, codeFor('parity', 2, 1), 100)
   t.ok(sum?.every((byte, i) => byte === ((one?.[i] ?? 0) ^ (two?.[i] ?? 0))))
 })
 
@@ -167,12 +143,14 @@ t.test('counts that a code does not have are refused', (t) => {
   ] as const) {
     t.throws(() => codeFor('reed-solomon', data, parity), { code: 'usage' }, `${data}+${parity}`)
   }
+  t.throws(() => codeFor('tornado', 15, 40), { code: 'usage' })
+  t.throws(() => codeFor('tornado', 40, 15), { code: 'usage' })
   t.end()
 })
 
 t.test('a refusal says how many are needed', async (t) => {
   const code = codeFor('reed-solomon', 4, 2)
-  const elements = await stripe(code, 10)
+  const elements = await stripe(random, code, 10)
   await t.rejects(code.decode(without(elements, [0, 2, 4])), {
     ...damaged,
     message: /3 of its elements.*4 are needed/,
