@@ -100,6 +100,8 @@ declare module 'hyperdht' {
     destroy(options?: { force?: boolean }): Promise<void>
     readonly destroyed: boolean
     readonly bootstrapped: boolean
+    /** false after requests to nodes went unanswered for some ticks of 5 s */
+    readonly online: boolean
     readonly io: { readonly serverSocket: { address(): { host: string; port: number } } | null }
   }
 }

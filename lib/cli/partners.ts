@@ -3,6 +3,7 @@ import type { PartnerInfo } from '../daemon/api.js'
 import { stateText } from './agreement.js'
 import type { Context } from './context.js'
 import { age, localTime, size, table } from './output.js'
+import { presenceText } from './partner-state.js'
 
 export async function run(context: Context) {
   const result = await context.call('partners', {})
@@ -15,7 +16,7 @@ export async function run(context: Context) {
       p.id.slice(0, 12),
       p.circles.join(', ') || 'open pool',
       distance(p),
-      p.online ? 'on line' : `seen ${age(p.lastSeen, now)}`,
+      presenceText(p, now),
       age(p.since, now),
       filled(p.bytesHeld, p.agreement?.theirs.holds),
       filled(p.bytesHeldForIt, p.agreement?.ours.holds),

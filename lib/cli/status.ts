@@ -4,6 +4,7 @@ import { spaceText } from './budget.js'
 import { optionalDir, type Context } from './context.js'
 import { excludedText } from './exclude.js'
 import { age, plural, printable, size, table } from './output.js'
+import { presenceText } from './partner-state.js'
 
 export async function run(context: Context, [dir]: (string | undefined)[]) {
   const status = await context.call('status', optionalDir(dir))
@@ -58,7 +59,7 @@ function volumeText(volume: VolumeStatus, now: number): string {
 function partnersTable(volume: VolumeStatus, now: number): string {
   const rows = volume.partners.map((p) => [
     p.name,
-    p.online ? 'on line' : 'off line',
+    presenceText({ ...p, lastSeen: null }, now),
     size(p.bytesHeld),
     p.recoveryPoint === null ? 'nothing whole yet' : behind(p.recoveryPoint, now),
     p.bytesPending === 0 ? '-' : size(p.bytesPending),

@@ -30,6 +30,7 @@ import {
 import { engineNames } from '../mount/types.js'
 import { checkResult, readData, repairResult } from './api-check.js'
 import { budgetParams, spaceStatus } from './api-space.js'
+import { partnerState } from './api-state.js'
 import { schedule } from './schedule.js'
 
 export type { EntryState, OverwriteMode } from './api-read-back.js'
@@ -117,6 +118,7 @@ export const partnerStatus = z.object({
   lastProof: time.nullable(),
   /** what is wrong with it, e.g. a failed proof; empty when all is well */
   faults: z.array(text),
+  state: partnerState,
 })
 
 export const volumeStatus = z.object({
@@ -213,6 +215,7 @@ export const partnerInfo = z.object({
   bytesHeldForIt: count,
   lastProof: time.nullable(),
   faults: z.array(text),
+  state: partnerState,
   /** null: none yet, or its kith makes none */
   agreement: agreementInfo.nullable(),
 })

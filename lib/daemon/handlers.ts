@@ -160,7 +160,7 @@ function partnerHandlers(daemon: Daemon): Pick<Handlers, PartnerMethod> {
       await daemon.services.renewHeads()
       return { circle: circle.name, id: circle.id }
     },
-    why: async () => why(daemon.services, daemon.clock.now()),
+    why: async () => why(daemon.services),
     partners: async () => ({ partners: daemon.services.partners.list().map(partnerInfo) }),
     offer: async (params) => offer(daemon.services, params),
     seek: async (params) => seek(daemon.services, params),

@@ -83,7 +83,7 @@ async function problems(home: string): Promise<string[]> {
 /** What each partner holds: in bytes, of all volumes together. */
 export function partnersOf(services: Services, volume: ProtectedVolume): PartnerStatus[] {
   const list = services.partners.list()
-  return list.map(({ id, name, online, bytesHeld, bytesPending, lastProof, trouble }) => ({
+  return list.map(({ id, name, online, bytesHeld, bytesPending, lastProof, trouble, state }) => ({
     id,
     name,
     online,
@@ -92,6 +92,7 @@ export function partnersOf(services: Services, volume: ProtectedVolume): Partner
     recoveryPoint: recoveryPoint(services, volume, id),
     lastProof,
     faults: trouble,
+    state,
   }))
 }
 

@@ -1,22 +1,22 @@
 /** Today's partners as selection sees them: for `kith partners --why`. */
 import { isHourIn, weekBytes } from '../format/week.js'
 import type { PartnerInfo as Partner } from '../partners/partners.js'
+import { counts } from '../planning/partner-state.js'
 import { defaultPolicy, select } from '../planning/selection.js'
 import { sketchOf } from '../planning/sketch.js'
 import { type Candidate, weekHours } from '../planning/types.js'
 import type { Result } from './api.js'
 import type { Services } from './services.js'
 
-const dayMs = 86_400_000
 /** What partners hold by now says more than a sketch of what they had before. */
 const noSketch = sketchOf([], Buffer.alloc(32))
 
-export function why({ partners, config }: Pick<Services, 'partners' | 'config'>, now: number): Result<'why'> {
+export function why({ partners, config }: Pick<Services, 'partners' | 'config'>): Result<'why'> {
   const known = partners.list()
   const names = new Map(known.map(({ id, name }) => [id, name]))
   const { chosen, passedOver } = select({
     sketch: noSketch,
-    candidates: known.map((partner) => candidateOf(partner, now)),
+    candidates: known.map((partner) => candidateOf(partner)),
     current: known.map(({ id }) => id),
     // All of today's are looked at, however many are wanted.
     policy: { ...defaultPolicy, count: Math.max(known.length, config.settings.poolPartners) },
@@ -31,11 +31,12 @@ export function why({ partners, config }: Pick<Services, 'partners' | 'config'>,
 }
 
 /** A friend counts as chosen by the user; of a stranger, what the agreement says and what was seen of it. */
-export function candidateOf(partner: Partner, now: number): Candidate {
-  const { id, agreement, circles, distance, roundTrip, since, bytesHeld, bytesPending, trouble } = partner
+export function candidateOf(partner: Partner): Candidate {
+  const { id, agreement, circles, distance, roundTrip, bytesHeld, bytesPending, trouble, state } = partner
   const theirs = agreement?.theirs
   const all = bytesHeld + bytesPending
-  const isActive = agreement?.standing === 'active'
+  // One of today counts from its first day: it is no newcomer to us.
+  const isKeeping = agreement?.standing === 'active' && trouble.length === 0 && counts({ state: state.name })
   return {
     id,
     invited: circles.length > 0,
@@ -52,11 +53,7 @@ export function candidateOf(partner: Partner, now: number): Candidate {
     hours: theirs ? hoursOf(theirs.hours) : null,
     bandwidth: theirs?.bandwidth || null,
     space: theirs?.holds ?? 0,
-    record: {
-      kept: isActive && trouble.length === 0 ? 1 : 0,
-      reneged: 0,
-      days: Math.max(0, (now - since) / dayMs),
-    },
+    record: { ...state.record, kept: Math.max(state.record.kept, isKeeping ? 1 : 0) },
   }
 }
 

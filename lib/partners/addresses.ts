@@ -7,6 +7,7 @@
  *     [0] count: u8, then for each entry [0..4) IPv4 address, bytes in network order  [4..6) port: u16
  */
 import { isIPv4 } from 'node:net'
+import { networkInterfaces } from 'node:os'
 import type { Clock } from '../base/clock.js'
 import { assert, KithError } from '../base/errors.js'
 
@@ -14,6 +15,10 @@ export interface Address {
   /** dotted IPv4 */
   host: string
   port: number
+}
+
+export function ownAddresses(): string[] {
+  return Object.values(networkInterfaces()).flatMap((list) => (list ?? []).map(({ address }) => address))
 }
 
 export const maxStoredAddresses = 32

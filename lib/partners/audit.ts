@@ -38,6 +38,10 @@ export interface AuditorOptions {
   log: Log
   /** called when blocks or heads must be sent again */
   onRepair: () => void
+  /** told of each audit by what it came to */
+  onAudit?(partner: Buffer, outcome: 'passed' | 'failed' | 'unanswered'): void
+  /** whether the partner is to show soon that it still has what it had */
+  isPressing?(partner: Buffer): boolean
 }
 
 export interface Audit {
@@ -69,6 +73,8 @@ export class Auditor {
   private stopped = false
   /** Running now, by partner: one audit at a time each. */
   private readonly running = new Map<string, Promise<unknown>>()
+  /** When (monotonic ms) somebody who is pressed was last asked. */
+  private readonly pressed = new Map<string, number>()
 
   constructor(private readonly options: AuditorOptions) {
     this.tickSoon()
@@ -116,10 +122,15 @@ export class Auditor {
       log.debug({ partner: peer.key.toString('hex'), error: asKithError(error).message }, 'audit broken off')
       note('unreachable')
     }
-    if (audit.found.includes('unreachable') || this.stopped) return audit
+    if (this.stopped) return audit
+    if (audit.found.includes('unreachable')) {
+      this.options.onAudit?.(peer.key, 'unanswered')
+      return audit
+    }
     // Where nothing was asked, nothing is proven.
     if (audit.asked === 0 && audit.found.length === 0) return audit
     await book.audited(peer.key, { clean: audit.found.length === 0, whole: isWhole }, clock.now())
+    this.options.onAudit?.(peer.key, audit.found.length === 0 ? 'passed' : 'failed')
     if (audit.found.length > 0) {
       log.warn({ partner: peer.key.toString('hex'), ...audit }, 'the partner failed an audit')
       this.options.onRepair()
@@ -325,6 +336,15 @@ export class Auditor {
     })
   }
 
+  private presses(partner: Buffer): boolean {
+    const id = partner.toString('hex')
+    const now = this.options.clock.monotonic()
+    const isDue =
+      this.options.isPressing?.(partner) === true && now - (this.pressed.get(id) ?? -Infinity) >= againMs
+    if (isDue) this.pressed.set(id, now)
+    return isDue
+  }
+
   private due(partner: Buffer): 'sample' | 'full' | undefined {
     const { book, clock, intervalMs } = this.options
     const { cursor, lastAudit, verdict } = book.progress(partner)
@@ -334,7 +354,8 @@ export class Auditor {
     const past = (then: number) => (now < then ? Infinity : now - then)
     const quiet = Math.min(past(lastAudit), past(verdict.at))
     if (verdict.state === 'damaged' && quiet >= againMs && book.holds(partner, cursor)) return 'full'
-    return past(lastAudit) >= intervalMs ? 'sample' : undefined
+    if (past(lastAudit) >= intervalMs) return 'sample'
+    return verdict.state !== 'damaged' && this.presses(partner) ? 'sample' : undefined
   }
 }
 

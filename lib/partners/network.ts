@@ -144,6 +144,11 @@ export class Network extends EventEmitter<NetworkEvents> {
     return this.dht.toArray({ limit: maxStoredAddresses })
   }
 
+  /** Whether anybody in the DHT answers. */
+  get isReachable(): boolean {
+    return this.dht.online && this.dht.toArray({ limit: 1 }).length > 0
+  }
+
   connections(): Connection[] {
     return [...this.live.values()]
   }

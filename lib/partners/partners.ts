@@ -9,11 +9,11 @@
  *     auditor     makes them prove that they hold it
  *     fetcher     gets it back
  *     releases    tells them to let go of it; until a partner has been told, nothing is uploaded to it
+ *     states      what each is by now: good, late, in grace, reneged, leaving, gone; and what follows
  *     keepers     who counts when bytes are let go of here
  *     book        what is known of each, on disk
  */
 import { EventEmitter } from 'node:events'
-import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import type { Clock } from '../base/clock.js'
 import { asKithError, assert, KithError } from '../base/errors.js'
@@ -25,6 +25,8 @@ import { decodeHead } from '../format/head.js'
 import type { Identity } from '../format/keys.js'
 import { maxAsked, nonceBytes } from '../format/wire.js'
 import { blockOverhead } from '../format/agreement.js'
+import { counts, isLost, type StateName } from '../planning/partner-state.js'
+import { ownAddresses } from './addresses.js'
 import { Agreements } from './agreements.js'
 import { Auditor, type Audit } from './audit.js'
 import { Book, type Progress } from './book.js'
@@ -42,6 +44,7 @@ import { PendingReleases, type VolumeRelease } from './pending-releases.js'
 import { findBackups, type Recovered } from './recovery.js'
 import type { AuditResult, Invite, Joined, PactChange, PartnerInfo, ReleaseResult } from './reports.js'
 import { Roster, type KnownPartner } from './roster.js'
+import { States, termsOf } from './states.js'
 import type { Damage, OwnedBlocks, Peer, Peers, PeersVault } from './types.js'
 import { Uploader } from './upload.js'
 
@@ -67,6 +70,8 @@ export interface PartnersOptions {
   }
   owned: OwnedBlocks
   clock: Clock
+  /** counts the time of partners' states; `clock`, when not given */
+  stateClock?: Clock
   log: Log
 }
 
@@ -84,6 +89,7 @@ interface Parts {
   invites: Invites
   roster: Roster
   agreements: Agreements
+  states: States
   pool: Pool
 }
 
@@ -128,6 +134,8 @@ export class Partners extends EventEmitter<Events> {
       clock,
       log,
       onRepair: () => this.uploader.wake(),
+      onAudit: (key, outcome) => parts.states.audited(key, outcome),
+      isPressing: (key) => parts.states.get(key).state !== 'good',
     })
     this.fetcher = new Fetcher({
       peers: holders,
@@ -139,11 +147,12 @@ export class Partners extends EventEmitter<Events> {
     const standings = () =>
       roster.known().map(({ key, id, circles, lastSeen }) => {
         const isPartner = circles.length > 0 && !this.releases.waits(key)
-        const isLeaving = parts.agreements.isOver(key)
+        const isLeaving = parts.agreements.isOver(key) || !counts(parts.states.get(key))
         return { key, isPartner, isLeaving, online: roster.isOnline(id), lastSeen }
       })
     this.keepers = new Keepers(book, standings, clock)
     roster.onChange(() => this.onRoster())
+    this.onRoster()
   }
 
   /** @throws KithError noSpace, internal (no UDP port) */
@@ -196,10 +205,26 @@ export class Partners extends EventEmitter<Events> {
         log,
       })
       joined.roster = roster
+      const states = new States({
+        db,
+        partners: () =>
+          roster.known().map(({ key, id, since }) => ({ key, since, online: roster.isOnline(id) })),
+        terms: (key) => termsOf(agreements.info(key)?.theirs, options.policy().terms.grace),
+        agreement: (key) => {
+          const pact = agreements.info(key)
+          return pact && { number: pact.number, isOver: pact.standing !== 'active' }
+        },
+        isEmpty: (key) => book.progress(key).cursor === 0,
+        isConnected: () => roster.isConnected,
+        changed: (key, after) => joined.partners?.onState(key, after),
+        clock: options.stateClock ?? clock,
+        log,
+      })
       const pool = new Pool({
         self: identity.id,
         roster,
         agreements,
+        states,
         overlap: new Overlap(options.owned, vault, clock),
         settings: () => options.pool?.() ?? { open: false, partners: 0, region: '' },
         policy: options.policy,
@@ -208,7 +233,16 @@ export class Partners extends EventEmitter<Events> {
         log,
       })
       joined.pool = pool
-      joined.partners = new Partners(options, { db, book, circles, invites, roster, agreements, pool })
+      joined.partners = new Partners(options, {
+        db,
+        book,
+        circles,
+        invites,
+        roster,
+        agreements,
+        states,
+        pool,
+      })
       pool.start()
       return joined.partners
     } catch (error) {
@@ -238,6 +272,7 @@ export class Partners extends EventEmitter<Events> {
         distance: distanceOf(this.parts.roster.hostOf(key), own, this.parts.roster.roundTrip(key)),
         roundTrip: this.parts.roster.roundTrip(key) || null,
         trouble: this.troubleOf(key, progress),
+        state: this.parts.states.info(key),
         agreement: this.parts.agreements.info(key) ?? null,
       }
     })
@@ -447,6 +482,7 @@ export class Partners extends EventEmitter<Events> {
     this.fetcher.stop()
     await Promise.all(parts)
     await this.parts.agreements.stop()
+    await this.parts.states.stop()
     await this.parts.db.close()
   }
 
@@ -464,13 +500,28 @@ export class Partners extends EventEmitter<Events> {
   private onRoster(): void {
     for (const peer of this.parts.roster.holders()) if (this.releases.waits(peer.key)) void this.deliver(peer)
     this.parts.agreements.follow()
+    this.parts.states.follow()
     this.parts.pool.poke()
+    this.notify()
+  }
+
+  /** A partner's state is another. A friend that reneged stays; of others we part, and the pool fills the place. */
+  private onState(key: Buffer, after: StateName): void {
+    if (this.stopping) return
+    const { agreements, pool } = this.parts
+    if (isLost({ state: after })) {
+      if (agreements.isBound(key) && !agreements.isOver(key))
+        agreements.end(key).catch((error: unknown) => this.options.log.warn({ err: error }, 'parting failed'))
+      pool.hurry()
+    }
+    pool.poke()
     this.notify()
   }
 
   /** How much goes to whom may have changed. */
   private onAgreement(): void {
     for (const key of this.parts.agreements.strangers().bound) this.parts.roster.reconsider(key)
+    this.parts.states.follow()
     this.parts.pool.poke()
     this.notify()
     this.uploader.retry()
@@ -479,7 +530,7 @@ export class Partners extends EventEmitter<Events> {
   /** Whether our backups are to be at this partner. */
   private isCountedOn({ key, circles }: KnownPartner): boolean {
     const isPartner = circles.length > 0 || this.parts.agreements.isBound(key)
-    return isPartner && !this.parts.agreements.isOver(key)
+    return isPartner && !this.parts.agreements.isOver(key) && counts(this.parts.states.get(key))
   }
 
   private findPartner(text: string): KnownPartner {
@@ -546,10 +597,6 @@ export class Partners extends EventEmitter<Events> {
     if (this.releases.waits(key)) lines.push('it must still be told to release what it held')
     return lines
   }
-}
-
-function ownAddresses(): string[] {
-  return Object.values(networkInterfaces()).flatMap((list) => (list ?? []).map(({ address }) => address))
 }
 
 /** What a partner's quota is filled with. */

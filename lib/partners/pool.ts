@@ -17,8 +17,8 @@
  *
  * Once bound, the gate calls both members of nothing but this agreement, and all goes on as between friends.
  *
- * What one may take: an identity `newcomerBytes` at first, twice as much after each month that it kept its agreement, never more
- * than it holds for us; one /24 or /48 `mostOfPrefix` agreements; all strangers together the space that is lent, in
+ * What one may take: an identity `newcomerBytes` at first, twice as much after each month that it is known, a fourth of it for
+ * each agreement that it reneged on, never more than it holds for us; one /24 or /48 `mostOfPrefix` agreements; all strangers together the space that is lent, in
  * `2 n + 2` agreements when n are sought (a node that does not seek: as if it sought three).
  */
 import type { Clock, Timer } from '../base/clock.js'
@@ -30,6 +30,7 @@ import type { Replies, Requests } from '../format/wire.js'
 import type { Facts } from '../format/wire-pool.js'
 import { isHourIn } from '../format/week.js'
 import { defaultPolicy, select } from '../planning/selection.js'
+import { counts } from '../planning/partner-state.js'
 import type { Candidate, Sketch } from '../planning/types.js'
 import type { Address } from './addresses.js'
 import type { Agreements } from './agreements.js'
@@ -38,6 +39,7 @@ import type { Policy } from './negotiation.js'
 import { encodedSketch, shuffled, type Overlap } from './overlap.js'
 import { PoolDoor } from './pool-door.js'
 import type { Roster } from './roster.js'
+import type { States } from './states.js'
 import type { Peer } from './types.js'
 
 /** What the user wants of the pool. */
@@ -54,6 +56,7 @@ export interface PoolOptions {
   self: Buffer
   roster: Roster
   agreements: Agreements
+  states: States
   overlap: Overlap
   settings(): PoolSettings
   policy(): Omit<Policy, 'needs'>
@@ -92,7 +95,7 @@ const againMs = 15_000
 /** Who claimed what it could not prove is not asked again for so long. */
 const liarMs = 24 * 3_600_000
 const maxTried = 4096
-const monthMs = 30 * 86_400_000
+const monthDays = 30
 
 interface Found {
   key: Buffer
@@ -158,7 +161,7 @@ export class Pool {
 
   state(): PoolState {
     const { partners: wanted } = this.options.settings()
-    return { isOffered: this.isOffered, wanted, have: this.options.agreements.active().length, ...this.last }
+    return { isOffered: this.isOffered, wanted, have: this.counted().length, ...this.last }
   }
 
   /** Whether this peer, no member of a circle of ours, may come in. */
@@ -218,9 +221,9 @@ export class Pool {
   }
 
   private entrusted(key: Buffer): number {
-    const known = this.options.roster.known().find((partner) => partner.key.equals(key))
-    const age = known ? this.options.clock.now() - known.since : 0
-    return defaultPolicy.newcomerBytes * 2 ** Math.min(20, Math.max(0, Math.floor(age / monthMs)))
+    const { days, reneged } = this.options.states.record(key)
+    const doublings = Math.floor(days / monthDays) - 2 * reneged
+    return Math.floor(defaultPolicy.newcomerBytes * 2 ** Math.max(-20, Math.min(20, doublings)))
   }
 
   private follow(): void {
@@ -246,7 +249,13 @@ export class Pool {
   // Seeking
 
   private lacking(): number {
-    return this.options.settings().partners - this.options.agreements.active().length
+    return this.options.settings().partners - this.counted().length
+  }
+
+  /** Those that hold something for us, and did not renege on it. */
+  private counted(): Buffer[] {
+    const { agreements, states } = this.options
+    return agreements.active().filter((key) => counts(states.get(key)))
   }
 
   private schedule(ms: number): void {
@@ -374,14 +383,14 @@ export class Pool {
       hours: null,
       bandwidth: null,
       space: agreements.promised(key).theirs,
-      record: { kept: 0, reneged: 0, days: 0 },
+      record: this.options.states.record(key),
     }
   }
 
   private async agree({ sketch, asked }: { sketch: Sketch; asked: readonly Asked[] }): Promise<void> {
     const { agreements, log, settings } = this.options
     // Today's partners are kept here whatever is found: this search fills places, and empties none.
-    const partners = agreements.active().map((key) => ({ ...this.known(key), invited: true }))
+    const partners = this.counted().map((key) => ({ ...this.known(key), invited: true }))
     const { chosen } = select({
       sketch,
       candidates: [...partners, ...asked.map(({ candidate }) => candidate)],

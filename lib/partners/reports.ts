@@ -2,6 +2,7 @@
 import type { CircleInfo } from './circle.js'
 import type { Distance } from '../planning/types.js'
 import type { PactInfo } from './agreements.js'
+import type { StateInfo } from './states.js'
 
 export interface PartnerInfo {
   /** hex of the partner's public key */
@@ -29,6 +30,7 @@ export interface PartnerInfo {
   roundTrip: number | null
   /** what is wrong with it, one line each: failed audits, bad heads, refused blocks, no space */
   trouble: string[]
+  state: StateInfo
   /** null: none was made yet, or its kith makes none */
   agreement: PactInfo | null
 }

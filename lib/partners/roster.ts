@@ -234,6 +234,11 @@ export class Roster implements Peers {
     return [...this.partners.values()].sort((a, b) => a.since - b.since || (a.id < b.id ? -1 : 1))
   }
 
+  /** Whether this node has a network: somebody is on line, or the DHT answers. */
+  get isConnected(): boolean {
+    return this.ready(() => true).length > 0 || this.network.isReachable
+  }
+
   isOnline(id: string): boolean {
     return this.lives.get(id)?.ready ?? false
   }

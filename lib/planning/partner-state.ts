@@ -1,6 +1,6 @@
 /**
  * What a partner is to us by now, and when that changes: a state machine. Its state, an event and the agreed terms in, the next
- * state out; the time is told by whoever calls. partners/standings.ts keeps the states on disk and feeds them.
+ * state out; the time is told by whoever calls. partners/states.ts keeps the states on disk and feeds them.
  *
  *                    missed, or an audit not passed          `verdictMs` more, or `tries` audits
  *            good ---------------------------------> late ---------------------------------> grace

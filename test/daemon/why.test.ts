@@ -33,13 +33,20 @@ function partner(more: Partial<PartnerInfo> = {}): PartnerInfo {
     distance: 'near',
     roundTrip: 3,
     trouble: [],
+    state: {
+      name: 'good',
+      since: now - 40 * dayMs,
+      graceLeftMs: null,
+      awayUntil: null,
+      record: { kept: 0, reneged: 0, days: 40 },
+    },
     agreement,
     ...more,
   }
 }
 
 t.test('what is known of a partner is what selection is told', (t) => {
-  const found = candidateOf(partner(), now)
+  const found = candidateOf(partner())
   t.match(found, {
     placed: 0.75,
     distance: 'near',
@@ -54,18 +61,18 @@ t.test('what is known of a partner is what selection is told', (t) => {
     70,
     'the hours of the agreement',
   )
-  t.same(candidateOf(partner({ circles: ['friends'] }), now).invited, true)
-  t.same(
-    candidateOf(partner({ trouble: ['lost 3 blocks'] }), now).record.kept,
-    0,
-    'nothing counts as kept then',
-  )
-  const bare = candidateOf(partner({ agreement: null, bytesHeld: 0, bytesPending: 0 }), now)
+  t.same(candidateOf(partner({ circles: ['friends'] })).invited, true)
+  t.same(candidateOf(partner({ trouble: ['lost 3 blocks'] })).record.kept, 0, 'nothing counts as kept then')
+  const bare = candidateOf(partner({ agreement: null, bytesHeld: 0, bytesPending: 0 }))
+  const broken = partner({
+    state: { ...partner().state, name: 'reneged', record: { kept: 2, reneged: 1, days: 3 } },
+  })
+  t.same(candidateOf(broken).record, { kept: 2, reneged: 1, days: 3 })
   t.match(bare, { space: 0, hours: null, bandwidth: null, record: { kept: 0 } })
   t.notOk('placed' in bare)
   const silent = { ...side, hours: Buffer.alloc(21), bandwidth: 0 }
   const pact = partner().agreement
-  t.match(candidateOf(partner({ agreement: pact && { ...pact, theirs: silent } }), now), {
+  t.match(candidateOf(partner({ agreement: pact && { ...pact, theirs: silent } })), {
     hours: null,
     bandwidth: null,
   })

@@ -42,6 +42,8 @@ export interface NodeOptions {
   dir?: string
   quotaBytes?: number
   clock?: Clock
+  /** counts the time of partners' states; the same clock, when not given */
+  stateClock?: Clock
   log?: Log
   /** what it wants of the open pool; may change while it runs */
   pool?: PoolSettings
@@ -111,6 +113,7 @@ export async function startNode(bootstrap: string, options: NodeOptions & { dir:
       removalsTold: () => Promise.resolve(),
     },
     clock,
+    ...(options.stateClock && { stateClock: options.stateClock }),
     log,
   })
   joined.partners = partners

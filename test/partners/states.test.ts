@@ -1,0 +1,99 @@
+/** What follows from the states of partners, between whole nodes on a private DHT; days pass by a clock of the test's. */
+import t from 'tap'
+import { DaysClock } from '../helpers/days-clock.js'
+import { privateDht, until } from '../helpers/dht.js'
+import { befriend, openNode, type Node } from '../helpers/manager.js'
+
+t.setTimeout(300_000)
+
+const hourMs = 3_600_000
+const day = 86_400
+/** Who promised no hours is late after a day, in grace an hour later. */
+const policy = { grace: day, notice: day }
+const lender = { open: true, partners: 0, region: '' }
+
+const infoOf = (node: Node, id: string) => node.partners.list().find((partner) => partner.id === id)
+const stateOf = (node: Node, id: string) => infoOf(node, id)?.state.name
+
+t.test(
+  'of the pool: back within its grace it is kept; when that ran out another is found and filled',
+  async (t) => {
+    const dht = await privateDht(t)
+    const stateClock = new DaysClock()
+    const lenders = []
+    for (const name of ['bob', 'eve'])
+      lenders.push(await openNode(t, dht.address, { name, pool: lender, policy }))
+    const ada = await openNode(t, dht.address, {
+      name: 'ada',
+      pool: { open: false, partners: 1, region: '' },
+      policy,
+      stateClock,
+    })
+    await until(() => ada.partners.pool().have === 1, 120)
+    await ada.write(20)
+    await until(() => ada.synced())
+    const first = lenders.find(({ id }) => infoOf(ada, id)) as Node
+    const second = lenders.find((node) => node !== first) as Node
+    const held = () => second.vault.held(ada.identity.id).blocks
+
+    await first.stop()
+    await until(() => infoOf(ada, first.id)?.online === false)
+    await stateClock.pass(30 * hourMs)
+    t.match(infoOf(ada, first.id)?.state, { name: 'grace', graceLeftMs: Number })
+    t.equal(ada.partners.pool().have, 1, 'it counts as long as its grace runs')
+    const again = await openNode(t, dht.address, { ...first, name: 'back', pool: lender, policy })
+    await until(() => stateOf(ada, first.id) === 'good')
+    t.equal(again.vault.held(ada.identity.id).blocks, 20)
+    t.match(infoOf(ada, first.id)?.agreement, { number: 1, standing: 'active' })
+    t.equal(held(), 0, 'nothing was sent to another')
+
+    await again.stop()
+    await until(() => infoOf(ada, first.id)?.online === false)
+    await stateClock.pass(55 * hourMs)
+    t.equal(stateOf(ada, first.id), 'reneged')
+    t.match(infoOf(ada, first.id)?.state.record, { kept: 0, reneged: 1 })
+    await until(() => held() === 20, 120)
+    await until(() => ada.synced())
+    t.match(infoOf(ada, first.id)?.agreement, { standing: 'ended', ended: { byUs: true } })
+    t.equal(ada.partners.pool().have, 1)
+
+    t.comment('it is on record after a restart')
+    await ada.stop()
+    const later = await openNode(t, dht.address, { ...ada, name: 'ada', policy, stateClock })
+    t.equal(stateOf(later, first.id), 'reneged')
+    t.match(infoOf(later, first.id)?.state.record, { reneged: 1 })
+  },
+)
+
+t.test(
+  'a friend is never dropped: it counts as not holding, and is good again when it proves what it has',
+  async (t) => {
+    const dht = await privateDht(t)
+    const stateClock = new DaysClock()
+    const ada = await openNode(t, dht.address, { name: 'ada', policy, stateClock })
+    const bob = await openNode(t, dht.address, { name: 'bob', policy })
+    await befriend(ada, bob)
+    await ada.write(10)
+    await until(() => ada.synced())
+    await ada.partners.audit({ full: true })
+    t.equal(ada.partners.keepers.count, 1)
+    await bob.stop()
+    await until(() => infoOf(ada, bob.id)?.online === false)
+    await stateClock.pass(55 * hourMs)
+    t.match(infoOf(ada, bob.id), {
+      name: 'bob',
+      circles: ['friends'],
+      state: { name: 'reneged' },
+      bytesPending: 0,
+    })
+    t.match(infoOf(ada, bob.id)?.agreement, { standing: 'active' }, 'we stay bound')
+    t.equal(ada.partners.keepers.count, 0)
+    t.notOk(ada.synced())
+    await openNode(t, dht.address, { ...bob, name: 'bob', policy })
+    await until(() => infoOf(ada, bob.id)?.online === true)
+      await ada.partners.audit({ full: false })
+    t.equal(stateOf(ada, bob.id), 'good')
+    await until(() => ada.partners.keepers.count === 1 && ada.synced())
+    t.match(infoOf(ada, bob.id)?.state.record, { reneged: 1 })
+  },
+)
