@@ -14,83 +14,34 @@
  *     book        what is known of each, on disk
  */
 import { EventEmitter } from 'node:events'
-import { join } from 'node:path'
-import type { Clock } from '../base/clock.js'
 import { asKithError, assert, KithError } from '../base/errors.js'
-import type { Log } from '../base/log.js'
 import { randomBytes } from '../base/random.js'
 import type { BlockReader } from '../blocks/block-store.js'
-import { Database } from '../blocks/database.js'
 import { decodeHead } from '../format/head.js'
-import type { Identity } from '../format/keys.js'
 import { maxAsked, nonceBytes } from '../format/wire.js'
-import { blockOverhead } from '../format/agreement.js'
 import { counts, isLost, type StateName } from '../planning/partner-state.js'
 import { ownAddresses } from './addresses.js'
-import { Agreements } from './agreements.js'
 import { Auditor, type Audit } from './audit.js'
-import { Book, type Progress } from './book.js'
-import { Circles, type CircleInfo, type CircleSecret } from './circle.js'
+import type { Book, Progress } from './book.js'
+import type { CircleInfo, CircleSecret } from './circle.js'
 import { Fetcher } from './fetch.js'
-import { Holder } from './holder.js'
-import { Invites } from './invite.js'
 import { distanceOf } from './distance.js'
-import type { Policy } from './negotiation.js'
 import { Keepers } from './keepers.js'
-import { Overlap } from './overlap.js'
-import { Pool, type PoolSettings, type PoolState } from './pool.js'
+import type { PoolState } from './pool.js'
 import { Pace } from './pace.js'
+import { openParts, type Parts, type PartnersOptions } from './parts.js'
 import { PendingReleases, type VolumeRelease } from './pending-releases.js'
 import { findBackups, type Recovered } from './recovery.js'
 import type { AuditResult, Invite, Joined, PactChange, PartnerInfo, ReleaseResult } from './reports.js'
-import { Roster, type KnownPartner } from './roster.js'
-import { States, termsOf } from './states.js'
-import type { Damage, OwnedBlocks, Peer, Peers, PeersVault } from './types.js'
+import type { KnownPartner } from './roster.js'
+import type { Damage, Peer, Peers } from './types.js'
 import { Uploader } from './upload.js'
-
-export interface PartnersOptions {
-  /** of our own: KITH_HOME/partners */
-  dir: string
-  identity: Identity
-  /** what this node calls itself to its partners */
-  name: string
-  /** HOST:PORT, ...; none: the public DHT */
-  bootstrap: string[]
-  /** between audits of one partner */
-  auditEveryMs: number
-  /** what we offer and want in agreements, by the settings now */
-  policy(): Omit<Policy, 'needs'>
-  /** what is wanted of the open pool; nothing, when not given */
-  pool?(): PoolSettings
-  /** bytes a second that may go out to all partners together now; undefined, or not given: no bound */
-  limitUp?(): number | undefined
-  vault: PeersVault & {
-    owners(): { owner: Buffer }[]
-    since(sequence: number, limit: number): { sequence: number; name: Buffer; bytes: number }[]
-  }
-  owned: OwnedBlocks
-  clock: Clock
-  /** counts the time of partners' states; `clock`, when not given */
-  stateClock?: Clock
-  log: Log
-}
 
 export type { AuditResult, Invite, Joined, PactChange, PartnerInfo, ReleaseResult } from './reports.js'
 
 interface Events {
   /** a partner came, went, or holds more than before */
   change: []
-}
-
-interface Parts {
-  db: Database
-  book: Book
-  circles: Circles
-  invites: Invites
-  roster: Roster
-  agreements: Agreements
-  states: States
-  pool: Pool
 }
 
 export class Partners extends EventEmitter<Events> {
@@ -157,98 +108,16 @@ export class Partners extends EventEmitter<Events> {
 
   /** @throws KithError noSpace, internal (no UDP port) */
   static async start(options: PartnersOptions): Promise<Partners> {
-    const { clock, log, vault, identity } = options
-    const db = Database.open(join(options.dir, 'db'))
-    try {
-      const circles = new Circles(db, clock)
-      const invites = new Invites(db, clock)
-      const book = new Book(db)
-      // What the two need of each other comes once both are there.
-      const joined: { roster?: Roster; partners?: Partners; pool?: Pool } = {}
-      const isFriend = (key: Buffer) => joined.roster?.isFriend(key) ?? false
-      const agreements = new Agreements({
-        db,
-        self: identity.keyPair,
-        policy: (key) => {
-          const usual = { ...options.policy(), needs: quotaOf(book.progress(key)) }
-          return isFriend(key) ? usual : (joined.pool?.policyFor(key, usual) ?? usual)
-        },
-        members: () => joined.roster?.takers() ?? [],
-        isFriend,
-        renewed: (key) => book.emptied(key),
-        free: async (key) => {
-          await vault.evict(key)
-          joined.roster?.holdingsChanged()
-        },
-        changed: () => joined.partners?.onAgreement(),
-        clock,
-        log,
-      })
-      const roster = await Roster.open({
-        keyPair: identity.keyPair,
-        name: options.name,
-        bootstrap: options.bootstrap,
-        db,
-        circles,
-        invites,
-        heldOwners: () => vault.owners().map(({ owner }) => owner),
-        holdsFor: (key) => vault.knows(key),
-        answererFor: (key, permissions) =>
-          new Holder(vault, key, permissions, agreements.answersFor(key), {
-            pool: (query) => joined.pool?.answer(query) ?? Promise.reject(starting()),
-            own: (name) => (isFriend(key) ? options.owned.get(name) : Promise.resolve(undefined)),
-          }),
-        agrees: true,
-        isBound: (key) => agreements.isBound(key),
-        welcomes: (key, host) => joined.pool?.welcomes(key, host) ?? false,
-        clock,
-        log,
-      })
-      joined.roster = roster
-      const states = new States({
-        db,
-        partners: () =>
-          roster.known().map(({ key, id, since }) => ({ key, since, online: roster.isOnline(id) })),
-        terms: (key) => termsOf(agreements.info(key)?.theirs, options.policy().terms.grace),
-        agreement: (key) => {
-          const pact = agreements.info(key)
-          return pact && { number: pact.number, isOver: pact.standing !== 'active' }
-        },
-        isEmpty: (key) => book.progress(key).cursor === 0,
-        isConnected: () => roster.isConnected,
-        changed: (key, after) => joined.partners?.onState(key, after),
-        clock: options.stateClock ?? clock,
-        log,
-      })
-      const pool = new Pool({
-        self: identity.id,
-        roster,
-        agreements,
-        states,
-        overlap: new Overlap(options.owned, vault, clock),
-        settings: () => options.pool?.() ?? { open: false, partners: 0, region: '' },
-        policy: options.policy,
-        addresses: ownAddresses,
-        clock,
-        log,
-      })
-      joined.pool = pool
-      joined.partners = new Partners(options, {
-        db,
-        book,
-        circles,
-        invites,
-        roster,
-        agreements,
-        states,
-        pool,
-      })
-      pool.start()
-      return joined.partners
-    } catch (error) {
-      await db.close()
-      throw error
-    }
+    // They may speak before all is there.
+    const joined: { partners?: Partners } = {}
+    const parts = await openParts(options, {
+      onAgreement: () => joined.partners?.onAgreement(),
+      onState: (key, after) => joined.partners?.onState(key, after),
+      onLost: (key) => joined.partners?.onLost(key),
+    })
+    joined.partners = new Partners(options, parts)
+    parts.pool.start()
+    return joined.partners
   }
 
   list(): PartnerInfo[] {
@@ -505,17 +374,21 @@ export class Partners extends EventEmitter<Events> {
     this.notify()
   }
 
-  /** A partner's state is another. A friend that reneged stays; of others we part, and the pool fills the place. */
   private onState(key: Buffer, after: StateName): void {
     if (this.stopping) return
-    const { agreements, pool } = this.parts
     if (isLost({ state: after })) {
-      if (agreements.isBound(key) && !agreements.isOver(key))
-        agreements.end(key).catch((error: unknown) => this.options.log.warn({ err: error }, 'parting failed'))
-      pool.hurry()
+      this.onLost(key)
+      this.parts.pool.hurry()
     }
-    pool.poke()
+    this.parts.pool.poke()
     this.notify()
+  }
+
+  /** A friend that is lost stays. Of others we part, and the pool fills the place. */
+  private onLost(key: Buffer): void {
+    const { agreements } = this.parts
+    if (this.stopping || !agreements.isBound(key) || agreements.isOver(key)) return
+    agreements.end(key).catch((error: unknown) => this.options.log.warn({ err: error }, 'parting failed'))
   }
 
   /** How much goes to whom may have changed. */
@@ -597,13 +470,4 @@ export class Partners extends EventEmitter<Events> {
     if (this.releases.waits(key)) lines.push('it must still be told to release what it held')
     return lines
   }
-}
-
-/** What a partner's quota is filled with. */
-function quotaOf({ bytesHeld, blocksHeld }: Progress): number {
-  return bytesHeld + blocksHeld * blockOverhead
-}
-
-function starting(): KithError {
-  return new KithError('busy', 'this node is starting')
 }

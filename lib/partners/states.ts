@@ -2,10 +2,10 @@
  * What each partner is to us by now: feeds planning/partner-state.ts with what happens (sessions, audits, agreements, time) and
  * keeps its states on disk.
  *
- * Crash argument: a state is on disk before anything follows from it (`changed`), and what follows is asked for again at each
- * start and each minute, so that it happens even when a crash comes between. Counts are written by the minute; a crash loses
- * at most that, and in the partner's favour. The row of a partner that is forgotten stays, since its record counts when it is met
- * again; of strangers, the `maxRows` newest.
+ * Crash argument: a state is on disk before anything follows from it (`changed`), and who is lost and still bound is told of each
+ * minute (`lost`), so that it follows even when a crash comes between. Counts are written every ten minutes (a disk may sleep
+ * meanwhile); a crash loses at most that, and in the partner's favour. The row of a partner that is forgotten stays, since its
+ * record counts when it is met again; of those, the `maxRows` newest.
  *
  * Table `states`, under the partner's key, 104 bytes:
  *
@@ -47,6 +47,8 @@ export interface StatesOptions {
   isConnected(): boolean
   /** the state is another than before, and on disk */
   changed(partner: Buffer, after: StateName): void
+  /** the partner reneged or is gone, and an agreement with it stands */
+  lost(partner: Buffer): void
   clock: Clock
   log: Log
 }
@@ -68,6 +70,7 @@ interface Row {
 }
 
 const tickMs = 60_000
+const ticksToWrite = 10
 const maxRows = 4096
 const version = 1
 const rowBytes = 104
@@ -79,6 +82,7 @@ export class States {
   private readonly dirty = new Map<string, boolean>()
   private writing: Promise<void> = Promise.resolve()
   private tickedAt: number
+  private ticks = 0
   private timer: Timer
   private stopped = false
 
@@ -186,9 +190,11 @@ export class States {
     const ms = Math.max(0, Math.floor(now - this.tickedAt))
     this.tickedAt = now
     this.follow()
+    for (const { key } of this.options.partners())
+      if (isLost(this.get(key)) && this.options.agreement(key)?.isOver === false) this.options.lost(key)
     if (this.options.isConnected())
       for (const { key } of this.options.partners()) this.apply(key, { kind: 'time', now: this.now, ms })
-    void this.flush()
+    if (++this.ticks % ticksToWrite === 0) void this.flush()
     if (!this.stopped) this.timer = this.nextTick()
   }
 
@@ -210,7 +216,7 @@ export class States {
         this.bound()
       })
     } catch (error) {
-      // A full disk: tried again by the minute, and nothing follows before.
+      // A full disk: tried again, and nothing follows before.
       for (const [id, isOther] of batch) this.dirty.set(id, isOther || this.dirty.get(id) === true)
       this.options.log.warn({ err: error }, 'the states of partners could not be stored')
       return

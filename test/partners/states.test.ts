@@ -91,7 +91,7 @@ t.test(
     t.notOk(ada.synced())
     await openNode(t, dht.address, { ...bob, name: 'bob', policy })
     await until(() => infoOf(ada, bob.id)?.online === true)
-      await ada.partners.audit({ full: false })
+    await ada.partners.audit({ full: false })
     t.equal(stateOf(ada, bob.id), 'good')
     await until(() => ada.partners.keepers.count === 1 && ada.synced())
     t.match(infoOf(ada, bob.id)?.state.record, { reneged: 1 })

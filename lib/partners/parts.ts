@@ -1,0 +1,199 @@
+/**
+ * Opens the parts of partners.ts that live as long as the node, and tells each where the others are: they need each other in a
+ * circle (who is on line asks who is bound, and the other way round), so what is asked comes once it is there.
+ */
+import { join } from 'node:path'
+import type { Clock } from '../base/clock.js'
+import { KithError } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import { Database } from '../blocks/database.js'
+import { blockOverhead } from '../format/agreement.js'
+import type { Identity } from '../format/keys.js'
+import type { StateName } from '../planning/partner-state.js'
+import { ownAddresses } from './addresses.js'
+import { Agreements } from './agreements.js'
+import { Book, type Progress } from './book.js'
+import { Circles } from './circle.js'
+import { Holder } from './holder.js'
+import { Invites } from './invite.js'
+import type { Policy } from './negotiation.js'
+import { Overlap } from './overlap.js'
+import { Pool, type PoolSettings } from './pool.js'
+import { Roster } from './roster.js'
+import { States, termsOf } from './states.js'
+import type { OwnedBlocks, PeersVault } from './types.js'
+
+export interface PartnersOptions {
+  /** of our own: KITH_HOME/partners */
+  dir: string
+  identity: Identity
+  /** what this node calls itself to its partners */
+  name: string
+  /** HOST:PORT, ...; none: the public DHT */
+  bootstrap: string[]
+  /** between audits of one partner */
+  auditEveryMs: number
+  /** what we offer and want in agreements, by the settings now */
+  policy(): Omit<Policy, 'needs'>
+  /** what is wanted of the open pool; nothing, when not given */
+  pool?(): PoolSettings
+  /** bytes a second that may go out to all partners together now; undefined, or not given: no bound */
+  limitUp?(): number | undefined
+  vault: PeersVault & {
+    owners(): { owner: Buffer }[]
+    since(sequence: number, limit: number): { sequence: number; name: Buffer; bytes: number }[]
+  }
+  owned: OwnedBlocks
+  clock: Clock
+  /** counts the time of partners' states; `clock`, when not given */
+  stateClock?: Clock
+  log: Log
+}
+
+export interface Parts {
+  db: Database
+  book: Book
+  circles: Circles
+  invites: Invites
+  roster: Roster
+  agreements: Agreements
+  states: States
+  pool: Pool
+}
+
+/** What follows from what the parts find. */
+export interface Hooks {
+  /** an agreement was made or ended */
+  onAgreement(): void
+  /** what a partner is to us is another than before */
+  onState(key: Buffer, after: StateName): void
+  /** it reneged or is gone, and an agreement with it stands */
+  onLost(key: Buffer): void
+}
+
+interface Joined {
+  roster?: Roster
+  pool?: Pool
+}
+
+/** @throws KithError noSpace, internal (no UDP port) */
+export async function openParts(options: PartnersOptions, hooks: Hooks): Promise<Parts> {
+  const { clock, log, identity } = options
+  const db = Database.open(join(options.dir, 'db'))
+  try {
+    const circles = new Circles(db, clock)
+    const invites = new Invites(db, clock)
+    const book = new Book(db)
+    const joined: Joined = {}
+    const agreements = openAgreements(options, { db, book, joined, hooks })
+    const roster = await openRoster(options, { db, circles, invites, agreements, joined })
+    joined.roster = roster
+    const states = openStates(options, { db, book, roster, agreements, hooks })
+    const pool = new Pool({
+      self: identity.id,
+      roster,
+      agreements,
+      states,
+      overlap: new Overlap(options.owned, options.vault, clock),
+      settings: () => options.pool?.() ?? { open: false, partners: 0, region: '' },
+      policy: options.policy,
+      addresses: ownAddresses,
+      clock,
+      log,
+    })
+    joined.pool = pool
+    return { db, book, circles, invites, roster, agreements, states, pool }
+  } catch (error) {
+    await db.close()
+    throw error
+  }
+}
+
+function openAgreements(
+  { identity, policy, vault, clock, log }: PartnersOptions,
+  { db, book, joined, hooks }: Pick<Parts, 'db' | 'book'> & { joined: Joined; hooks: Hooks },
+): Agreements {
+  const isFriend = (key: Buffer) => joined.roster?.isFriend(key) ?? false
+  return new Agreements({
+    db,
+    self: identity.keyPair,
+    policy: (key) => {
+      const usual = { ...policy(), needs: quotaOf(book.progress(key)) }
+      return isFriend(key) ? usual : (joined.pool?.policyFor(key, usual) ?? usual)
+    },
+    members: () => joined.roster?.takers() ?? [],
+    isFriend,
+    renewed: (key) => book.emptied(key),
+    free: async (key) => {
+      await vault.evict(key)
+      joined.roster?.holdingsChanged()
+    },
+    changed: () => hooks.onAgreement(),
+    clock,
+    log,
+  })
+}
+
+function openRoster(
+  options: PartnersOptions,
+  parts: Pick<Parts, 'db' | 'circles' | 'invites' | 'agreements'> & { joined: Joined },
+): Promise<Roster> {
+  const { vault, identity, owned, clock, log } = options
+  const { db, circles, invites, agreements, joined } = parts
+  return Roster.open({
+    keyPair: identity.keyPair,
+    name: options.name,
+    bootstrap: options.bootstrap,
+    db,
+    circles,
+    invites,
+    heldOwners: () => vault.owners().map(({ owner }) => owner),
+    holdsFor: (key) => vault.knows(key),
+    answererFor: (key, permissions) =>
+      new Holder(vault, key, permissions, agreements.answersFor(key), {
+        pool: (query) => joined.pool?.answer(query) ?? Promise.reject(starting()),
+        own: (name) => (joined.roster?.isFriend(key) ? owned.get(name) : Promise.resolve(undefined)),
+      }),
+    agrees: true,
+    isBound: (key) => agreements.isBound(key),
+    welcomes: (key, host) => joined.pool?.welcomes(key, host) ?? false,
+    clock,
+    log,
+  })
+}
+
+function openStates(
+  { policy, stateClock, clock, log }: PartnersOptions,
+  {
+    db,
+    book,
+    roster,
+    agreements,
+    hooks,
+  }: Pick<Parts, 'db' | 'book' | 'roster' | 'agreements'> & { hooks: Hooks },
+): States {
+  return new States({
+    db,
+    partners: () => roster.known().map(({ key, id, since }) => ({ key, since, online: roster.isOnline(id) })),
+    terms: (key) => termsOf(agreements.info(key)?.theirs, policy().terms.grace),
+    agreement: (key) => {
+      const pact = agreements.info(key)
+      return pact && { number: pact.number, isOver: pact.standing !== 'active' }
+    },
+    isEmpty: (key) => book.progress(key).cursor === 0,
+    isConnected: () => roster.isConnected,
+    changed: (key, after) => hooks.onState(key, after),
+    lost: (key) => hooks.onLost(key),
+    clock: stateClock ?? clock,
+    log,
+  })
+}
+
+/** What a partner's quota is filled with. */
+function quotaOf({ bytesHeld, blocksHeld }: Progress): number {
+  return bytesHeld + blocksHeld * blockOverhead
+}
+
+function starting(): KithError {
+  return new KithError('busy', 'this node is starting')
+}
