@@ -58,6 +58,8 @@ const schema = z
     graceDays: z.number().int().min(1).max(3650).default(30),
     /** days that this node keeps a partner's data after an agreement ended */
     noticeDays: z.number().int().min(1).max(3650).default(30),
+    /** days that a friend's data is kept after it was last heard of, at least */
+    silentDays: z.number().int().min(1).max(36_500).default(365),
     /** days that an agreement lasts, renewed while both meet; until one side ends it when absent */
     agreementDays: z.number().int().min(1).max(3650).optional(),
     /** bytes a second that go out to all partners together at most; as fast as it goes when absent */

@@ -31,6 +31,7 @@ import { Upkeep } from './upkeep.js'
 import { Volumes } from './volumes.js'
 
 const hourMs = 3_600_000
+const dayMs = 24 * hourMs
 /** The first prune by itself, after the start; later ones by the settings. */
 const firstPruneMs = 10 * 60_000
 /** What a prune by itself copies at most to make segments whole; the next goes on. */
@@ -125,6 +126,7 @@ export class Services {
         auditEveryMs: config.settings.auditHours * hourMs,
         policy: () => policyOf(config.settings),
         pool: () => poolOf(config.settings),
+        leastSilenceMs: () => config.settings.silentDays * dayMs,
         limitUp: () => limitUpAt(config.settings, clock.now()),
         vault,
         owned: ownedBlocks(store, () => joined.partners?.reader),

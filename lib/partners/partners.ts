@@ -19,7 +19,8 @@ import { randomBytes } from '../base/random.js'
 import type { BlockReader } from '../blocks/block-store.js'
 import { decodeHead } from '../format/head.js'
 import { maxAsked, nonceBytes } from '../format/wire.js'
-import { counts, isLost, type StateName } from '../planning/partner-state.js'
+import { counts, dayMs, isLost, type StateName } from '../planning/partner-state.js'
+import { verdictOn, type OwnerVerdict } from '../planning/reclaim.js'
 import { ownAddresses } from './addresses.js'
 import { Auditor, type Audit } from './audit.js'
 import type { Book, Progress } from './book.js'
@@ -39,6 +40,8 @@ import { Uploader } from './upload.js'
 
 export type { AuditResult, Invite, Joined, PactChange, PartnerInfo, ReleaseResult } from './reports.js'
 
+const yearMs = 365 * dayMs
+
 interface Events {
   /** a partner came, went, or holds more than before */
   change: []
@@ -55,6 +58,7 @@ export class Partners extends EventEmitter<Events> {
   private readonly fetcher: Fetcher
   private readonly changed = new Set<() => void>()
   private stopping: Promise<void> | null = null
+  private reclaiming: Promise<void> = Promise.resolve()
 
   private constructor(
     private readonly options: PartnersOptions,
@@ -114,6 +118,7 @@ export class Partners extends EventEmitter<Events> {
       onAgreement: () => joined.partners?.onAgreement(),
       onState: (key, after) => joined.partners?.onState(key, after),
       onLost: (key) => joined.partners?.onLost(key),
+      onHour: () => joined.partners?.onHour(),
     })
     joined.partners = new Partners(options, parts)
     parts.pool.start()
@@ -351,7 +356,7 @@ export class Partners extends EventEmitter<Events> {
     this.fetcher.stop()
     await Promise.all(parts)
     await this.parts.agreements.stop()
-    await this.parts.states.stop()
+    await Promise.all([this.parts.states.stop(), this.reclaiming])
     await this.parts.db.close()
   }
 
@@ -389,6 +394,38 @@ export class Partners extends EventEmitter<Events> {
     const { agreements } = this.parts
     if (this.stopping || !agreements.isBound(key) || agreements.isOver(key)) return
     agreements.end(key).catch((error: unknown) => this.options.log.warn({ err: error }, 'parting failed'))
+  }
+
+  /** Frees what is held for owners that are never heard of any more. */
+  private onHour(): void {
+    this.reclaiming = this.reclaiming.then(async () => {
+      for (const { key, id } of this.parts.roster.known()) {
+        if (this.stopping || this.silenceOf(key).kind !== 'expired') continue
+        const { blocks, bytes } = await this.options.vault.evict(key)
+        this.parts.roster.holdingsChanged()
+        this.options.log.warn(
+          { peer: id, blocks, bytes },
+          'never heard of any more: what was held is let go of',
+        )
+      }
+    })
+    this.reclaiming = this.reclaiming.catch((error: unknown) =>
+      this.options.log.warn({ err: error }, 'reclaiming failed'),
+    )
+  }
+
+  /** An agreement that is over has its own notice. */
+  private silenceOf(key: Buffer): OwnerVerdict {
+    const { agreements, roster, states } = this.parts
+    if (!this.options.vault.knows(key) || agreements.isOver(key)) return { kind: 'kept' }
+    const { ours, theirs } = agreements.info(key) ?? {}
+    const { terms } = this.options.policy()
+    return verdictOn({
+      silentMs: states.get(key).silentMs,
+      grace: (theirs ?? terms).grace,
+      notice: (ours ?? terms).notice,
+      leastMs: roster.isFriend(key) ? (this.options.leastSilenceMs?.() ?? yearMs) : 0,
+    })
   }
 
   /** How much goes to whom may have changed. */
@@ -467,6 +504,14 @@ export class Partners extends EventEmitter<Events> {
     const refusal = this.uploader.trouble(key)
     if (refusal !== undefined) lines.push(refusal)
     lines.push(...this.parts.agreements.trouble(key))
+    const silence = this.silenceOf(key)
+    if (silence.kind === 'warned') {
+      const days = (ms: number) => Math.ceil(ms / dayMs)
+      const silent = days(this.parts.states.get(key).silentMs)
+      lines.push(
+        `not heard of for ${silent} days: what you hold for it goes after ${days(silence.leftMs)} more, unless it comes back`,
+      )
+    }
     if (this.releases.waits(key)) lines.push('it must still be told to release what it held')
     return lines
   }

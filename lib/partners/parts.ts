@@ -45,6 +45,8 @@ export interface PartnersOptions {
   }
   owned: OwnedBlocks
   clock: Clock
+  /** ms that a friend's data is kept at least after it was last heard of; a year, when not given */
+  leastSilenceMs?(): number
   /** counts the time of partners' states; `clock`, when not given */
   stateClock?: Clock
   log: Log
@@ -69,6 +71,8 @@ export interface Hooks {
   onState(key: Buffer, after: StateName): void
   /** it reneged or is gone, and an agreement with it stands */
   onLost(key: Buffer): void
+  /** by the hour, while there is a network */
+  onHour(): void
 }
 
 interface Joined {
@@ -184,6 +188,7 @@ function openStates(
     isConnected: () => roster.isConnected,
     changed: (key, after) => hooks.onState(key, after),
     lost: (key) => hooks.onLost(key),
+    ticked: () => hooks.onHour(),
     clock: stateClock ?? clock,
     log,
   })

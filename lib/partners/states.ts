@@ -7,12 +7,13 @@
  * meanwhile); a crash loses at most that, and in the partner's favour. The row of a partner that is forgotten stays, since its
  * record counts when it is met again; of those, the `maxRows` newest.
  *
- * Table `states`, under the partner's key, 104 bytes:
+ * Table `states`, under the partner's key, 112 bytes:
  *
  *     [0] version, 1   [1] state, by its place in stateNames   [2] audits in a row not passed u8   [3] 0
  *     [4..6) agreements kept u16   [6..8) reneged u16   [8..12) failed audits u32   [12..16) 0
  *     [16..24) number of the agreement that this is about, u64: 0, none
  *     [24..104) u64 each: since, known, bound, last seen, missed ms, grace ms, counted ms, away until, away ms, away year
+ *     [104..112) silent ms u64
  */
 import type { Clock, Timer } from '../base/clock.js'
 import type { Log } from '../base/log.js'
@@ -49,6 +50,8 @@ export interface StatesOptions {
   changed(partner: Buffer, after: StateName): void
   /** the partner reneged or is gone, and an agreement with it stands */
   lost(partner: Buffer): void
+  /** an hour of counted time went by, or the first minute since the start */
+  ticked(): void
   clock: Clock
   log: Log
 }
@@ -71,9 +74,10 @@ interface Row {
 
 const tickMs = 60_000
 const ticksToWrite = 10
+const ticksToTell = 60
 const maxRows = 4096
 const version = 1
-const rowBytes = 104
+const rowBytes = 112
 
 export class States {
   private readonly table: Table<Buffer, Buffer>
@@ -194,6 +198,7 @@ export class States {
       if (isLost(this.get(key)) && this.options.agreement(key)?.isOver === false) this.options.lost(key)
     if (this.options.isConnected())
       for (const { key } of this.options.partners()) this.apply(key, { kind: 'time', now: this.now, ms })
+    if (this.ticks % ticksToTell === 0 && this.options.isConnected()) this.options.ticked()
     if (++this.ticks % ticksToWrite === 0) void this.flush()
     if (!this.stopped) this.timer = this.nextTick()
   }
@@ -263,7 +268,7 @@ function encodeRow({ state, agreement }: Row): Buffer {
     out.number(value)
   for (const value of [state.graceMs, state.countedMs, state.awayUntil, state.awayMs, state.awayYear])
     out.number(value)
-  return out.finish()
+  return out.number(state.silentMs).finish()
 }
 
 /** @throws KithError damaged */
@@ -294,6 +299,7 @@ function decodeRow(bytes: Buffer): Row {
     awayUntil: from.number(),
     awayMs: from.number(),
     awayYear: from.number(),
+    silentMs: from.number(),
   }
   from.end()
   return { state, agreement }

@@ -50,6 +50,8 @@ export interface PartnerState {
   readonly lastSeen: number
   /** missed since it was last here */
   readonly missedMs: number
+  /** out of reach since it was last here, whatever hours it promised, but for announced absences */
+  readonly silentMs: number
   /** audits in a row that were failed or not answered */
   readonly tries: number
   /** used up of the grace */
@@ -108,6 +110,7 @@ export function newPartner(now: number): PartnerState {
     online: false,
     lastSeen: now,
     missedMs: 0,
+    silentMs: 0,
     tries: 0,
     graceMs: 0,
     countedMs: 0,
@@ -126,7 +129,7 @@ export function step(before: PartnerState, event: PartnerEvent, terms: PartnerTe
     case 'time':
       return passed(before, Math.max(0, Math.min(event.ms, longestStepMs)), terms, now)
     case 'came':
-      return settled({ ...before, online: true, lastSeen: now, missedMs: 0 }, now)
+      return settled({ ...before, online: true, lastSeen: now, missedMs: 0, silentMs: 0 }, now)
     case 'went':
       return { ...before, online: false, lastSeen: now }
     case 'passed':
@@ -205,7 +208,8 @@ function passed(before: PartnerState, ms: number, terms: PartnerTerms, now: numb
   const isMissed = !before.online && isDue
   const lastSeen = before.online ? now : before.lastSeen
   const missedMs = before.missedMs + (isMissed ? ms : 0)
-  const next = { ...before, lastSeen, missedMs }
+  const silentMs = before.online ? 0 : before.silentMs + (isAway(before, now) ? 0 : ms)
+  const next = { ...before, lastSeen, missedMs, silentMs }
   switch (before.state) {
     case 'good': {
       const graceMs = before.online ? Math.max(0, before.graceMs - paidBack * ms) : before.graceMs
@@ -247,7 +251,7 @@ function settled(before: PartnerState, now: number): PartnerState {
 }
 
 function proven(before: PartnerState, now: number): PartnerState {
-  const next = { ...before, tries: 0, missedMs: 0, lastSeen: now }
+  const next = { ...before, tries: 0, missedMs: 0, silentMs: 0, lastSeen: now }
   if (before.state === 'leaving' || before.state === 'good') return next
   return enter(isLost(before) ? { ...next, ...fresh, bound: now } : next, 'good', now)
 }

@@ -44,6 +44,7 @@ export interface NodeOptions {
   clock?: Clock
   /** counts the time of partners' states; the same clock, when not given */
   stateClock?: Clock
+  leastSilenceMs?: number
   log?: Log
   /** what it wants of the open pool; may change while it runs */
   pool?: PoolSettings
@@ -113,6 +114,7 @@ export async function startNode(bootstrap: string, options: NodeOptions & { dir:
       removalsTold: () => Promise.resolve(),
     },
     clock,
+    leastSilenceMs: () => options.leastSilenceMs ?? 365 * 86_400_000,
     ...(options.stateClock && { stateClock: options.stateClock }),
     log,
   })

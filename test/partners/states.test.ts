@@ -97,3 +97,47 @@ t.test(
     t.match(infoOf(ada, bob.id)?.state.record, { reneged: 1 })
   },
 )
+
+t.test(
+  'an owner that is never heard of again is warned of, and its bytes come back when its term is over',
+  async (t) => {
+    const dht = await privateDht(t)
+    const stateClock = new DaysClock()
+    const vaultOf = (owner: Node) => bob.vault.held(owner.identity.id)
+    const leastSilenceMs = 3 * day * 1000
+    const bob = await openNode(t, dht.address, { name: 'bob', policy, stateClock, leastSilenceMs })
+    const ada = await openNode(t, dht.address, { name: 'ada', policy })
+    const eve = await openNode(t, dht.address, { name: 'eve', policy })
+    await befriend(bob, ada, eve)
+    const names = await ada.write(10)
+    // One block of both.
+    const [shared = Buffer.alloc(0)] = names
+    await eve.blocks.put(shared, (await ada.blocks.get(shared)) as Buffer)
+    await eve.write(2)
+    await until(() => ada.synced() && eve.synced())
+    t.equal(bob.vault.owners().length, 2)
+    const before = bob.vault.bytes
+    await ada.stop()
+    await until(() => infoOf(bob, ada.id)?.online === false)
+
+    await stateClock.pass(20 * hourMs)
+    t.same(infoOf(bob, ada.id)?.trouble, [], 'within its grace')
+    await stateClock.pass(2 * day * 1000 + 3 * hourMs)
+    t.equal(vaultOf(ada).blocks, 10)
+    t.match(infoOf(bob, ada.id)?.trouble, [
+      /^not heard of for 3 days: what you hold for it goes after 1 more/,
+    ])
+    await stateClock.pass(22 * hourMs)
+    await until(() => vaultOf(ada).blocks === 0)
+    t.notOk(bob.vault.knows(ada.identity.id))
+    t.equal(vaultOf(eve).blocks, 3, 'what another owner wants stays')
+    t.equal((await bob.vault.get(eve.identity.id, shared))?.length, 1000)
+    t.ok(bob.vault.bytes < before / 2, 'the room is there again')
+
+    t.comment('when it is back after all, it finds what is missing, and sends it again')
+    const again = await openNode(t, dht.address, { ...ada, name: 'ada', policy })
+    await until(() => infoOf(again, bob.id)?.online === true)
+    await again.partners.audit({ full: true })
+    await until(() => vaultOf(ada).blocks === 10)
+  },
+)

@@ -1,0 +1,14 @@
+import t from 'tap'
+import { verdictOn } from '../../lib/planning/reclaim.js'
+
+const dayMs = 86_400_000
+const terms = { grace: 30 * 86_400, notice: 10 * 86_400, leastMs: 0 }
+
+t.test('kept through the grace, warned of through the notice, then expired; friends are kept longer', (t) => {
+  const kinds = (leastMs: number) =>
+    [0, 29, 30, 39, 40, 364, 365].map((days) => verdictOn({ ...terms, leastMs, silentMs: days * dayMs }).kind)
+  t.same(kinds(0), ['kept', 'kept', 'warned', 'warned', 'expired', 'expired', 'expired'])
+  t.same(kinds(365 * dayMs), ['kept', 'kept', 'warned', 'warned', 'warned', 'warned', 'expired'])
+  t.same(verdictOn({ ...terms, silentMs: 31 * dayMs }), { kind: 'warned', leftMs: 9 * dayMs })
+  t.end()
+})
