@@ -84,11 +84,18 @@ function text(partner: PartnerInfo, now: number): string {
   return `${lines.join('\n')}${faults}`
 }
 
-function promises({ hours, auditHours, graceDays, noticeDays }: AgreementInfo['ours']): string {
+function promises({
+  hours,
+  auditHours,
+  graceDays,
+  commitmentDays,
+  noticeDays,
+}: AgreementInfo['ours']): string {
   return [
     hours === '' ? 'no hours' : `on line ${hours} (UTC)`,
     `away ${plural(graceDays, 'day')} at most`,
     `an audit every ${plural(auditHours, 'hour')}`,
+    ...(commitmentDays > 0 ? [`no restores in the first ${plural(commitmentDays, 'day')}`] : []),
     `${plural(noticeDays, 'day')} of notice`,
   ].join(', ')
 }

@@ -10,7 +10,9 @@ export function presenceText(
   now: number,
 ): string {
   const seen = online ? 'on line' : lastSeen === null ? 'off line' : `seen ${age(lastSeen, now)}`
-  return [seen, ...stateLines(state)].join('; ')
+  const { committedUntil } = state
+  const later = committedUntil === null ? [] : [`gives nothing back before ${localTime(committedUntil)}`]
+  return [seen, ...stateLines(state), ...later].join('; ')
 }
 
 /** Nothing for one that is good and here, or may be elsewhere. */

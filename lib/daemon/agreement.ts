@@ -11,7 +11,10 @@ import type { Services } from './services.js'
 const daySeconds = 86_400
 const hourSeconds = 3600
 
-/** What this node offers and wants in agreements. Between members of a circle restores are honoured at once. */
+/**
+ * What this node offers and wants in agreements. The commitment is for strangers: between members of a circle restores are
+ * honoured at once.
+ */
 export function policyOf(settings: Readonly<Settings>): Omit<Policy, 'needs'> {
   const { vaultQuotaBytes, partnerQuotaBytes = vaultQuotaBytes, wantBytes, onlineHours } = settings
   return {
@@ -21,7 +24,10 @@ export function policyOf(settings: Readonly<Settings>): Omit<Policy, 'needs'> {
       bandwidth: 0,
       audit: Math.round(settings.auditHours * hourSeconds),
       grace: settings.graceDays * daySeconds,
-      commitment: 0,
+      commitment:
+        settings.commitmentDays === 0
+          ? 0
+          : Math.max(settings.commitmentDays, settings.graceDays + 1) * daySeconds,
       notice: settings.noticeDays * daySeconds,
     },
     wants: wantBytes ?? Number.MAX_SAFE_INTEGER,
@@ -43,13 +49,22 @@ function agreementInfo({ standing, ours, theirs, ...rest }: PactInfo): Agreement
   return { state, ...rest, ours: sideInfo(ours), theirs: sideInfo(theirs) }
 }
 
-function sideInfo({ holds, hours, bandwidth, audit, grace, notice }: PactSide): AgreementInfo['ours'] {
+function sideInfo({
+  holds,
+  hours,
+  bandwidth,
+  audit,
+  grace,
+  commitment,
+  notice,
+}: PactSide): AgreementInfo['ours'] {
   return {
     holds,
     hours: weekText(hours),
     bandwidth,
     auditHours: audit / hourSeconds,
     graceDays: grace / daySeconds,
+    commitmentDays: commitment / daySeconds,
     noticeDays: notice / daySeconds,
   }
 }

@@ -10,6 +10,8 @@ export const partnerState = z.object({
   graceLeftMs: count.nullable(),
   /** it announced to be away until then; null: not */
   awayUntil: time.nullable(),
+  /** by the commitment of its agreement it gives nothing back until then; null: it does */
+  committedUntil: time.nullable(),
   record: z.object({ kept: count, reneged: count, days: z.number() }),
 })
 

@@ -178,6 +178,8 @@ const agreementSide = z.object({
   auditHours: z.number(),
   /** it may be out of reach for so long */
   graceDays: z.number(),
+  /** restores are not honoured in the first days; 0: at once */
+  commitmentDays: z.number(),
   /** it keeps what it holds for so long after the end */
   noticeDays: z.number(),
 })

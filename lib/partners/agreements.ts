@@ -73,6 +73,7 @@ export interface PactSide {
   bandwidth: number
   audit: number
   grace: number
+  commitment: number
   notice: number
 }
 

@@ -40,6 +40,8 @@ export interface AuditorOptions {
   onRepair: () => void
   /** told of each audit by what it came to */
   onAudit?(partner: Buffer, outcome: 'passed' | 'failed' | 'unanswered'): void
+  /** whether blocks may be asked back of the partner now; always, when not given */
+  honours?(partner: Buffer): boolean
   /** whether the partner is to show soon that it still has what it had */
   isPressing?(partner: Buffer): boolean
 }
@@ -214,6 +216,7 @@ export class Auditor {
 
   /** What a partner gives, and is what its name says, it has. */
   private async readBack(peer: Peer, names: readonly Buffer[], audit: Audit, note: Note): Promise<void> {
+    if (this.options.honours?.(peer.key) === false) return
     const bad: Bad = { missing: [], wrong: [] }
     for (const name of names) {
       const [block] = (await peer.request('get', { names: [name] })).blocks

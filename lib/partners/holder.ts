@@ -41,6 +41,8 @@ const maxProbedByStranger = 16
 export interface Beside {
   /** none: this node is not in the open pool */
   pool?: AnswerPool
+  /** until then restores are not honoured, as agreed upon, ms since 1970; 0: they are */
+  refusesUntil?(): number
   /** a sealed block of this node's own, if the peer may know of it and it is here */
   own?(name: Buffer): Promise<Buffer | undefined>
 }
@@ -170,6 +172,14 @@ export class Holder implements Answerer {
   }
 
   private async get(names: Buffer[]): Promise<Replies['get']> {
+    const until = this.more.refusesUntil?.() ?? 0
+    if (until > 0) {
+      const date = new Date(until).toISOString().slice(0, 10)
+      throw new KithError(
+        'denied',
+        `by the commitment of the agreement, restores are honoured from ${date} on`,
+      )
+    }
     let room = maxBatchBytes
     const blocks: Replies['get']['blocks'] = []
     for (const name of names) {

@@ -1,6 +1,6 @@
 /**
  * Whose word counts when bytes are let go of here. A partner is a keeper while it shares a circle with us and is bound to
- * keep what it took and did not renege, has proven by an audit within the last month that it holds what it acknowledged, was found to have
+ * keep what it took, did not renege, and gives back what it holds (no commitment runs), has proven by an audit within the last month that it holds what it acknowledged, was found to have
  * lost nothing since, and was on line within the last week.
  * `isKeeper` is pure. What a keeper holds: all blocks up to its cursor, but those that it is known to lack (book.ts).
  */
@@ -13,7 +13,7 @@ const monthMs = 30 * 86_400_000
 export interface Standing {
   /** shares a circle, and is not to be told to let go of everything */
   isPartner: boolean
-  /** its agreement is over (it keeps what it has for the notice only), or it reneged on it */
+  /** its agreement is over (it keeps what it has for the notice only), it reneged on it, or its commitment runs */
   isLeaving: boolean
   online: boolean
   /** ms since 1970 */

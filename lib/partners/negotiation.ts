@@ -127,9 +127,10 @@ export function nextOffer(scene: Scene, pact: Pact, theirs: Wishes): Pact | unde
   if (state === 'ended' && !anew) return undefined
   const known = mark(pact)
   if (theirs.mark > known + maxNumberStep) throw wrongNumber()
-  if (!isFair(theirs.terms)) return refuse(pact, 'terms')
-  const ours = { ...policy.terms, holds: Math.min(policy.terms.holds, theirs.wants) }
-  const other = { ...theirs.terms, holds: Math.min(theirs.terms.holds, policy.wants) }
+  const common = Math.min(policy.terms.commitment, theirs.terms.commitment)
+  const ours = committed({ ...policy.terms, holds: Math.min(policy.terms.holds, theirs.wants) }, common)
+  const other = committed({ ...theirs.terms, holds: Math.min(theirs.terms.holds, policy.wants) }, common)
+  if (!isFair(other, policy)) return refuse(pact, 'terms')
   if (policy.matched) {
     ours.holds = other.holds = Math.min(ours.holds, other.holds)
     if (ours.holds < policy.matched.least && state !== 'active') return refuse(pact, 'tooLittle')
@@ -194,7 +195,7 @@ function declineReason(scene: Scene, pact: Pact, agreement: Agreement): DeclineR
   if (exceeds(policy.terms, ours) || (policy.matched && ours.holds > theirs.holds)) return 'terms'
   if (policy.matched && theirs.holds < policy.matched.least) return 'tooLittle'
   const isLasting = until === 0 || (until > now && until - now <= longestMs)
-  if (!isLasting || !isFair(ours) || !isFair(theirs)) return 'terms'
+  if (!isLasting || !isFair(ours, policy) || !isFair(theirs, policy)) return 'terms'
   const before =
     pact.document && standing(pact, now) === 'active'
       ? sidesOf(pact.document.agreement, self.publicKey)
@@ -325,9 +326,14 @@ function spend({ offer: _, ...rest }: Pact, number: number): Pact {
   return { ...rest, spent: Math.max(rest.spent, number) }
 }
 
-/** Whether a side's promise is worth a signature: restores are honoured, and nothing goes at once. */
-function isFair({ commitment, notice }: Terms): boolean {
-  return commitment === 0 && notice >= leastNoticeSeconds
+/** Both commit for as long as both would, if that is longer than the grace. */
+function committed(terms: Terms, seconds: number): Terms {
+  return { ...terms, commitment: seconds > terms.grace ? seconds : 0 }
+}
+
+/** Whether a side's promise is worth a signature: it commits for no longer than we would, and nothing goes at once. */
+function isFair({ commitment, notice }: Terms, { terms }: Policy): boolean {
+  return commitment <= terms.commitment && notice >= leastNoticeSeconds
 }
 
 /** Whether these terms ask more of a side than it would promise. */

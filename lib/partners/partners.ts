@@ -74,7 +74,12 @@ export class Partners extends EventEmitter<Events> {
         roster.online().filter((peer) => !this.releases.waits(peer.key) && agreements.sendsTo(peer)),
       onChange: (run) => this.onChange(run),
     }
-    const holders: Peers = { online: () => roster.holders(), onChange: (run) => this.onChange(run) }
+    const isCommitted = (key: Buffer) => parts.states.committedUntil(key) > 0
+    const holders: Peers = {
+      // Of one whose commitment runs, nothing is asked.
+      online: () => roster.holders().filter(({ key }) => !isCommitted(key)),
+      onChange: (run) => this.onChange(run),
+    }
     const pace = new Pace(clock, () => options.limitUp?.())
     const owner = identity.keyPair
     this.uploader = new Uploader({ peers, blocks: owned, book, owner, pace, clock, log }, () =>
@@ -90,6 +95,7 @@ export class Partners extends EventEmitter<Events> {
       log,
       onRepair: () => this.uploader.wake(),
       onAudit: (key, outcome) => parts.states.audited(key, outcome),
+      honours: (key) => !isCommitted(key),
       isPressing: (key) => parts.states.get(key).state !== 'good',
     })
     this.fetcher = new Fetcher({
@@ -102,7 +108,7 @@ export class Partners extends EventEmitter<Events> {
     const standings = () =>
       roster.known().map(({ key, id, circles, lastSeen }) => {
         const isPartner = circles.length > 0 && !this.releases.waits(key)
-        const isLeaving = parts.agreements.isOver(key) || !counts(parts.states.get(key))
+        const isLeaving = agreements.isOver(key) || !counts(parts.states.get(key)) || isCommitted(key)
         return { key, isPartner, isLeaving, online: roster.isOnline(id), lastSeen }
       })
     this.keepers = new Keepers(book, standings, clock)

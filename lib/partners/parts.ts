@@ -77,6 +77,7 @@ export interface Hooks {
 
 interface Joined {
   roster?: Roster
+  states?: States
   pool?: Pool
 }
 
@@ -93,6 +94,7 @@ export async function openParts(options: PartnersOptions, hooks: Hooks): Promise
     const roster = await openRoster(options, { db, circles, invites, agreements, joined })
     joined.roster = roster
     const states = openStates(options, { db, book, roster, agreements, hooks })
+    joined.states = states
     const pool = new Pool({
       self: identity.id,
       roster,
@@ -122,7 +124,8 @@ function openAgreements(
     db,
     self: identity.keyPair,
     policy: (key) => {
-      const usual = { ...policy(), needs: quotaOf(book.progress(key)) }
+      const strict = { ...policy(), needs: quotaOf(book.progress(key)) }
+      const usual = isFriend(key) ? { ...strict, terms: { ...strict.terms, commitment: 0 } } : strict
       return isFriend(key) ? usual : (joined.pool?.policyFor(key, usual) ?? usual)
     },
     members: () => joined.roster?.takers() ?? [],
@@ -156,6 +159,7 @@ function openRoster(
     answererFor: (key, permissions) =>
       new Holder(vault, key, permissions, agreements.answersFor(key), {
         pool: (query) => joined.pool?.answer(query) ?? Promise.reject(starting()),
+        refusesUntil: () => joined.states?.refusesUntil(key) ?? 0,
         own: (name) => (joined.roster?.isFriend(key) ? owned.get(name) : Promise.resolve(undefined)),
       }),
     agrees: true,
@@ -179,6 +183,7 @@ function openStates(
   return new States({
     db,
     partners: () => roster.known().map(({ key, id, since }) => ({ key, since, online: roster.isOnline(id) })),
+    commitments: (key) => agreements.info(key),
     terms: (key) => termsOf(agreements.info(key)?.theirs, policy().terms.grace),
     agreement: (key) => {
       const pact = agreements.info(key)

@@ -21,6 +21,7 @@ import { encodings, type Database, type Table } from '../blocks/database.js'
 import { Reader, Writer } from '../format/bytes.js'
 import { weekBytes } from '../format/week.js'
 import {
+  commitmentLeft,
   graceLeft,
   isAway,
   isLost,
@@ -40,6 +41,8 @@ export interface StatesOptions {
   /** partners that are listed, on line or not */
   partners(): { key: Buffer; since: number; online: boolean }[]
   terms(partner: Buffer): PartnerTerms
+  /** terms of the newest agreement, ours and the partner's; `commitment` in seconds */
+  commitments(partner: Buffer): Record<'ours' | 'theirs', { commitment: number }> | undefined
   /** number of the newest agreement, and whether it is over; undefined: there was none */
   agreement(partner: Buffer): { number: number; isOver: boolean } | undefined
   /** whether nothing of ours was placed there yet */
@@ -64,6 +67,8 @@ export interface StateInfo {
   graceLeftMs: number | null
   /** it announced to be away until then; null: not */
   awayUntil: number | null
+  /** by its commitment it gives nothing back until then; null: it does */
+  committedUntil: number | null
   record: TrackRecord
 }
 
@@ -117,8 +122,21 @@ export class States {
       since: state.since,
       graceLeftMs: isInGrace ? graceLeft(state, this.options.terms(partner)) : null,
       awayUntil: isAway(state, this.now) ? state.awayUntil : null,
+      committedUntil: this.committedUntil(partner) || null,
       record: recordOf(state, this.now),
     }
+  }
+
+  /** Until then restores of this owner are not honoured here, as agreed upon; 0: they are. */
+  refusesUntil(owner: Buffer): number {
+    return this.committedUntil(owner, 'ours')
+  }
+
+  /** Until then this partner does not honour restores, and none are asked; 0: it does. */
+  committedUntil(partner: Buffer, side: 'ours' | 'theirs' = 'theirs'): number {
+    const seconds = this.options.commitments(partner)?.[side].commitment ?? 0
+    const left = seconds === 0 ? 0 : commitmentLeft(this.get(partner).bound, seconds, this.now)
+    return left === 0 ? 0 : this.now + left
   }
 
   record(partner: Buffer): TrackRecord {

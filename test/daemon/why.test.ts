@@ -6,7 +6,15 @@ import type { PartnerInfo } from '../../lib/partners/partners.js'
 
 const dayMs = 86_400_000
 const now = 1000 * dayMs
-const side = { holds: 5000, hours: parseWeek('mon-sun 8-18'), bandwidth: 1000, audit: 1, grace: 1, notice: 1 }
+const side = {
+  holds: 5000,
+  hours: parseWeek('mon-sun 8-18'),
+  bandwidth: 1000,
+  audit: 1,
+  grace: 1,
+  commitment: 0,
+  notice: 1,
+}
 
 function partner(more: Partial<PartnerInfo> = {}): PartnerInfo {
   const agreement: PactInfo = {
@@ -38,6 +46,7 @@ function partner(more: Partial<PartnerInfo> = {}): PartnerInfo {
       since: now - 40 * dayMs,
       graceLeftMs: null,
       awayUntil: null,
+      committedUntil: null,
       record: { kept: 0, reneged: 0, days: 40 },
     },
     agreement,

@@ -302,14 +302,12 @@ t.test('what was let go of once is let go of again after the next end', (t) => {
   t.end()
 })
 
-t.test('nothing is proposed to who would let go at once, or honours no restores', (t) => {
-  for (const change of [{ notice: 3600 }, { commitment: someTerms.grace + 1 }]) {
-    const [a, b] = pair()
-    b.policy = { ...b.policy, terms: { ...someTerms, ...change } }
-    const next = nextOffer(scene(a), { ...a.pact, asks: { anew: true } }, wishes(b.pact, b.policy))
-    t.match(next, { offer: undefined, refused: { reason: 'terms', byUs: true }, asks: { anew: undefined } })
-    t.equal(next && nextOffer(scene(a), next, wishes(b.pact, b.policy)), next, 'and nothing changes again')
-  }
+t.test('nothing is proposed to who would let go at once', (t) => {
+  const [a, b] = pair()
+  b.policy = { ...b.policy, terms: { ...someTerms, notice: 3600 } }
+  const next = nextOffer(scene(a), { ...a.pact, asks: { anew: true } }, wishes(b.pact, b.policy))
+  t.match(next, { offer: undefined, refused: { reason: 'terms', byUs: true }, asks: { anew: undefined } })
+  t.equal(next && nextOffer(scene(a), next, wishes(b.pact, b.policy)), next, 'and nothing changes again')
   t.end()
 })
 
@@ -355,3 +353,28 @@ t.test('500 seeded runs of ten steps with lost messages and crashes: both or nei
   t.same(wrong, [])
   t.end()
 })
+
+t.test(
+  'a commitment: as long as both would, more than the grace, and no longer than we would ourselves',
+  (t) => {
+    const days = (count: number) => ({ terms: { ...someTerms, commitment: count * 86_400 } })
+    const agreed = (one: number, other: number) => {
+      const [a, b] = [side(ann, bob, days(one)), side(bob, ann, days(other))]
+      t.match(propose(a, b), { kind: 'accepted' })
+      t.equal(propose(a, b), undefined, 'and it is not made anew')
+      const { ours, theirs } = sidesOf(a.pact.document?.agreement as Agreement, ann.id)
+      t.equal(ours.commitment, theirs.commitment)
+      return ours.commitment / 86_400
+    }
+    t.equal(agreed(8, 8), 8)
+    t.equal(agreed(8, 5), 5)
+    t.equal(agreed(0, 8), 0, 'none, where one would rather not')
+    t.equal(agreed(8, 0), 0)
+    t.equal(agreed(8, 2), 0, 'shorter than the grace is none')
+    const terms = { ...someTerms, commitment: 9 * 86_400 }
+    const b = side(bob, ann, days(8))
+    const { offer } = somePact(1, ann, bob, { terms: [terms, terms] })
+    t.match(onOffer(scene(b), b.pact, offer, false).answer, { reason: 'terms' })
+    t.end()
+  },
+)

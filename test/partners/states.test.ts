@@ -1,5 +1,7 @@
 /** What follows from the states of partners, between whole nodes on a private DHT; days pass by a clock of the test's. */
 import t from 'tap'
+import type { Roster } from '../../lib/partners/roster.js'
+import type { Peer } from '../../lib/partners/types.js'
 import { DaysClock } from '../helpers/days-clock.js'
 import { privateDht, until } from '../helpers/dht.js'
 import { befriend, openNode, type Node } from '../helpers/manager.js'
@@ -9,7 +11,7 @@ t.setTimeout(300_000)
 const hourMs = 3_600_000
 const day = 86_400
 /** Who promised no hours is late after a day, in grace an hour later. */
-const policy = { grace: day, notice: day }
+const policy = { grace: day, notice: day, commitment: 2 * day }
 const lender = { open: true, partners: 0, region: '' }
 
 const infoOf = (node: Node, id: string) => node.partners.list().find((partner) => partner.id === id)
@@ -22,7 +24,7 @@ t.test(
     const stateClock = new DaysClock()
     const lenders = []
     for (const name of ['bob', 'eve'])
-      lenders.push(await openNode(t, dht.address, { name, pool: lender, policy }))
+      lenders.push(await openNode(t, dht.address, { name, pool: lender, policy, stateClock }))
     const ada = await openNode(t, dht.address, {
       name: 'ada',
       pool: { open: false, partners: 1, region: '' },
@@ -30,7 +32,7 @@ t.test(
       stateClock,
     })
     await until(() => ada.partners.pool().have === 1, 120)
-    await ada.write(20)
+    const [name = Buffer.alloc(0)] = await ada.write(20)
     await until(() => ada.synced())
     const first = lenders.find(({ id }) => infoOf(ada, id)) as Node
     const second = lenders.find((node) => node !== first) as Node
@@ -41,11 +43,21 @@ t.test(
     await stateClock.pass(30 * hourMs)
     t.match(infoOf(ada, first.id)?.state, { name: 'grace', graceLeftMs: Number })
     t.equal(ada.partners.pool().have, 1, 'it counts as long as its grace runs')
-    const again = await openNode(t, dht.address, { ...first, name: 'back', pool: lender, policy })
+    const again = await openNode(t, dht.address, { ...first, name: 'back', pool: lender, policy, stateClock })
     await until(() => stateOf(ada, first.id) === 'good')
     t.equal(again.vault.held(ada.identity.id).blocks, 20)
     t.match(infoOf(ada, first.id)?.agreement, { number: 1, standing: 'active' })
     t.equal(held(), 0, 'nothing was sent to another')
+    t.equal(infoOf(ada, first.id)?.agreement?.theirs.commitment, 2 * day)
+    t.match(infoOf(ada, first.id)?.state, { committedUntil: Number }, 'no restores yet')
+    await until(() => infoOf(again, ada.id)?.online === true)
+    const { roster } = (ada.partners as unknown as { parts: { roster: Roster } }).parts
+    const peer = roster.peer(first.identity.id) as Peer
+    const asked = peer.request('get', { names: [name] })
+    await t.rejects(asked, { code: 'denied', message: /commitment/ }, 'and none are honoured')
+    await stateClock.pass(20 * hourMs)
+    t.equal(infoOf(ada, first.id)?.state.committedUntil, null)
+    t.equal((await ada.partners.reader.get(name))?.length, 1000)
 
     await again.stop()
     await until(() => infoOf(ada, first.id)?.online === false)
