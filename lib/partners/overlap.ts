@@ -40,6 +40,11 @@ export class Overlap {
     return this.sketches().own
   }
 
+  /** Of what we hold for others, in detail. */
+  vaultSketch(): Promise<Sketch> {
+    return this.sketches().vault
+  }
+
   /** The answer to a candidate's sketch, by what we hold for others. @throws KithError protocol */
   async answer(sketch: Buffer): Promise<Buffer> {
     if (sketch.length === 0) return Buffer.alloc(0)

@@ -2,16 +2,16 @@
  * The open pool: how strangers become partners. A node may lend there (`kith offer SIZE --open`), seek there (`kith partners find
  * N`), or both. Who seeks also lends: between strangers each holds as much for the other as the other for it.
  *
- *     lend     the node is announced under one of `shards` topics, chosen by its key, as long as it takes in more; each announcement
- *              is one record at some 20 DHT nodes, made again at most every five minutes (topic.ts), and withdrawn at the end
- *     look     while partners are lacking: `shardsARound` topics are looked up, others each round (all of them where the last
- *              round found few); rounds follow after 2 s, 4 s,
- *              ... up to ten minutes, and from the beginning when a partner is lost
- *     meet     at most `mostMet` of those found, by chance, are dialled. The gate calls them strangers (membership.ts): what they may
- *              send is counted by the frame and byte and ends after 90 s (session.ts), who may come in is bounded by identity
- *              and network (pool-door.ts)
+ *     lend     the node is announced under at most five topics, by its key and by what it holds (meeting.ts), as long as it takes in
+ *              more; each announcement is one record at some 20 DHT nodes, made again at most every five minutes (topic.ts), and
+ *              withdrawn at the end
+ *     look     while partners are lacking: at our meeting places, and at some of the topics by key, others each round; rounds follow
+ *              after 2 s, 4 s, ... up to ten minutes (planning/search.ts), and from the beginning when a partner is lost
+ *     meet     at most eight of those found are dialled, first who was found at the most of our places. The gate calls them strangers
+ *              (membership.ts): what they may send is counted by the frame and byte and ends after 90 s (session.ts), who may come
+ *              in is bounded by identity and network (pool-door.ts)
  *     ask      both tell what they offer; the candidate answers our sketch, and proves some of what it claims (overlap.ts)
- *     choose   planning/selection.ts, from those met and the partners of today
+ *     choose   planning/selection.ts, from those met and the partners of today; where many were found, after some rounds of meeting
  *     agree    negotiation.ts, with the bounds below. Both or neither is bound, whatever dies when; who is bound and was not heard
  *              of since dials, and so does who waits for an answer that may still come
  *
@@ -25,18 +25,18 @@ import type { Clock, Timer } from '../base/clock.js'
 import { asKithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { randomBytes } from '../base/random.js'
-import { hash } from '../format/hash.js'
 import type { Replies, Requests } from '../format/wire.js'
 import type { Facts } from '../format/wire-pool.js'
 import { isHourIn } from '../format/week.js'
 import { defaultPolicy, select } from '../planning/selection.js'
 import { counts } from '../planning/partner-state.js'
+import { mayChoose, nextRoundMs, whomToMeet } from '../planning/search.js'
 import type { Candidate, Sketch } from '../planning/types.js'
-import type { Address } from './addresses.js'
 import type { Agreements } from './agreements.js'
 import { distanceOf, prefixOf } from './distance.js'
+import { Meeting, type Found } from './meeting.js'
 import type { Policy } from './negotiation.js'
-import { encodedSketch, shuffled, type Overlap } from './overlap.js'
+import { encodedSketch, type Overlap } from './overlap.js'
 import { PoolDoor } from './pool-door.js'
 import type { Roster } from './roster.js'
 import type { States } from './states.js'
@@ -78,14 +78,9 @@ export interface PoolState {
   found: number
 }
 
-const shards = 16
-const shardsARound = 4
-const mostMet = 8
 const mostOfPrefix = 2
 /** Bytes each way that are worth an agreement between strangers. */
 const leastBytes = 2 ** 20
-const firstDelayMs = 2000
-const longestDelayMs = 10 * 60_000
 /** While nobody is lacking, whether that is still so. */
 const restMs = 60_000
 const meetMs = 12_000
@@ -97,13 +92,9 @@ const liarMs = 24 * 3_600_000
 const maxTried = 4096
 const monthDays = 30
 
-interface Found {
-  key: Buffer
-  addresses: Address[]
-}
-
-interface Asked {
-  peer: Peer
+/** Somebody met, since the last choice. */
+interface Met {
+  found: Found
   candidate: Candidate
 }
 
@@ -114,18 +105,21 @@ export class Pool {
   /** Until when (monotonic ms) somebody is not dialled again. */
   private readonly tried = new Map<string, number>()
   private readonly waiting = new Set<() => void>()
-  private readonly topic: Buffer
+  private readonly meeting: Meeting
+  /** By id; what they hold is said of this sketch. */
+  private met: { sketch: Sketch | undefined; candidates: Map<string, Met> } = {
+    sketch: undefined,
+    candidates: new Map(),
+  }
   private timer: Timer | undefined
   private running: Promise<void> | undefined
   private rounds = 0
-  private shard = randomBytes(1).readUInt8(0) % shards
-  private isOffered = false
   private last = { met: 0, found: 0 }
   private stopped = false
 
   constructor(private readonly options: PoolOptions) {
     this.door = new PoolDoor(options.clock)
-    this.topic = poolTopic(options.self.readUInt8(0) % shards)
+    this.meeting = new Meeting(options.self, options.roster, options.overlap)
   }
 
   /** Begins to lend and to seek, as the settings say. */
@@ -161,7 +155,12 @@ export class Pool {
 
   state(): PoolState {
     const { partners: wanted } = this.options.settings()
-    return { isOffered: this.isOffered, wanted, have: this.counted().length, ...this.last }
+    return {
+      isOffered: this.meeting.isAnnounced,
+      wanted,
+      have: this.counted().length,
+      ...this.last,
+    }
   }
 
   /** Whether this peer, no member of a circle of ours, may come in. */
@@ -227,10 +226,7 @@ export class Pool {
   }
 
   private follow(): void {
-    const isOffered = !this.stopped && this.isOpen()
-    if (isOffered === this.isOffered) return
-    this.isOffered = isOffered
-    this.options.roster.offer(this.topic, isOffered)
+    this.meeting.offer(!this.stopped && this.isOpen())
   }
 
   private facts(): Facts {
@@ -270,7 +266,8 @@ export class Pool {
   }
 
   private delay(): number {
-    if (this.lacking() > 0) return Math.min(longestDelayMs, firstDelayMs * 2 ** Math.min(20, this.rounds++))
+    const lacking = this.lacking()
+    if (lacking > 0) return nextRoundMs({ rounds: this.rounds++, vain: 0, lacking }, random32() / 2 ** 32)
     this.rounds = 0
     return restMs
   }
@@ -279,15 +276,17 @@ export class Pool {
     const { agreements, roster, log } = this.options
     // What was begun is ended first: who was offered something may have signed it.
     for (const key of agreements.strangers().offered) roster.meet(key, [])
-    if (this.lacking() <= 0) return
     try {
-      const found = await this.look()
-      const targets = shuffled(found).slice(0, mostMet)
-      for (const { key } of targets) this.targets.add(key.toString('hex'))
+      await this.meeting.refresh()
+      if (this.lacking() <= 0) return
+      const found = await this.meeting.look((key) => this.isWanted(key))
+      const places = new Map([...found].map(([id, one]) => [id, one.places]))
+      const targets = whomToMeet(places, random32).flatMap((id) => found.get(id) ?? [])
       const met = await this.meet(targets)
-      this.last = { met: met.length, found: found.length }
+      this.last = { met: met.length, found: found.size }
       log.debug(this.last, 'pool: met')
-      await this.agree(await this.ask(met))
+      await this.ask(met, found)
+      if (mayChoose({ rounds: this.rounds }, found.size)) await this.choose()
     } catch (error) {
       const { code, message } = asKithError(error)
       log.warn({ code, message }, 'a search for partners failed')
@@ -296,26 +295,19 @@ export class Pool {
     }
   }
 
-  private async look(): Promise<Found[]> {
+  /** Whether to meet somebody who was found. */
+  private isWanted(key: Buffer): boolean {
     const { roster, agreements, clock } = this.options
-    const found = new Map<string, Found>()
-    const first = this.shard
-    const count = this.last.found < mostMet ? shards : shardsARound
-    this.shard = (first + count) % shards
-    const looks = Array.from({ length: count }, (_, i) =>
-      roster.look(poolTopic((first + i) % shards), (key, addresses) => {
-        const id = key.toString('hex')
-        if ((this.tried.get(id) ?? 0) > clock.monotonic() || roster.isFriend(key)) return
-        if (agreements.promised(key).theirs === 0) found.set(id, { key, addresses })
-      }),
-    )
-    await Promise.all(looks)
-    return [...found.values()]
+    const id = key.toString('hex')
+    if ((this.tried.get(id) ?? 0) > clock.monotonic() || this.met.candidates.has(id)) return false
+    return !roster.isFriend(key) && agreements.promised(key).theirs === 0
   }
 
+  /** Dials them. @returns those who are here within a while */
   private async meet(targets: readonly Found[]): Promise<Peer[]> {
     const { roster } = this.options
     for (const { key, addresses } of targets) {
+      this.targets.add(key.toString('hex'))
       this.note(key, againMs)
       // It may be here already, as one that seeks.
       if (!roster.stranger(key)) roster.meet(key, addresses)
@@ -325,24 +317,27 @@ export class Pool {
     return here()
   }
 
-  private async ask(peers: readonly Peer[]): Promise<{ sketch: Sketch; asked: Asked[] }> {
+  /** Notes what those met say, and can prove. */
+  private async ask(peers: readonly Peer[], found: ReadonlyMap<string, Found>): Promise<void> {
     const sketch = await this.options.overlap.sketch()
-    const asked = await Promise.all(
+    if (this.met.sketch !== sketch) this.met = { sketch, candidates: new Map() }
+    const { candidates } = this.met
+    const query = { facts: this.facts(), sketch: encodedSketch(sketch) }
+    await Promise.all(
       peers.map(async (peer) => {
+        const id = peer.key.toString('hex')
+        const one = found.get(id)
         try {
-          const query = { facts: this.facts(), sketch: encodedSketch(sketch) }
           const { facts, holds } = await peer.request('poolQuery', query)
           const belief = holds.length > 0 ? await this.options.overlap.prove(peer, sketch, holds) : 1
           if (belief === 0) this.note(peer.key, liarMs)
-          return [{ peer, candidate: this.candidate(peer.key, facts, holds, belief) }]
+          if (one)
+            candidates.set(id, { found: one, candidate: this.candidate(peer.key, facts, holds, belief) })
         } catch (error) {
-          const reason = asKithError(error).message
-          this.options.log.debug({ peer: peer.key.toString('hex'), reason }, 'pool: no answer')
-          return []
+          this.options.log.debug({ peer: id, reason: asKithError(error).message }, 'pool: no answer')
         }
       }),
     )
-    return { sketch, asked: asked.flat() }
   }
 
   private candidate(key: Buffer, facts: Facts, holds: Buffer, belief: number): Candidate {
@@ -387,23 +382,34 @@ export class Pool {
     }
   }
 
-  private async agree({ sketch, asked }: { sketch: Sketch; asked: readonly Asked[] }): Promise<void> {
+  /** Chooses among all who were met since the last choice, and agrees with those chosen. */
+  private async choose(): Promise<void> {
     const { agreements, log, settings } = this.options
+    const { sketch, candidates } = this.met
+    this.met = { sketch, candidates: new Map() }
+    if (!sketch || candidates.size === 0) return
     // Today's partners are kept here whatever is found: this search fills places, and empties none.
     const partners = this.counted().map((key) => ({ ...this.known(key), invited: true }))
     const { chosen } = select({
       sketch,
-      candidates: [...partners, ...asked.map(({ candidate }) => candidate)],
+      candidates: [...partners, ...[...candidates.values()].map(({ candidate }) => candidate)],
       current: partners.map(({ id }) => id),
       policy: { ...defaultPolicy, count: settings().partners, needs: leastBytes },
     })
     for (const { id, why } of chosen) {
-      const peer = asked.find(({ candidate }) => candidate.id === id)?.peer
-      if (!peer || peer.closed || this.lacking() <= 0 || this.stopped) continue
+      const one = candidates.get(id)
+      if (!one || this.lacking() <= 0 || this.stopped) continue
       log.info({ peer: id, why }, 'pool: chosen')
-      const isActive = () => agreements.promised(peer.key).theirs > 0
-      if (!(await agreements.seek(peer))) await this.waitFor(() => isActive() || peer.closed, agreeMs)
+      // Who was met rounds ago has gone meanwhile.
+      const [peer] = await this.meet([one.found])
+      if (peer) await this.agree(peer)
     }
+  }
+
+  private async agree(peer: Peer): Promise<void> {
+    const { agreements } = this.options
+    const isActive = () => agreements.promised(peer.key).theirs > 0
+    if (!(await agreements.seek(peer))) await this.waitFor(() => isActive() || peer.closed, agreeMs)
   }
 
   private partAll(): void {
@@ -443,6 +449,6 @@ export class Pool {
   }
 }
 
-function poolTopic(shard: number): Buffer {
-  return hash('kith open pool', Buffer.from([shard]))
+function random32(): number {
+  return randomBytes(4).readUInt32LE(0)
 }

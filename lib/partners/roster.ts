@@ -202,13 +202,13 @@ export class Roster implements Peers {
     return live?.rtt
   }
 
-  /** Announces this node under the topic, or no longer. */
-  offer(topic: Buffer, isOffered: boolean): void {
-    if (isOffered)
-      this.announce('pool', topic, () => {
+  /** Announces this node under the topic, for one purpose; without a topic no longer. */
+  offer(purpose: string, topic: Buffer | undefined): void {
+    if (topic)
+      this.announce(purpose, topic, () => {
         // Who offers is found by those who seek.
       })
-    else void this.unannounce('pool')
+    else void this.unannounce(purpose)
   }
 
   /** Looks once who is announced under the topic. */

@@ -69,3 +69,26 @@ t.test('nobody gets in who is not wanted: closed pools, friends are no strangers
   t.equal(agreementWith(ada, eve), undefined)
   t.ok((agreementWith(ada, bob)?.theirs.holds ?? 0) > (agreementWith(eve, bob)?.theirs.holds ?? 0) - 1)
 })
+
+t.test('of several who lend, the one is chosen that holds what we have', async (t) => {
+  const dht = await privateDht(t)
+  const lends = { pool: pool(true, 0), policy: { holds: 90_000_000 } }
+  const bob = await openNode(t, dht.address, { name: 'bob', ...lends })
+  const fay = await openNode(t, dht.address, { name: 'fay' })
+  const settings = pool(false, 0)
+  const ada = await openNode(t, dht.address, { name: 'ada', pool: settings, policy: lends.policy })
+  // Fay, a friend of Bob's, has the same blocks as Ada.
+  await befriend(bob, fay)
+  const names = await fay.write(40)
+  for (const name of names) await ada.blocks.put(name, (await fay.blocks.get(name)) ?? Buffer.alloc(0))
+  await ada.blocks.commit()
+  await until(() => fay.synced())
+  for (const name of ['carl', 'dora', 'emil']) await openNode(t, dht.address, { name, ...lends })
+  settings.partners = 1
+  ada.partners.policyChanged()
+  await until(() => ada.partners.list().length > 0, 150)
+  t.same(
+    ada.partners.list().map(({ name }) => name),
+    ['bob'],
+  )
+})
