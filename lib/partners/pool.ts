@@ -384,7 +384,7 @@ export class Pool {
 
   /** Chooses among all who were met since the last choice, and agrees with those chosen. */
   private async choose(): Promise<void> {
-    const { agreements, log, settings } = this.options
+    const { log, settings } = this.options
     const { sketch, candidates } = this.met
     this.met = { sketch, candidates: new Map() }
     if (!sketch || candidates.size === 0) return

@@ -8,7 +8,7 @@
  * In table `network`, under `port`: our UDP port u16; under `nodes`: an address list.
  */
 import type { Clock, Timer } from '../base/clock.js'
-import { KithError } from '../base/errors.js'
+import { asKithError, KithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { encodings, type Database, type Table } from '../blocks/database.js'
 import type { KeyPair } from '../format/hash.js'
@@ -481,7 +481,8 @@ export class Roster implements Peers {
       joining.granted(gate, circle, grant.inviterName)
     } catch (error) {
       this.options.log.info({ peer: gate.connection.id, reason: String(error) }, 'joining failed')
-      joining.denied(error)
+      // A connection that broke says nothing of the code: it is dialled again, and the same key may ask again.
+      if (asKithError(error).code !== 'noPartners') joining.denied(error)
     }
   }
 

@@ -8,7 +8,7 @@ import t from 'tap'
 import { ControlClient } from '../../lib/daemon/control-client.js'
 import { KithWorld, until } from '../helpers/kith.js'
 
-t.setTimeout(400_000)
+t.setTimeout(580_000)
 
 /** Friends, and how many partners each of them wants; who is in no circle is alone. */
 const circles = [['a', 'b', 'c'], ['d', 'e'], ['f', 'g'], ['h'], ['i'], ['j']]

@@ -12,7 +12,7 @@ import { mutate } from '../helpers/bytes.js'
 import { until } from '../helpers/dht.js'
 import { everyMessage, someFacts } from '../helpers/messages.js'
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 const [ann, bob] = [identity(1), identity(2)]
 const stranger = () => ({ member: false, owner: false, stranger: true })
