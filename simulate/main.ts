@@ -1,18 +1,19 @@
 /**
- * `npm run simulate -- matching [--full] [--by-chance] [--nodes N] [--days N] [--seed N] [--out DIR]`: runs a simulation of many nodes
- * with the planning code of the product, prints its figures, and writes a plot into the output folder. The same seed gives the same
- * figures. Without --full a smaller network is simulated, in seconds; docs/simulations.md has the figures of the full ones.
+ * `npm run simulate -- matching | years [--full] [--nodes N | --owners N] [--days N | --years N] [--seed N] [--out DIR]`: runs a
+ * simulation of many nodes with the planning code of the product, prints its figures, and writes a plot into the output folder. The
+ * same seed gives the same figures. Without --full fewer nodes are simulated; docs/simulations.md has the figures of the full ones.
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type MatchingResult, simulateMatching } from './matching.js'
 import { linePlot } from './plot.js'
+import { reportYears } from './years-report.js'
 
 const dayMs = 24 * 3_600_000
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`
 
-function main(args: string[]): number {
+async function main(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
@@ -21,14 +22,56 @@ function main(args: string[]): number {
       'by-chance': { type: 'boolean', default: false },
       nodes: { type: 'string' },
       days: { type: 'string' },
+      owners: { type: 'string' },
+      years: { type: 'string' },
+      seeds: { type: 'string', default: '2' },
       seed: { type: 'string', default: '1' },
       out: { type: 'string', default: 'output' },
     },
   })
-  if (positionals.length !== 1 || positionals[0] !== 'matching') {
-    console.error('simulate: which one? There is: matching')
+  const [which, ...more] = positionals
+  if (more.length === 0 && which === 'matching') return matching(values)
+  if (more.length === 0 && which === 'years') return await years(values)
+  console.error('simulate: which one? There are: matching, years')
+  return 2
+}
+
+interface Values {
+  full: boolean
+  'by-chance': boolean
+  nodes?: string
+  days?: string
+  owners?: string
+  years?: string
+  seeds: string
+  seed: string
+  out: string
+}
+
+async function years(values: Values): Promise<number> {
+  const owners = Number(values.owners ?? (values.full ? 1000 : 120))
+  const span = Number(values.years ?? (values.full ? 10 : 5))
+  const [seed, seeds] = [Number(values.seed), Number(values.seeds)]
+  if (!(
+    owners >= 60 * seeds &&
+    span >= 1 &&
+    Number.isInteger(seed) &&
+    Number.isInteger(seeds) &&
+    seeds > 0
+  )) {
+    console.error('simulate: --owners (60 for each seed, or more), --years, --seeds and --seed are numbers')
     return 2
   }
+  console.log(`years: ${owners} owners, ${span} years, ${seeds} seeds from ${seed}`)
+  const text = await reportYears({ owners, seeds, seed, years: span }, (line) => console.log(line))
+  mkdirSync(values.out, { recursive: true })
+  const file = join(values.out, 'years.svg')
+  writeFileSync(file, text)
+  console.log(`plot: ${file}`)
+  return 0
+}
+
+function matching(values: Values): number {
   const nodes = Number(values.nodes ?? (values.full ? 10_000 : 1000))
   const days = Number(values.days ?? 1)
   const seed = Number(values.seed)
@@ -109,4 +152,4 @@ function plot({ hours, loads }: MatchingResult, nodes: number): string {
   ])
 }
 
-process.exitCode = main(process.argv.slice(2))
+process.exitCode = await main(process.argv.slice(2))

@@ -58,6 +58,8 @@ export interface MatchingResult {
   coverage: number
 }
 
+type Kind = 'round' | 'leave' | 'gone'
+
 interface State {
   readonly node: Node
   readonly places: readonly string[]
@@ -86,7 +88,7 @@ class Matching {
   private readonly random
   private readonly states: State[]
   private readonly pool
-  private readonly events = new EventQueue()
+  private readonly events = new EventQueue<Kind>()
   private readonly timesHeld: Map<number, number>
 
   constructor(private readonly options: MatchingOptions) {
@@ -129,7 +131,7 @@ class Matching {
     return this.result(hours)
   }
 
-  private handle({ at, node, kind }: Event): void {
+  private handle({ at, node, kind }: Event<Kind>): void {
     const state = this.state(node)
     if (kind === 'leave') this.announce(node, false, at)
     else if (kind === 'gone') this.giveUp(node)

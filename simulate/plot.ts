@@ -1,14 +1,16 @@
-/** Line plots as SVG, one below the other: percent against a number. */
+/** Line plots as SVG, one below the other: percent (or what else) against a number. */
 
 export interface Plot {
   title: string
   /** what the horizontal axis counts */
   across: string
+  /** of the vertical axis; 100 when it is not given */
+  highest?: number
   series: { name: string; points: readonly (readonly [number, number])[] }[]
 }
 
 const [width, height, margin] = [640, 280, 48]
-const colours = ['#1b6ca8', '#c8553d', '#4f772d', '#6b4e71']
+const colours = ['#1b6ca8', '#c8553d', '#4f772d', '#6b4e71', '#d19a1f', '#2a9d8f', '#555555']
 
 export function linePlot(plots: readonly Plot[]): string {
   const bodies = plots.map((plot, i) => `<g transform="translate(0 ${i * height})">${body(plot)}</g>`)
@@ -20,15 +22,17 @@ ${bodies.join('\n')}
 `
 }
 
-function body({ title, across, series }: Plot): string {
+function body({ title, across, highest = 100, series }: Plot): string {
   const farthest = Math.max(1, ...series.flatMap(({ points }) => points.map(([x]) => x)))
   const x = (value: number) => margin + (value / farthest) * (width - 2 * margin)
-  const y = (value: number) => height - margin - (value / 100) * (height - 2 * margin)
-  const grid = [0, 25, 50, 75, 100].map(
-    (value) =>
-      `<line x1="${margin}" x2="${width - margin}" y1="${y(value)}" y2="${y(value)}" stroke="#ddd"/>` +
-      `<text x="${margin - 6}" y="${y(value) + 4}" text-anchor="end">${value}</text>`,
-  )
+  const y = (value: number) => height - margin - (value / highest) * (height - 2 * margin)
+  const grid = [0, 0.25, 0.5, 0.75, 1]
+    .map((part) => Number((part * highest).toPrecision(3)))
+    .map(
+      (value) =>
+        `<line x1="${margin}" x2="${width - margin}" y1="${y(value)}" y2="${y(value)}" stroke="#ddd"/>` +
+        `<text x="${margin - 6}" y="${y(value) + 4}" text-anchor="end">${value}</text>`,
+    )
   const ticks = Array.from({ length: 7 }, (_, i) => Math.round((farthest * i) / 6)).map(
     (value) => `<text x="${x(value)}" y="${height - margin + 18}" text-anchor="middle">${value}</text>`,
   )

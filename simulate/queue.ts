@@ -1,17 +1,17 @@
 /** Events of a simulation in the order of their times: a binary heap. */
 
-export interface Event {
+export interface Event<Kind extends string> {
   readonly at: number
   readonly node: number
-  readonly kind: 'round' | 'leave' | 'gone'
+  readonly kind: Kind
 }
 
-export class EventQueue {
-  private readonly heap: Event[] = []
+export class EventQueue<Kind extends string> {
+  private readonly heap: Event<Kind>[] = []
   /** ms of the last event taken */
   now = 0
 
-  add(event: Event): void {
+  add(event: Event<Kind>): void {
     const { heap } = this
     let at = heap.push(event) - 1
     while (at > 0) {
@@ -22,7 +22,7 @@ export class EventQueue {
     }
   }
 
-  next(): Event | undefined {
+  next(): Event<Kind> | undefined {
     const { heap } = this
     const first = heap[0]
     const last = heap.pop()

@@ -16,13 +16,11 @@
  * Bytes of a plan are what travels: an element sent, and where the blocks are not here, what is fetched first: the element
  * itself of a holder that is on line, else m others, once per stripe.
  */
+import type { StateName } from './partner-state.js'
 import { placeElements, type PlacePartner } from './placement.js'
 
-/** Of a partner, as agreements have it: `grace` ends in `reneged`, `leaving` in `gone`. */
-export type PartnerState = 'good' | 'late' | 'grace' | 'reneged' | 'leaving' | 'gone'
-
 export interface RepairPartner extends PlacePartner {
-  readonly state: PartnerState
+  readonly state: StateName
   readonly online: boolean
 }
 
@@ -152,7 +150,7 @@ function needOf(stripe: RepairStripe, known: ReadonlyMap<string, RepairPartner>,
 }
 
 /** States in which a partner is bound to keep what it took. */
-const keeps: ReadonlySet<PartnerState> = new Set(['good', 'late', 'grace', 'leaving'])
+const keeps: ReadonlySet<StateName> = new Set(['good', 'late', 'grace', 'leaving'])
 
 function remake(
   { stripe, wanted }: Need,
