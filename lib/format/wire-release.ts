@@ -70,3 +70,20 @@ export function decodeRelease(bytes: Buffer): Release {
     names,
   }
 }
+
+/**
+ * Whether a holder may act on a request: signed by the owner that asks, meant for this partner, and not used before.
+ * @param last number of the last release of that owner which was accepted
+ * @throws KithError `denied`
+ */
+export function acceptRelease(request: Buffer, owner: Buffer, partner: Buffer, last: number): Release {
+  const release = decodeRelease(request)
+  if (!release.owner.equals(owner)) throw new KithError('denied', 'the release is signed by another owner')
+  if (!release.partner.equals(partner)) {
+    throw new KithError('denied', 'the release is meant for another partner')
+  }
+  if (release.number <= last) {
+    throw new KithError('denied', 'the release was used before: its number is not higher than the last')
+  }
+  return release
+}

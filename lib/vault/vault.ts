@@ -24,7 +24,7 @@ import { decodeHead } from '../format/head.js'
 import { blockName } from '../format/seal.js'
 import { maxHeads, possessionProof, type ProvenBlock } from '../format/wire.js'
 import { rangeProof, type BlockRange } from '../format/wire-pool.js'
-import { decodeRelease, type Release } from '../format/wire-release.js'
+import { acceptRelease, type Release } from '../format/wire-release.js'
 import { Flips } from './flips.js'
 import { VaultTables } from './index-tables.js'
 import type { Checked, Held, OwnerInfo, Scrubbed, VaultOptions } from './types.js'
@@ -322,15 +322,8 @@ export class Vault {
    */
   release(owner: Buffer, request: Buffer): Promise<Held> {
     return this.alone(async () => {
-      const release = decodeRelease(request)
-      if (!release.owner.equals(owner))
-        throw new KithError('denied', 'the release is signed by another owner')
-      if (!release.partner.equals(this.options.partnerKey)) {
-        throw new KithError('denied', 'the release is meant for another partner')
-      }
-      if (release.number <= this.held(owner).releaseNumber) {
-        throw new KithError('denied', 'the release was used before: its number is not higher than the last')
-      }
+      const last = this.held(owner).releaseNumber
+      const release = acceptRelease(request, owner, this.options.partnerKey, last)
       const isEverything = this.endsEverything(release)
       const now = this.options.clock.now()
       await this.db.transaction(() => {

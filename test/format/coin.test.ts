@@ -15,80 +15,17 @@ import {
 import { Flips } from '../../lib/vault/flips.js'
 import { block, TestClock, TestStore } from '../helpers/backup.js'
 import { seededBytes } from '../helpers/bytes.js'
+import { cheatedFlips, evenness } from '../helpers/coin-flips.js'
 
 const owner = Buffer.alloc(32, 1)
 
-/** Chance that a fair coin gives counts at least as uneven, by the normal approximation of Wilson and Hilferty (1931). */
-function evenness(counts: readonly number[]): number {
-  const expected = counts.reduce((sum, count) => sum + count, 0) / counts.length
-  const chi = counts.reduce((sum, count) => sum + (count - expected) ** 2 / expected, 0)
-  const freedom = counts.length - 1
-  const z = (Math.cbrt(chi / freedom) - (1 - 2 / (9 * freedom))) / Math.sqrt(2 / (9 * freedom))
-  return 0.5 * erfc(z / Math.SQRT2)
-}
-
-/** Abramowitz and Stegun 7.1.26: to 1.5e-7. */
-function erfc(x: number): number {
-  const u = 1 / (1 + 0.3275911 * Math.abs(x))
-  const sum = ((((1.061405429 * u - 1.453152027) * u + 1.421413741) * u - 0.284496736) * u + 0.254829592) * u
-  const tail = sum * Math.exp(-x * x)
-  return x >= 0 ? tail : 2 - tail
-}
-
 const one = { bits: 6, draws: 1 }
-const flips = 20_000
-
-/** How often each of the 64 windows was drawn. */
-function counted(flip: (i: number) => { r1: Buffer; r2: Buffer }): number[] {
-  const counts = new Array<number>(64).fill(0)
-  for (let i = 0; i < flips; i++) {
-    const { r1, r2 } = flip(i)
-    for (const window of drawnWindows(r1, r2, one)) counts[window] = (counts[window] ?? 0) + 1
-  }
-  return counts
-}
 
 t.test('five times 20,000 flips are even, whichever side is biased or breaks off', (t) => {
-  const random = seeded(60)
-  const bytes = () => seededBytes(random, 32)
-  const fixed = Buffer.alloc(32, 9)
-  const clock = new TestClock()
-  t.ok(evenness(counted(() => ({ r1: bytes(), r2: bytes() }))) > 0.01, 'both honest')
-  t.ok(evenness(counted(() => ({ r1: fixed, r2: bytes() }))) > 0.01, 'an owner with always the same r1')
-  t.ok(evenness(counted(() => ({ r1: bytes(), r2: fixed }))) > 0.01, 'a holder with always the same r2')
-  const low = (r1: Buffer, r2: Buffer) => (drawnWindows(r1, r2, one)[0] ?? 0) < 32
-
-  let second = 0
-  const ownerBreaksOff = counted(() => {
-    const holder = new Flips(bytes(), clock)
-    const r1 = bytes()
-    const r2 = holder.flip(owner, commitment(r1, one))
-    if (!low(r1, r2)) return { r1, r2 }
-    // It does not like a low window, and tries others: none is taken before the first is revealed.
-    try {
-      holder.flip(owner, commitment(bytes(), one))
-      second++
-    } catch {
-      // As it should.
-    }
-    return { r1, r2: holder.reveal(owner, r1, one) }
-  })
-  t.equal(second, 0)
-  t.ok(evenness(ownerBreaksOff) > 0.01, 'an owner that breaks off what it does not like')
-
-  const holderBreaksOff = counted(() => {
-    const holder = new Flips(bytes(), clock)
-    const r1 = bytes()
-    const told = holder.flip(owner, commitment(r1, one))
-    // It hangs up on a low window, and is asked to reveal the same again.
-    return { r1, r2: low(r1, told) ? holder.reveal(owner, r1, one) : told }
-  })
-  t.ok(evenness(holderBreaksOff) > 0.01, 'a holder that breaks off what it does not like')
-
-  const skewed = counted(() => {
-    const [r1, r2] = [bytes(), bytes()]
-    return low(r1, r2) && random() % 10 === 0 ? { r1: bytes(), r2 } : { r1, r2 }
-  })
+  const { counts, second, skewed } = cheatedFlips(seeded(60), 20_000)
+  for (const [sides, windows] of counts) t.ok(evenness(windows) > 0.01, sides)
+  t.equal(counts.size, 5)
+  t.equal(second, 0, 'no other commitment is taken before the first is revealed')
   t.ok(evenness(skewed) < 0.01, 'one that may try again now and then is seen by this test')
   t.end()
 })

@@ -1,74 +1,12 @@
 import { readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { systemClock } from '../../lib/base/clock.js'
-import { silentLog } from '../../lib/base/log.js'
-import { seeded } from '../../lib/base/random.js'
-import { Auditor } from '../../lib/partners/audit.js'
-import type { Book } from '../../lib/partners/book.js'
 import type { Session } from '../../lib/partners/session.js'
 import type { PeersVault } from '../../lib/partners/types.js'
-import { Uploader } from '../../lib/partners/upload.js'
 import type { Vault } from '../../lib/vault/vault.js'
+import { ann, backedUp, holder, only, through, volume, type World } from '../helpers/audited.js'
 import { until } from '../helpers/dht.js'
-import {
-  block,
-  connect,
-  folder,
-  head,
-  identity,
-  openBook,
-  openVault,
-  TestClock,
-  TestPeers,
-  TestStore,
-  unbounded,
-} from '../helpers/backup.js'
-
-const ann = identity(1)
-const holder = identity(2)
-const volume = Buffer.alloc(16, 1)
-
-interface World {
-  store: TestStore
-  book: Book
-  peers: TestPeers
-  auditor: Auditor
-  clock: TestClock
-  vault: Vault
-  dir: string
-  blocks: { name: Buffer; bytes: Buffer }[]
-}
-
-/** An owner with `count` blocks, all of them at one holder. */
-async function backedUp(t: Test, count: number): Promise<World> {
-  const random = seeded(count)
-  const store = await TestStore.open(t)
-  const blocks = Array.from({ length: count }, () => block(random, 2000 + (random() % 2000)))
-  await store.add(blocks)
-  store.newest.push(head(ann, 1))
-  const book = openBook(t)
-  const peers = new TestPeers()
-  const clock = new TestClock()
-  const shared = { peers, blocks: store, book, log: silentLog() }
-  const uploader = new Uploader({ ...shared, owner: ann.keyPair, pace: unbounded(), clock: systemClock })
-  const auditor = new Auditor({
-    ...shared,
-    clock,
-    owner: ann.id,
-    intervalMs: 3_600_000,
-    onRepair: () => uploader.wake(),
-  })
-  t.teardown(async () => {
-    for (const peer of peers.online()) (peer as Session).close('the test is over')
-    await Promise.all([uploader.stop(), auditor.stop()])
-  })
-  const dir = folder(t)
-  const vault = await openVault(t, holder, { dir })
-  peers.add((await connect(t, ann, holder, vault)).owner)
-  await until(() => book.head(holder.id, volume) === 1)
-  return { store, book, peers, auditor, clock, vault, dir, blocks }
-}
+import { connect, head, identity, openVault } from '../helpers/backup.js'
 
 /** Stops the holder, lets `tamper` change its files, and starts it again. */
 async function tampered(t: Test, world: World, tamper: (segment: string) => void): Promise<Vault> {
@@ -79,10 +17,6 @@ async function tampered(t: Test, world: World, tamper: (segment: string) => void
   const vault = await openVault(t, holder, { dir: world.dir })
   world.peers.add((await connect(t, ann, holder, vault)).owner)
   return vault
-}
-
-function only(world: World): Session {
-  return world.peers.online()[0] as Session
 }
 
 t.test('an honest holder passes, sampled and in full', async (t) => {
@@ -142,24 +76,6 @@ for (const { name, tamper, least, most } of damages) {
     await until(() => world.book.progress(holder.id).verdict.state === 'good')
     t.equal(world.book.progress(holder.id).lastProof, world.clock.now())
   })
-}
-
-/** A holder that does not do what it says. */
-function cheating(vault: Vault, lies: Partial<PeersVault>): PeersVault {
-  return new Proxy(vault, {
-    get(target, property) {
-      const lie: unknown = Reflect.get(lies, property)
-      const value: unknown = lie ?? Reflect.get(target, property)
-      return typeof value === 'function' ? value.bind(target) : value
-    },
-  })
-}
-
-async function through(t: Test, world: World, lies: Partial<PeersVault>): Promise<Session> {
-  for (const peer of world.peers.online()) (peer as Session).close('the holder changes')
-  const { owner } = await connect(t, ann, holder, cheating(world.vault, lies))
-  world.peers.add(owner)
-  return owner
 }
 
 t.test('cheats: acknowledged but not stored, old heads, made-up and copied proofs, silence', async (t) => {
