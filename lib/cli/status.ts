@@ -4,7 +4,8 @@ import { spaceText } from './budget.js'
 import { optionalDir, type Context } from './context.js'
 import { excludedText } from './exclude.js'
 import { age, plural, printable, size, table } from './output.js'
-import { presenceText } from './partner-state.js'
+import type { AuditStatus } from '../daemon/api-state.js'
+import { duration, presenceText } from './partner-state.js'
 
 export async function run(context: Context, [dir]: (string | undefined)[]) {
   const status = await context.call('status', optionalDir(dir))
@@ -29,11 +30,25 @@ function text(status: Status, now: number): string {
       ...(status.space && (status.space.bytesBudget !== null || status.space.bytesEvicted > 0)
         ? [`Blocks:   ${spaceText(status.space)}`]
         : []),
+      ...auditLines(status.audits),
       `For others: ${size(vault.bytesHeld)} of ${size(vault.bytesQuota)}, ${plural(vault.owners, 'owner')}`,
     ].join('\n'),
   )
   if (status.problems.length > 0) parts.push(problems(status.problems))
   return parts.join('\n\n')
+}
+
+function auditLines(audits: AuditStatus | null): string[] {
+  if (audits === null || audits.caughtWithinMs === null) return []
+  const { lost, confidence, caughtWithinMs, bytesLastDay, bytesPerDay } = audits
+  const caught = `a partner that lost ${percent(lost)} is caught within ${duration(caughtWithinMs)} at ${percent(confidence)}`
+  return [
+    `Audits:   ${caught}; ${size(bytesLastDay)} with one partner in the last day, ${size(bytesPerDay)} on average at most`,
+  ]
+}
+
+function percent(part: number): string {
+  return `${Math.round(part * 100)}%`
 }
 
 function volumeText(volume: VolumeStatus, now: number): string {

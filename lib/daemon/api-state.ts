@@ -15,4 +15,16 @@ export const partnerState = z.object({
   record: z.object({ kept: count, reneged: count, days: z.number() }),
 })
 
+/** A partner that lost the part `lost` of what it holds is found out within that time with that confidence. */
+export const auditStatus = z.object({
+  lost: z.number(),
+  confidence: z.number(),
+  /** null: nobody holds anything yet */
+  caughtWithinMs: count.nullable(),
+  /** both ways with one partner: the most of any in the last day, and what is taken on average */
+  bytesLastDay: count,
+  bytesPerDay: count,
+})
+
+export type AuditStatus = z.infer<typeof auditStatus>
 export type PartnerStateInfo = z.infer<typeof partnerState>

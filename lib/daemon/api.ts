@@ -30,7 +30,7 @@ import {
 import { engineNames } from '../mount/types.js'
 import { checkResult, readData, repairResult } from './api-check.js'
 import { budgetParams, spaceStatus } from './api-space.js'
-import { partnerState } from './api-state.js'
+import { auditStatus, partnerState } from './api-state.js'
 import { schedule } from './schedule.js'
 
 export type { EntryState, OverwriteMode } from './api-read-back.js'
@@ -161,6 +161,8 @@ export const statusResult = z.object({
   }),
   vault: z.object({ bytesHeld: count, bytesQuota: count, owners: count }),
   space: spaceStatus.nullable(),
+  /** null before `init` */
+  audits: auditStatus.nullable(),
   volumes: z.array(volumeStatus),
   /** what is wrong with the daemon or its home, each one line */
   problems: z.array(text),

@@ -76,6 +76,8 @@ const schema = z
     snapshotHours: hours.default(1),
     /** each partner is audited at least this often */
     auditHours: hours.default(24),
+    /** bytes that audits of one partner take a day, on average */
+    auditBytesPerDay: bytes.min(20_000).default(100_000),
     /** what no snapshot needs is freed by itself, this often, after snapshots were forgotten */
     pruneHours: hours.default(24),
     /** what partners drop is held back so long, by this machine's clock */

@@ -124,6 +124,7 @@ export class Services {
         name: config.name,
         bootstrap: config.settings.bootstrap,
         auditEveryMs: config.settings.auditHours * hourMs,
+        auditBytesPerDay: config.settings.auditBytesPerDay,
         policy: () => policyOf(config.settings),
         pool: () => poolOf(config.settings),
         leastSilenceMs: () => config.settings.silentDays * dayMs,

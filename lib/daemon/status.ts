@@ -20,7 +20,7 @@ export async function status(daemon: Daemon, dir: string | undefined): Promise<R
     const network = { running: false, bootstrap: settings.bootstrap, circles: [] }
     const vault = { bytesHeld: 0, bytesQuota: settings.vaultQuotaBytes, owners: 0 }
     const wrong = await problems(daemon.home.dir)
-    return { ...facts, id: null, network, vault, space: null, volumes: [], problems: wrong }
+    return { ...facts, id: null, network, vault, space: null, audits: null, volumes: [], problems: wrong }
   }
   const shown = dir === undefined ? services.volumes.list() : [await services.volumes.find(dir)]
   const owners = services.vault.owners()
@@ -40,6 +40,7 @@ export async function status(daemon: Daemon, dir: string | undefined): Promise<R
       owners: owners.length,
     },
     space,
+    audits: services.partners.audits(),
     volumes: shown.map((volume) => volumeStatus(services, volume, table)),
     problems: [...(await problems(daemon.home.dir)), ...services.space.problems(space)],
   }

@@ -10,7 +10,8 @@
  * full audit is clean, which is run when all was sent again.
  *
  * Of blocks that are not kept here there is no own copy to compare with. In each audit, a few of them are read back from the
- * partner in whole, which proves as much; of the others, only that it says it has them is asked.
+ * partner in whole, which proves as much, as far as audits may cost (audit-traffic.ts); of the others, only that it says it has
+ * them is asked.
  */
 import { asKithError, KithError } from '../base/errors.js'
 import type { Clock, Timer } from '../base/clock.js'
@@ -20,6 +21,7 @@ import { decodeHead, type Head } from '../format/head.js'
 import { blockName } from '../format/seal.js'
 import { maxAsked, nonceBytes, possessionProof } from '../format/wire.js'
 import type { Book } from './book.js'
+import { AuditTraffic } from './audit-traffic.js'
 import { drawTogether } from './coin-audit.js'
 import type { Damage, OwnedBlocks, Peer, Peers } from './types.js'
 
@@ -34,6 +36,8 @@ export interface AuditorOptions {
   owner: Buffer
   /** between samples of one partner */
   intervalMs: number
+  /** that audits of one partner take on average, but for those that are asked for */
+  bytesPerDay?: number
   clock: Clock
   log: Log
   /** called when blocks or heads must be sent again */
@@ -60,6 +64,7 @@ type Bad = Record<'missing' | 'wrong', Buffer[]>
 const readBackMost = 4
 
 const tickMs = 15_000
+export const defaultBytesPerDay = 100_000
 /** From the last audit or finding to the full audit that may clear it: a partner that keeps losing blocks is not asked back to back. */
 const againMs = 60_000
 /** Tries to hit a sequence number that is in use; blocks that were removed leave gaps. */
@@ -77,8 +82,12 @@ export class Auditor {
   private readonly running = new Map<string, Promise<unknown>>()
   /** When (monotonic ms) somebody who is pressed was last asked. */
   private readonly pressed = new Map<string, number>()
+  /** When (monotonic ms) nothing could be asked for the cost of it. */
+  private readonly postponed = new Map<string, number>()
+  readonly traffic: AuditTraffic
 
   constructor(private readonly options: AuditorOptions) {
+    this.traffic = new AuditTraffic(options.clock, options.bytesPerDay ?? defaultBytesPerDay)
     this.tickSoon()
   }
 
@@ -90,7 +99,8 @@ export class Auditor {
   }
 
   /** Blocks that the coin chooses, and the heads. */
-  sample(peer: Peer): Promise<Audit> {
+  sample(given: Peer): Promise<Audit> {
+    const peer = this.traffic.metered(given)
     return this.alone(peer, async () => {
       const audit = await this.run(peer, false, (...to) => this.drawn(peer, ...to))
       return audit.found.length === 0 || audit.found.includes('unreachable') ? audit : this.whole(peer)
@@ -98,7 +108,8 @@ export class Auditor {
   }
 
   /** All blocks that the partner acknowledged, in a random order, and the heads. */
-  full(peer: Peer): Promise<Audit> {
+  full(given: Peer): Promise<Audit> {
+    const peer = this.traffic.metered(given)
     return this.alone(peer, () => this.whole(peer))
   }
 
@@ -146,7 +157,7 @@ export class Auditor {
     const draw = await drawTogether({ book, blocks }, peer)
     if (draw === 'refused') {
       const told = await this.named(peer, this.chosen(peer.key), audit, note)
-      return this.readBack(peer, told.slice(0, readBackMost), audit, note)
+      return this.readAsFits(peer, told, audit, note)
     }
     if (draw.answer === 'none') {
       note('missing')
@@ -172,7 +183,7 @@ export class Auditor {
     }
     for (let i = 0; i < unproven.length; i += maxAsked)
       away.push(...(await this.challenge(peer, unproven.slice(i, i + maxAsked), audit, note)))
-    await this.readBack(peer, away.slice(0, readBackMost), audit, note)
+    await this.readAsFits(peer, away, audit, note)
   }
 
   /** @returns names of blocks that it says it has, and of which there is no copy here */
@@ -212,6 +223,14 @@ export class Auditor {
     audit.proven += asked.length - away.length - bad.missing.length - bad.wrong.length
     await this.note(peer, bad, note)
     return away
+  }
+
+  /** As many as audits may cost. Who could be asked nothing else is asked again when the next audit is due. */
+  private async readAsFits(peer: Peer, names: readonly Buffer[], audit: Audit, note: Note): Promise<void> {
+    for (const name of names.slice(0, readBackMost))
+      if (this.traffic.hasRoom(peer.key)) await this.readBack(peer, [name], audit, note)
+    if (names.length > 0 && audit.asked === 0)
+      this.postponed.set(peer.key.toString('hex'), this.options.clock.monotonic())
   }
 
   /** What a partner gives, and is what its name says, it has. */
@@ -357,6 +376,8 @@ export class Auditor {
     const past = (then: number) => (now < then ? Infinity : now - then)
     const quiet = Math.min(past(lastAudit), past(verdict.at))
     if (verdict.state === 'damaged' && quiet >= againMs && book.holds(partner, cursor)) return 'full'
+    const postponed = this.postponed.get(partner.toString('hex')) ?? -Infinity
+    if (clock.monotonic() - postponed < intervalMs) return undefined
     if (past(lastAudit) >= intervalMs) return 'sample'
     return verdict.state !== 'damaged' && this.presses(partner) ? 'sample' : undefined
   }

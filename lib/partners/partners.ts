@@ -20,9 +20,10 @@ import type { BlockReader } from '../blocks/block-store.js'
 import { decodeHead } from '../format/head.js'
 import { maxAsked, nonceBytes } from '../format/wire.js'
 import { counts, dayMs, isLost, type StateName } from '../planning/partner-state.js'
+import { caughtWithin } from '../planning/audit-confidence.js'
 import { verdictOn, type OwnerVerdict } from '../planning/reclaim.js'
 import { ownAddresses } from './addresses.js'
-import { Auditor, type Audit } from './audit.js'
+import { Auditor, defaultBytesPerDay, type Audit } from './audit.js'
 import type { Book, Progress } from './book.js'
 import type { CircleInfo, CircleSecret } from './circle.js'
 import { Fetcher } from './fetch.js'
@@ -33,7 +34,15 @@ import { Pace } from './pace.js'
 import { openParts, type Parts, type PartnersOptions } from './parts.js'
 import { PendingReleases, type VolumeRelease } from './pending-releases.js'
 import { findBackups, type Recovered } from './recovery.js'
-import type { AuditResult, Invite, Joined, PactChange, PartnerInfo, ReleaseResult } from './reports.js'
+import type {
+  AuditInfo,
+  AuditResult,
+  Invite,
+  Joined,
+  PactChange,
+  PartnerInfo,
+  ReleaseResult,
+} from './reports.js'
 import type { KnownPartner } from './roster.js'
 import type { Damage, Peer, Peers } from './types.js'
 import { Uploader } from './upload.js'
@@ -91,6 +100,7 @@ export class Partners extends EventEmitter<Events> {
       book,
       owner: identity.id,
       intervalMs: auditEveryMs,
+      bytesPerDay: options.auditBytesPerDay ?? defaultBytesPerDay,
       clock,
       log,
       onRepair: () => this.uploader.wake(),
@@ -318,6 +328,30 @@ export class Partners extends EventEmitter<Events> {
         }
       }),
     )
+  }
+
+  /** What audits find, and what they cost. Of the partners that hold something, the worst counts. */
+  audits(): AuditInfo {
+    const { intervalMs, lost, confidence } = {
+      intervalMs: this.options.auditEveryMs,
+      lost: 0.01,
+      confidence: 0.99,
+    }
+    const held = this.parts.roster
+      .known()
+      .filter((partner) => this.isCountedOn(partner) && this.book.progress(partner.key).cursor > 0)
+    const within = held.map(({ key }) => {
+      const blocks = this.options.owned.countTo(this.book.progress(key).cursor)
+      return caughtWithin({ blocks, lost, confidence }, intervalMs)
+    })
+    const { traffic } = this.auditor
+    return {
+      lost,
+      confidence,
+      caughtWithinMs: within.length === 0 ? null : Math.max(...within),
+      bytesLastDay: Math.max(0, ...held.map(({ key }) => traffic.lastDay(key))),
+      bytesPerDay: traffic.perDay,
+    }
   }
 
   /**

@@ -33,6 +33,8 @@ export interface PartnersOptions {
   bootstrap: string[]
   /** between audits of one partner */
   auditEveryMs: number
+  /** bytes that audits of one partner take on average; as usual, when not given */
+  auditBytesPerDay?: number
   /** what we offer and want in agreements, by the settings now */
   policy(): Omit<Policy, 'needs'>
   /** what is wanted of the open pool; nothing, when not given */

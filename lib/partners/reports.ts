@@ -56,6 +56,18 @@ export interface AuditResult {
   trouble: string[]
 }
 
+/** What audits find, and what they cost. */
+export interface AuditInfo {
+  /** A partner that lost this part (0..1) of what it holds is found out within that time with this confidence (0..1). */
+  lost: number
+  confidence: number
+  /** null: nobody holds anything yet */
+  caughtWithinMs: number | null
+  /** both ways with one partner, the most of any, in the last day since the start; and what is taken on average */
+  bytesLastDay: number
+  bytesPerDay: number
+}
+
 /** A change of an agreement. */
 export interface PactChange {
   /** as it is afterwards */

@@ -1,6 +1,8 @@
 import { readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { silentLog } from '../../lib/base/log.js'
+import { Auditor } from '../../lib/partners/audit.js'
 import type { Session } from '../../lib/partners/session.js'
 import type { PeersVault } from '../../lib/partners/types.js'
 import type { Vault } from '../../lib/vault/vault.js'
@@ -274,3 +276,46 @@ t.test('what is here and what is not, in one audit', async (t) => {
   await world.book.lacks(holder.id, names.slice(50, 150))
   t.same(await world.auditor.full(only(world)), { asked: 54, proven: 54, found: [] })
 })
+
+t.test(
+  'audits take no more than they may on average: blocks are read back as far as that reaches',
+  async (t) => {
+    const world = await backedUp(t, 300)
+    const { store, book, peers, clock } = world
+    await world.auditor.stop()
+    t.ok(world.auditor.traffic.lastDay(holder.id) === 0)
+    await store.store.evict(
+      world.blocks.map(({ name }) => name),
+      () => true,
+    )
+    const bytesPerDay = 8000
+    const dayMs = 86_400_000
+    const auditor = new Auditor({
+      ...{ peers, blocks: store, book, clock, bytesPerDay, log: silentLog() },
+      owner: ann.id,
+      intervalMs: dayMs,
+      onRepair: () => undefined,
+    })
+    t.teardown(() => auditor.stop())
+    let [proven, total] = [0, 0]
+    const days = 10
+    for (let day = 0; day < days; day++) {
+      const before = auditor.traffic.lastDay(holder.id)
+      const { found, asked } = await auditor.sample(only(world))
+      t.same(found, [])
+      total += auditor.traffic.lastDay(holder.id) - before
+      proven += asked
+      // Not in steps, so that nothing runs by itself.
+      clock.jump(dayMs + 3_600_000)
+    }
+    t.ok(total <= (days + 1) * bytesPerDay * 1.1, `${total} bytes in ${days} days`)
+    t.ok(proven >= 3 && proven < 4 * days, `${proven} read back`)
+
+    t.comment('when it reaches for nothing, the next audit is when it is due')
+    while ((await auditor.sample(only(world))).asked > 0);
+    const spent = auditor.traffic.lastDay(holder.id)
+    clock.pass(600_000)
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    t.equal(auditor.traffic.lastDay(holder.id), spent)
+  },
+)
