@@ -6,15 +6,18 @@
 // An inode may be cached at one time and not at another: a passthrough reply has no KEEP_CACHE, so that the kernel drops the
 // pages it had before the backing file changes beneath them.
 //
-// A small file that is only read is cached from the first handle on, if nobody has it open (small_files.h) or may still have
-// it mapped: such a mapping writes to the file below, past the kernel's pages of ours. These are filled before that handle's
-// reply, so that the kernel cannot be waiting for a READ of one of them, and no other handle's reply and no truncation
-// comes in between. Who may map the file says so before the reply to OPEN, and so before its handle is released.
+// A mapping made through a passthrough handle is one of the file below, outlives the handle, and knows nothing of the kernel's
+// pages of ours, nor they of it. So while one may live the file is not cached. Whether one does is asked by taking a write
+// lease, which the kernel grants only where nobody else has the file open or mapped, and giving it back at once.
+//
+// A small file that is only read is cached from the first handle on, if nobody has it open (small_files.h). Its pages are
+// filled before that handle's reply, so that the kernel cannot be waiting for a READ of one of them, and no other handle's
+// reply and no truncation comes in between.
 //
 // As an ordinary user we may not register files; kith-passthrough does, if root has installed it. Asking costs a round
 // trip, which those pay who gain: who reads and writes. A reader is as fast from the kernel's cache, and a writer's WRITEs
-// come here in any case. The helper takes no descriptors but those for reading and writing. But while a mapping lives that
-// such a handle left behind, it changes the file beneath the kernel's cache, and so every handle goes past that one.
+// come here in any case. The helper takes no descriptors but those for reading and writing: where a mapping lives, one is
+// opened for it.
 #include "backings.h"
 
 #include <fcntl.h>
@@ -23,11 +26,21 @@
 #include "../kith-passthrough/protocol.h"
 #include "inodes.h"
 
-int32_t Backings::registered(const Inode* inode, int fd, int mode, const std::function<Fd()>& both) {
+namespace {
+
+bool isAlone(int fd) {
+  if (fcntl(fd, F_SETLEASE, F_WRLCK) != 0) return false;
+  fcntl(fd, F_SETLEASE, F_UNLCK);
+  return true;
+}
+
+}  // namespace
+
+int32_t Backings::registered(int fd, int mode, bool mapped, const std::function<Fd()>& both) {
   if (device_ < 0) return 0;
   if (!privileged_) {
     if (mode == O_RDWR) return helper_.open(device_, fd);
-    const Fd other = inode->mappable ? both() : Fd();
+    const Fd other = mapped ? both() : Fd();
     return other ? helper_.open(device_, other.get()) : 0;
   }
   passthrough::BackingMap map{fd, 0, 0};
@@ -43,12 +56,14 @@ Backings::Use& Backings::settledLocked(std::unique_lock<std::mutex>& lock, const
   }
 }
 
-Backings::Opened Backings::open(const Inode* inode, int fd, int mode, bool small, const std::function<Fd()>& both) {
+Backings::Opened Backings::open(Inode* inode, int fd, int mode, bool small, const std::function<Fd()>& both) {
   std::unique_lock lock(mutex_);
   Use& use = settledLocked(lock, inode);
   if (use.handles++ != 0) return {use.id, false};
-  use.filling = small && use.resizing == 0 && !inode->mappable;
-  use.id = use.filling ? 0 : registered(inode, fd, mode, both);
+  if (inode->passed && (small || !privileged_)) inode->passed = !isAlone(fd);
+  use.filling = small && use.resizing == 0 && !inode->passed;
+  use.id = use.filling ? 0 : registered(fd, mode, inode->passed, both);
+  if (use.id != 0) inode->passed = true;
   return {use.id, use.filling};
 }
 

@@ -26,9 +26,9 @@ class Backings {
     bool filling;  // `small`, and nobody has it open: no other open() or resizing is let through until filled()
   };
   // A file handle on the inode is being opened in this mode (O_ACCMODE); `fd` is a descriptor of the file in the same.
-  // `small`: it would rather be cached. `both` opens the file for reading and writing, if it is written through a mapping
-  // that has no handle any more, and if that can be done. To be followed by one release().
-  Opened open(const Inode* inode, int fd, int mode, bool small, const std::function<Fd()>& both);
+  // `small`: it would rather be cached. `both` opens the file for reading and writing, if that can be done. To be followed by
+  // one release().
+  Opened open(Inode* inode, int fd, int mode, bool small, const std::function<Fd()>& both);
   void filled(const Inode* inode);
   void release(const Inode* inode);
 
@@ -53,7 +53,7 @@ class Backings {
     bool filling = false;
   };
 
-  int32_t registered(const Inode* inode, int fd, int mode, const std::function<Fd()>& both);
+  int32_t registered(int fd, int mode, bool mapped, const std::function<Fd()>& both);
   Use& settledLocked(std::unique_lock<std::mutex>& lock, const Inode* inode);
 
   int device_ = -1;

@@ -41,6 +41,7 @@ class Inode {
   const bool foreign;
   // Was opened for reading and writing with passthrough: it may be mapped, and then change unseen, even after its close.
   std::atomic<bool> mappable = false;
+  std::atomic<bool> passed = false;   // had handles with passthrough, whose mappings may live: backings.cc
   std::atomic<uint32_t> writers = 0;  // handles open for writing
   std::atomic<uint32_t> kept = 0;     // which state of it the kernel was given: small_files.cc. 0: none, or no longer
 

@@ -66,10 +66,7 @@ wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd f
   out.fh = reinterpret_cast<uint64_t>(handle);
   caller::keepSetId();  // the kernel writes with the rights of this moment
   const int fdNow = handle->fd.get();
-  const auto both = [&] {
-    if (!unseen_.mayBeWritten(inode)) return Fd();
-    return Fd(openat(AT_FDCWD, caller::ProcName(fdNow).get(), O_RDWR | O_CLOEXEC));
-  };
+  const auto both = [&] { return Fd(openat(AT_FDCWD, caller::ProcName(fdNow).get(), O_RDWR | O_CLOEXEC)); };
   const Backings::Opened how =
       backings_.open(inode.get(), fdNow, static_cast<int>(flags) & O_ACCMODE, small_.suits(fdNow, flags), both);
   if (how.filling) {
@@ -81,7 +78,7 @@ wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd f
   out.backingId = how.id;
   if (out.backingId != 0) out.flags = wire::openPassthrough;
   // What may be written past the kernel's pages is at least read anew by each who opens it.
-  else if (!inode->mappable) out.flags = wire::openKeepCache;
+  else if (!inode->passed) out.flags = wire::openKeepCache;
   const bool seen = wantsWrites(handle->fd.get(), flags);
   if (out.backingId != 0 && seen) out.flags |= wire::openDirectIo | wire::openParallelDirectWrites;
   handle->unseen = out.backingId != 0 && handle->writes && !(seen && (flags & O_ACCMODE) == O_WRONLY);

@@ -70,14 +70,6 @@ void Unseen::settle(const Use& seen) {
   if (uses_.contains(inode->node) && !(ends && endLocked(seen))) log_.openedForWriting(inode->ino);
 }
 
-bool Unseen::mayBeWritten(const InodePtr& inode) {
-  {
-    std::lock_guard lock(mutex_);
-    if (!uses_.contains(inode->node)) return false;
-  }
-  return !atRest(inode);
-}
-
 // From then on the kernel may keep the attributes; who opens the file to map it counts here first, and has them forgotten then.
 // Only for somebody whose reply with the attributes of now follows: it outdoes one with older attributes that is on its way.
 bool Unseen::ended(const InodePtr& inode) {

@@ -18,8 +18,6 @@ class Unseen {
   void opened(const InodePtr& inode, bool mayMap);
   // The handle's descriptor and backing are closed.
   void closed(const InodePtr& inode);
-  // Whether this mappable file can be written unseen, as far as can be told.
-  bool mayBeWritten(const InodePtr& inode);
   // Asked before the attributes are read for a reply: whether nobody can write this mappable file unseen any more. Then it is
   // logged as closed, and mappable no more.
   bool ended(const InodePtr& inode);
