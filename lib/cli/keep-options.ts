@@ -52,10 +52,11 @@ function countOf(option: string, value: string): number {
   throw new KithError('usage', `${option} wants a number, not '${value}'`)
 }
 
-function spanOf(value: string): number {
+/** @throws KithError usage, naming the option and how it is written */
+export function spanOf(value: string, option = '--keep-within', like = '36h, 30d, 8w, 6m or 1y6m'): number {
   const parts = [...value.matchAll(/(\d{1,6})([hdwmy])/g)]
   if (parts.length > 0 && parts.map(([part]) => part).join('') === value) {
     return parts.reduce((sum, [, count, unit]) => sum + Number(count) * (units[unit ?? ''] ?? 0), 0)
   }
-  throw new KithError('usage', `--keep-within wants a time like 36h, 30d, 8w, 6m or 1y6m, not '${value}'`)
+  throw new KithError('usage', `${option} wants a time like ${like}, not '${value}'`)
 }

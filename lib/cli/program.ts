@@ -328,6 +328,12 @@ function partnering(program: Command): void {
 
   agreements(program)
 
+  const away = program
+    .command('away')
+    .description('announce to partners that this machine is out of reach for a while; at most 90 days a year')
+    .option('--until <WHEN>', 'a date (2026-12-24, 2026-12-24 18:00), or a time from now on (36h, 10d, 2w)')
+    .option('--back', 'it is within reach again')
+  action(away, async (...given) => (await import('./away.js')).run(...given))
   const audit = program
     .command('audit')
     .description('have partners prove now that they hold what they claim')

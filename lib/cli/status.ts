@@ -3,7 +3,7 @@ import type { Status, VolumeStatus } from '../daemon/api.js'
 import { spaceText } from './budget.js'
 import { optionalDir, type Context } from './context.js'
 import { excludedText } from './exclude.js'
-import { age, plural, printable, size, table } from './output.js'
+import { age, localTime, plural, printable, size, table } from './output.js'
 import type { AuditStatus } from '../daemon/api-state.js'
 import { duration, presenceText } from './partner-state.js'
 
@@ -31,6 +31,9 @@ function text(status: Status, now: number): string {
         ? [`Blocks:   ${spaceText(status.space)}`]
         : []),
       ...auditLines(status.audits),
+      ...(status.awayUntil === null
+        ? []
+        : [`Away:     until ${localTime(status.awayUntil)}, as the partners were told`]),
       `For others: ${size(vault.bytesHeld)} of ${size(vault.bytesQuota)}, ${plural(vault.owners, 'owner')}`,
     ].join('\n'),
   )

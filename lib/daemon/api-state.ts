@@ -1,7 +1,7 @@
 /** Of the control interface (api.ts): what a partner is by now. */
 import { z } from 'zod'
 import { stateNames } from '../planning/partner-state.js'
-import { count, time } from './api-schemas.js'
+import { count, hex, text, time } from './api-schemas.js'
 
 export const partnerState = z.object({
   name: z.enum(stateNames),
@@ -14,6 +14,9 @@ export const partnerState = z.object({
   committedUntil: time.nullable(),
   record: z.object({ kept: count, reneged: count, days: z.number() }),
 })
+
+/** What each partner takes of an announced absence: until when; 0: nothing; null: it is off line, and not told yet. */
+export const absenceTold = z.array(z.object({ id: hex, name: text, until: time.nullable() }))
 
 /** A partner that lost the part `lost` of what it holds is found out within that time with that confidence. */
 export const auditStatus = z.object({

@@ -30,7 +30,7 @@ import {
 import { engineNames } from '../mount/types.js'
 import { checkResult, readData, repairResult } from './api-check.js'
 import { budgetParams, spaceStatus } from './api-space.js'
-import { auditStatus, partnerState } from './api-state.js'
+import { absenceTold, auditStatus, partnerState } from './api-state.js'
 import { schedule } from './schedule.js'
 
 export type { EntryState, OverwriteMode } from './api-read-back.js'
@@ -163,6 +163,8 @@ export const statusResult = z.object({
   space: spaceStatus.nullable(),
   /** null before `init` */
   audits: auditStatus.nullable(),
+  /** this node announced to be away until then; null: not */
+  awayUntil: time.nullable(),
   volumes: z.array(volumeStatus),
   /** what is wrong with the daemon or its home, each one line */
   problems: z.array(text),
@@ -496,6 +498,11 @@ export const methods = {
     }),
   ),
   /** How fast this node sends to its partners in all, bytes a second; null: no bound. `hours` null: always. Changes what is given. */
+  away: method(
+    /** null: back; absent: only tell */
+    z.object({ until: time.nullable().optional() }).strict(),
+    z.object({ until: time.nullable(), partners: absenceTold }),
+  ),
   limit: method(
     z
       .object({

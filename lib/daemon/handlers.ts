@@ -3,6 +3,7 @@ import { deriveIdentity } from '../format/keys.js'
 import { newPhrase, parsePhrase } from '../format/phrase.js'
 import { check } from './check.js'
 import { offer, partnerInfo, seek } from './agreement.js'
+import { away } from './away.js'
 import type { Handlers } from './control-server.js'
 import type { Daemon } from './daemon.js'
 import { decommission, decommissionPlan } from './decommission.js'
@@ -140,6 +141,7 @@ type PartnerMethod =
   | 'offer'
   | 'seek'
   | 'limit'
+  | 'away'
   | 'agreement'
   | 'agreementRenew'
   | 'agreementEnd'
@@ -164,6 +166,7 @@ function partnerHandlers(daemon: Daemon): Pick<Handlers, PartnerMethod> {
     partners: async () => ({ partners: daemon.services.partners.list().map(partnerInfo) }),
     offer: async (params) => offer(daemon.services, params),
     seek: async (params) => seek(daemon.services, params),
+    away: (params) => away(daemon.services, params),
     limit: async (params) => limit(daemon.services, params),
     agreement: async ({ partner }) => partnerInfo(daemon.services.partners.partner(partner)),
     agreementRenew: async ({ partner, holds, wants }) => {

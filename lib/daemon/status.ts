@@ -20,7 +20,17 @@ export async function status(daemon: Daemon, dir: string | undefined): Promise<R
     const network = { running: false, bootstrap: settings.bootstrap, circles: [] }
     const vault = { bytesHeld: 0, bytesQuota: settings.vaultQuotaBytes, owners: 0 }
     const wrong = await problems(daemon.home.dir)
-    return { ...facts, id: null, network, vault, space: null, audits: null, volumes: [], problems: wrong }
+    return {
+      ...facts,
+      id: null,
+      network,
+      vault,
+      space: null,
+      audits: null,
+      awayUntil: null,
+      volumes: [],
+      problems: wrong,
+    }
   }
   const shown = dir === undefined ? services.volumes.list() : [await services.volumes.find(dir)]
   const owners = services.vault.owners()
@@ -41,6 +51,7 @@ export async function status(daemon: Daemon, dir: string | undefined): Promise<R
     },
     space,
     audits: services.partners.audits(),
+    awayUntil: services.partners.awayUntil,
     volumes: shown.map((volume) => volumeStatus(services, volume, table)),
     problems: [...(await problems(daemon.home.dir)), ...services.space.problems(space)],
   }

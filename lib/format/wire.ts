@@ -45,6 +45,8 @@
  *     61  poolFacts  answer (wire-pool.ts)
  *     62  probe      nonce 32 | parts of blocks (wire-pool.ts)
  *     63  shown      proofs of them (wire-pool.ts)
+ *     70  away       an announced absence (wire-away.ts)
+ *     71  awayTaken  until u64: what the partner takes of it, ms since 1970; 0: nothing
  * names: count u16 | count x 32 bytes.
  */
 import { asKithError, type ErrorCode, KithError } from '../base/errors.js'
@@ -69,6 +71,7 @@ import {
   type PactAnswer,
   type Wishes,
 } from './wire-agreement.js'
+import { absenceBytes } from './wire-away.js'
 import {
   poolAnswerBytes,
   probeBytes,
@@ -95,6 +98,8 @@ export const lendsSpace = 1
 export const makesAgreements = 2
 /** Capability bit: this node proves possession of parts of blocks (probe). What one that does not claims is believed. */
 export const provesParts = 4
+/** Capability bit: this node takes announced absences. */
+export const hearsAbsences = 8
 
 export const nonceBytes = 32
 export const maxHeads = 16
@@ -124,6 +129,7 @@ export interface Requests {
   reveal: { r1: Buffer; spread: Spread }
   poolQuery: PoolQuery
   probe: Probe
+  away: { notice: Buffer }
 }
 
 /** Request name -> what its reply carries. */
@@ -147,6 +153,7 @@ export interface Replies {
   poolQuery: PoolAnswer
   /** one a part asked for, in order */
   probe: { proofs: (Buffer | undefined)[] }
+  away: { until: number }
 }
 
 /** A block, and the proof that the holder has it. */
@@ -217,6 +224,7 @@ const pairs: { [K in RequestKind]: { request: number; reply: number } } = {
   reveal: { request: 52, reply: 53 },
   poolQuery: { request: 60, reply: 61 },
   probe: { request: 62, reply: 63 },
+  away: { request: 70, reply: 71 },
 }
 
 const nameListBytes = (count: number) => 2 + count * hashBytes
@@ -261,6 +269,8 @@ const bounds = new Map<number, number>([
   [61, poolAnswerBytes],
   [62, probeBytes],
   [63, shownBytes],
+  [70, absenceBytes],
+  [71, 8],
 ])
 
 /** The largest frame there is. */
@@ -351,6 +361,7 @@ const writeRequest: { [K in RequestKind]: (out: Writer, message: Requests[K]) =>
   reveal: (out, { r1, spread }) => out.raw(r1).u8(spread.bits).u16(spread.draws),
   poolQuery: writePoolQuery,
   probe: writeProbe,
+  away: (out, { notice }) => out.raw(notice),
 }
 
 function writeMissing(out: Writer, { missing }: Replies['offer']): Writer {
@@ -409,6 +420,7 @@ const writeReply: { [K in RequestKind]: (out: Writer, message: Replies[K]) => Wr
   reveal: writeDrawn,
   poolQuery: writePoolAnswer,
   probe: (out, { proofs }) => writeShown(out, proofs),
+  away: (out, { until }) => out.number(until),
 }
 
 export function encodeRequest<K extends RequestKind>(kind: K, id: number, message: Requests[K]): Buffer {
@@ -436,6 +448,7 @@ const decodeRequestBody: { [K in RequestKind]: (body: Reader) => Requests[K] } =
   reveal: (body) => ({ r1: body.slice(hashBytes), spread: decodeSpread(body) }),
   poolQuery: readPoolQuery,
   probe: readProbe,
+  away: (body) => ({ notice: body.slice(absenceBytes) }),
 }
 
 function decodeMissing(body: Reader): { missing: boolean[] } {
@@ -500,6 +513,7 @@ const decodeReplyBody: { [K in RequestKind]: (body: Reader) => Replies[K] } = {
   reveal: decodeDrawn,
   poolQuery: readPoolAnswer,
   probe: (body) => ({ proofs: readShown(body) }),
+  away: (body) => ({ until: body.number() }),
 }
 
 function decodePut(body: Reader): NamedBlock[] {

@@ -34,6 +34,7 @@ const needs: { [K in RequestKind]: 'member' | 'owner' | 'stranger' | 'either' } 
   pactEnd: 'either',
   poolQuery: 'stranger',
   probe: 'stranger',
+  away: 'either',
 }
 /** Parts of blocks that a stranger has proven to it, in one session: each costs a read. */
 const maxProbedByStranger = 16
@@ -43,6 +44,8 @@ export interface Beside {
   pool?: AnswerPool
   /** until then restores are not honoured, as agreed upon, ms since 1970; 0: they are */
   refusesUntil?(): number
+  /** takes its announced absence. @returns until when, ms since 1970. @throws KithError denied */
+  away?(notice: Buffer): Promise<number>
   /** a sealed block of this node's own, if the peer may know of it and it is here */
   own?(name: Buffer): Promise<Buffer | undefined>
 }
@@ -115,6 +118,7 @@ export class Holder implements Answerer {
       if (!this.more.pool) throw new KithError('unsupported', 'this node is not in the open pool')
       return this.more.pool(message)
     },
+    away: async ({ notice }) => ({ until: (await this.more.away?.(notice)) ?? 0 }),
     probe: ({ nonce, ranges }) => this.probe(nonce, ranges),
   }
 

@@ -186,6 +186,19 @@ export class Partners extends EventEmitter<Events> {
     this.parts.pool.settingsChanged()
   }
 
+  /** Until when this node announced to be away, ms since 1970; null: it did not. */
+  get awayUntil(): number | null {
+    return this.parts.absence.until
+  }
+
+  /** Announces it to the partners: those on line now, the others when they come. @param until 0: back */
+  async away(until: number): Promise<{ id: string; name: string; until: number | undefined }[]> {
+    const told = await this.parts.absence.announce(until)
+    return this.parts.roster.known().map(({ key, id, name }) => {
+      return { id, name, until: told.find((one) => one.key.equals(key))?.until }
+    })
+  }
+
   /** How the search in the open pool stands. */
   pool(): PoolState {
     return this.parts.pool.state()
@@ -415,6 +428,7 @@ export class Partners extends EventEmitter<Events> {
     for (const peer of this.parts.roster.holders()) if (this.releases.waits(peer.key)) void this.deliver(peer)
     this.parts.agreements.follow()
     this.parts.states.follow()
+    this.parts.absence.follow()
     this.parts.pool.poke()
     this.notify()
   }

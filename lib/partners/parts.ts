@@ -11,6 +11,7 @@ import { blockOverhead } from '../format/agreement.js'
 import type { Identity } from '../format/keys.js'
 import type { StateName } from '../planning/partner-state.js'
 import { ownAddresses } from './addresses.js'
+import { OwnAbsence } from './absence.js'
 import { Agreements } from './agreements.js'
 import { Book, type Progress } from './book.js'
 import { Circles } from './circle.js'
@@ -63,6 +64,7 @@ export interface Parts {
   agreements: Agreements
   states: States
   pool: Pool
+  absence: OwnAbsence
 }
 
 /** What follows from what the parts find. */
@@ -110,7 +112,14 @@ export async function openParts(options: PartnersOptions, hooks: Hooks): Promise
       log,
     })
     joined.pool = pool
-    return { db, book, circles, invites, roster, agreements, states, pool }
+    const absence = new OwnAbsence({
+      db,
+      self: identity.keyPair,
+      peers: () => roster.online(),
+      clock: options.stateClock ?? clock,
+      log,
+    })
+    return { db, book, circles, invites, roster, agreements, states, pool, absence }
   } catch (error) {
     await db.close()
     throw error
@@ -161,6 +170,7 @@ function openRoster(
     answererFor: (key, permissions) =>
       new Holder(vault, key, permissions, agreements.answersFor(key), {
         pool: (query) => joined.pool?.answer(query) ?? Promise.reject(starting()),
+        away: async (notice) => joined.states?.heard(key, notice) ?? 0,
         refusesUntil: () => joined.states?.refusesUntil(key) ?? 0,
         own: (name) => (joined.roster?.isFriend(key) ? owned.get(name) : Promise.resolve(undefined)),
       }),
@@ -173,7 +183,7 @@ function openRoster(
 }
 
 function openStates(
-  { policy, stateClock, clock, log }: PartnersOptions,
+  { policy, identity, stateClock, clock, log }: PartnersOptions,
   {
     db,
     book,
@@ -183,6 +193,7 @@ function openStates(
   }: Pick<Parts, 'db' | 'book' | 'roster' | 'agreements'> & { hooks: Hooks },
 ): States {
   return new States({
+    self: identity.id,
     db,
     partners: () => roster.known().map(({ key, id, since }) => ({ key, since, online: roster.isOnline(id) })),
     commitments: (key) => agreements.info(key),

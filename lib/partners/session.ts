@@ -33,6 +33,7 @@ import {
   type Hello,
   lendsSpace,
   makesAgreements,
+  hearsAbsences,
   provesParts,
   type NamedBlock,
   type Replies,
@@ -161,7 +162,11 @@ export class Session implements Peer {
     this.transmit(
       encodeHello({
         version: wireVersion,
-        capabilities: provesParts | (options.lends ? lendsSpace : 0) | (options.agrees ? makesAgreements : 0),
+        capabilities:
+          provesParts |
+          hearsAbsences |
+          (options.lends ? lendsSpace : 0) |
+          (options.agrees ? makesAgreements : 0),
         name: options.name,
       }),
     )
@@ -182,6 +187,10 @@ export class Session implements Peer {
 
   get proves(): boolean {
     return ((this.hello?.capabilities ?? 0) & provesParts) !== 0
+  }
+
+  get hears(): boolean {
+    return ((this.hello?.capabilities ?? 0) & hearsAbsences) !== 0
   }
 
   get closed(): boolean {

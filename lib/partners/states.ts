@@ -7,19 +7,21 @@
  * meanwhile); a crash loses at most that, and in the partner's favour. The row of a partner that is forgotten stays, since its
  * record counts when it is met again; of those, the `maxRows` newest.
  *
- * Table `states`, under the partner's key, 112 bytes:
+ * Table `states`, under the partner's key, 120 bytes:
  *
  *     [0] version, 1   [1] state, by its place in stateNames   [2] audits in a row not passed u8   [3] 0
  *     [4..6) agreements kept u16   [6..8) reneged u16   [8..12) failed audits u32   [12..16) 0
  *     [16..24) number of the agreement that this is about, u64: 0, none
  *     [24..104) u64 each: since, known, bound, last seen, missed ms, grace ms, counted ms, away until, away ms, away year
- *     [104..112) silent ms u64
+ *     [104..112) silent ms u64   [112..120) when its last announced absence was made, by its clock: u64
  */
 import type { Clock, Timer } from '../base/clock.js'
+import { KithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { encodings, type Database, type Table } from '../blocks/database.js'
 import { Reader, Writer } from '../format/bytes.js'
 import { weekBytes } from '../format/week.js'
+import { decodeAbsence } from '../format/wire-away.js'
 import {
   commitmentLeft,
   graceLeft,
@@ -37,6 +39,8 @@ import {
 import type { TrackRecord } from '../planning/types.js'
 
 export interface StatesOptions {
+  /** our public key */
+  self: Buffer
   db: Database
   /** partners that are listed, on line or not */
   partners(): { key: Buffer; since: number; online: boolean }[]
@@ -75,6 +79,8 @@ export interface StateInfo {
 interface Row {
   state: PartnerState
   agreement: number
+  /** of its last announced absence */
+  announced: number
 }
 
 const tickMs = 60_000
@@ -82,7 +88,7 @@ const ticksToWrite = 10
 const ticksToTell = 60
 const maxRows = 4096
 const version = 1
-const rowBytes = 112
+const rowBytes = 120
 
 export class States {
   private readonly table: Table<Buffer, Buffer>
@@ -148,7 +154,8 @@ export class States {
     if (this.stopped) return
     for (const { key, since, online } of this.options.partners()) {
       const id = key.toString('hex')
-      if (!this.rows.has(id)) this.put(id, { state: newPartner(Math.min(since, this.now)), agreement: 0 })
+      if (!this.rows.has(id))
+        this.put(id, { state: newPartner(Math.min(since, this.now)), agreement: 0, announced: 0 })
       if (this.get(key).online !== online) this.tell(key, online ? 'came' : 'went')
       this.followAgreement(key, id)
     }
@@ -160,9 +167,27 @@ export class States {
     this.tell(partner, outcome)
   }
 
-  /** The partner announced to be out of reach until then. */
-  away(partner: Buffer, until: number): void {
-    this.apply(partner, { kind: 'away', now: this.now, until })
+  /**
+   * The partner's signed word that it is out of reach.
+   * @returns until when it is taken to be; 0: not
+   * @throws KithError denied for what is forged, not from it to us, or older than its last
+   */
+  heard(partner: Buffer, notice: Buffer): number {
+    const { who, partner: to, made, until } = decodeAbsence(notice)
+    const id = partner.toString('hex')
+    const row = this.rows.get(id)
+    if (!who.equals(partner) || !to.equals(this.options.self))
+      throw new KithError('denied', 'the announced absence is not from this partner to us')
+    if (!row) return 0
+    if (made < row.announced) throw new KithError('denied', 'a later absence was announced before')
+    // Said again, as it is at each session: what was taken stays.
+    if (made > row.announced) {
+      this.put(id, { ...row, announced: made })
+      this.apply(partner, { kind: 'away', now: this.now, until })
+      void this.flush()
+    }
+    const { state } = this.rows.get(id) ?? row
+    return isAway(state, this.now) ? state.awayUntil : 0
   }
 
   private followAgreement(key: Buffer, id: string): void {
@@ -278,7 +303,7 @@ function isSame(a: PartnerState, b: PartnerState): boolean {
   return (Object.keys(a) as (keyof PartnerState)[]).every((key) => key === 'lastSeen' || a[key] === b[key])
 }
 
-function encodeRow({ state, agreement }: Row): Buffer {
+function encodeRow({ state, agreement, announced }: Row): Buffer {
   const out = new Writer(rowBytes).u8(version).u8(stateNames.indexOf(state.state)).u8(state.tries).zero(1)
   out.u16(Math.min(state.kept, 0xffff)).u16(Math.min(state.reneged, 0xffff)).u32(state.faults).zero(4)
   out.number(agreement)
@@ -286,7 +311,7 @@ function encodeRow({ state, agreement }: Row): Buffer {
     out.number(value)
   for (const value of [state.graceMs, state.countedMs, state.awayUntil, state.awayMs, state.awayYear])
     out.number(value)
-  return out.number(state.silentMs).finish()
+  return out.number(state.silentMs).number(announced).finish()
 }
 
 /** @throws KithError damaged */
@@ -319,6 +344,7 @@ function decodeRow(bytes: Buffer): Row {
     awayYear: from.number(),
     silentMs: from.number(),
   }
+  const announced = from.number()
   from.end()
-  return { state, agreement }
+  return { state, agreement, announced }
 }

@@ -25,6 +25,8 @@ export interface Peer {
   readonly agrees: boolean
   /** Proves possession of parts of blocks; what another claims to hold does not count. */
   readonly proves: boolean
+  /** Takes announced absences; an older kith does not. */
+  readonly hears: boolean
   readonly closed: boolean
   /** @throws KithError: what the partner answered, `timeout`, or `noPartners` when the connection is gone */
   request<K extends RequestKind>(kind: K, message: Requests[K]): Promise<Replies[K]>

@@ -66,6 +66,17 @@ t.test('agreements between two daemons: offered, resized, ended, made again', { 
   })
 
   t.comment('how fast it is sent')
+  t.match(await ann.ask(['away']), { until: null, partners: [] })
+  const away = await ann.ask<{ until: number }>(['away', '--until', '3d'])
+  t.match(await ann.ask(['status']), { awayUntil: away.until, audits: { bytesPerDay: 100_000 } })
+  t.match(await ann.kith(['away', '--until', '2020-01-01']), { code: exitCodes.usage, stderr: /in the past/ })
+  t.match(await ann.kith(['away', '--until', '2031-02-30']), { code: exitCodes.usage, stderr: /there is no/ })
+  t.match(await ann.kith(['away', '--until', '91d']), { code: exitCodes.usage, stderr: /at most 90 days/ })
+  t.match(await ann.kith(['away', '--until', 'soon']), {
+    code: exitCodes.usage,
+    stderr: /36h, 10d or 2w, not 'soon'/,
+  })
+  t.match(await ann.kith(['away', '--back']), { stdout: /^Not announced to be away/ })
   t.match(await ann.ask(['limit']), { up: null, hours: null })
   t.match(await ann.ask(['limit', '--up', '4M', '--hours', 'mon-sun 0-24']), { up: 2 ** 22, upNow: 2 ** 22 })
   t.match(await ann.kith(['limit']), { stdout: /at most 4.0 MiB a second in all, mon-sun 0-24 / })

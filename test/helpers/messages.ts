@@ -11,6 +11,7 @@ import {
 import { encodeSketch } from '../../lib/format/sketch.js'
 import type { Facts } from '../../lib/format/wire-pool.js'
 import { sketchOf } from '../../lib/planning/sketch.js'
+import { encodeAbsence } from '../../lib/format/wire-away.js'
 import { encodeRelease } from '../../lib/format/wire-release.js'
 import { somePact, someTerms } from './agreements.js'
 import { block, head, identity } from './backup.js'
@@ -50,6 +51,10 @@ export function everyMessage(seed: number): Record<string, Buffer> {
     flipped: encodeReply('flip', id, { r2: Buffer.alloc(32, 6) }),
     drawn: encodeReply('reveal', id, { drawn: names.map((name) => ({ name, proof: Buffer.alloc(32, 7) })) }),
     released: encodeReply('release', id, { blocks: 1, bytes: 2 }),
+    away: encodeRequest('away', id, {
+      notice: encodeAbsence({ partner: identity(2).id, made: 5, until: 9 }, ann.keyPair),
+    }),
+    awayTaken: encodeReply('away', id, { until: 1_700_000_000_000 }),
     ...pactMessages(id),
     ...poolMessages(id),
   }

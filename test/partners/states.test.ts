@@ -1,6 +1,7 @@
 /** What follows from the states of partners, between whole nodes on a private DHT; days pass by a clock of the test's. */
 import t from 'tap'
 import type { Roster } from '../../lib/partners/roster.js'
+import { encodeAbsence } from '../../lib/format/wire-away.js'
 import type { Peer } from '../../lib/partners/types.js'
 import { DaysClock } from '../helpers/days-clock.js'
 import { privateDht, until } from '../helpers/dht.js'
@@ -151,5 +152,60 @@ t.test(
     await until(() => infoOf(again, bob.id)?.online === true)
     await again.partners.audit({ full: true })
     await until(() => vaultOf(ada).blocks === 10)
+  },
+)
+
+t.test(
+  'an announced absence is heard by all, later and after a restart, too, and costs no grace',
+  async (t) => {
+    const dht = await privateDht(t)
+    const stateClock = new DaysClock()
+    const open = { policy, stateClock }
+    const ada = await openNode(t, dht.address, { name: 'ada', ...open })
+    const bob = await openNode(t, dht.address, { name: 'bob', ...open })
+    const eve = await openNode(t, dht.address, { name: 'eve', ...open })
+    await befriend(ada, bob, eve)
+    await until(() =>
+      [ada, bob, eve].every((node) => node.partners.list().filter((p) => p.online).length === 2),
+    )
+    await eve.stop()
+    await until(() => infoOf(bob, eve.id)?.online === false && infoOf(ada, eve.id)?.online === false)
+    const awayUntil = Math.round(stateClock.now()) + 10 * day * 1000
+    const told = await bob.partners.away(awayUntil)
+    t.equal(told.find(({ name }) => name === 'ada')?.until, awayUntil)
+    t.equal(told.find(({ name }) => name === 'eve')?.until, undefined)
+    t.equal(infoOf(ada, bob.id)?.state.awayUntil, awayUntil)
+
+    await bob.stop()
+    const again = await openNode(t, dht.address, { ...bob, name: 'bob', ...open })
+    t.equal(again.partners.awayUntil, awayUntil)
+    const later = await openNode(t, dht.address, { ...eve, name: 'eve', ...open })
+    await until(() => infoOf(later, bob.id)?.state.awayUntil === awayUntil)
+    await again.stop()
+    await until(() => infoOf(ada, bob.id)?.online === false)
+    await stateClock.pass(9 * day * 1000)
+    t.match(infoOf(ada, bob.id)?.state, { name: 'good', awayUntil })
+    await stateClock.pass(day * 1000 + 26 * hourMs)
+    t.match(infoOf(ada, bob.id)?.state, { name: 'grace', awayUntil: null }, 'then it counts')
+
+    const back = await openNode(t, dht.address, { ...bob, name: 'bob', ...open })
+    await until(() => infoOf(ada, bob.id)?.state.name === 'good')
+    await until(() => infoOf(back, ada.id)?.online === true)
+    await back.partners.away(Math.round(stateClock.now()) + 5 * day * 1000)
+    t.match(infoOf(ada, bob.id)?.state, { awayUntil: Number })
+    const { roster } = (back.partners as unknown as { parts: { roster: Roster } }).parts
+    const tell = (notice: Buffer) => (roster.peer(ada.identity.id) as Peer).request('away', { notice })
+    const word = { partner: ada.identity.id, made: 1, until: awayUntil }
+    const [own, other] = [back.identity.keyPair, later.identity.keyPair]
+    const late = { ...word, made: Math.round(stateClock.now()) + day * 1000 }
+    await t.rejects(tell(encodeAbsence(word, own)), { code: 'denied' }, 'older than the last')
+    await t.rejects(tell(encodeAbsence(late, other)), { code: 'denied' }, "another's word")
+    await t.rejects(
+      tell(encodeAbsence({ ...late, partner: later.identity.id }, own)),
+      { code: 'denied' },
+      'to another',
+    )
+    await back.partners.away(0)
+    t.match(infoOf(ada, bob.id)?.state, { awayUntil: null })
   },
 )
