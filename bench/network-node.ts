@@ -73,6 +73,7 @@ class Node {
         since: (sequence, limit) =>
           shown.node?.isOpenToPartners === true ? store.since(sequence, limit) : [],
         within: (range, limit) => blocksWithin(store, range, limit),
+        last: () => (shown.node?.isOpenToPartners === true ? store.lastSequence : 0),
         countTo: (sequence) => countTo(store, sequence),
         get: (name) => store.get(name),
         fetch: () => Promise.resolve(undefined),

@@ -277,6 +277,7 @@ function ownedBlocks(store: Store, reader: () => BlockReader | undefined): Owned
   return {
     since: (sequence, limit) => store.blocks.since(sequence, limit),
     within: (range, limit) => blocksWithin(store.blocks, range, limit),
+    last: () => store.blocks.lastSequence,
     countTo: (sequence) => countTo(store.blocks, sequence),
     get: (name) => store.blocks.peek(name),
     fetch: (name) => fetched(reader(), name),

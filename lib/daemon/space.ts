@@ -111,7 +111,13 @@ export class Space {
   #state(): string {
     const { keepers } = this.partners
     const { copies } = this.config.settings
-    return [this.store.blocks.bytesOnDisk, this.#budget, copies, keepers.floor(copies)].join()
+    return [
+      this.store.blocks.bytesOnDisk,
+      this.#budget,
+      copies,
+      keepers.floor(copies),
+      keepers.version,
+    ].join()
   }
 
   /** Of evicted blocks, the bytes that fewer partners hold than are asked for. */
@@ -123,8 +129,9 @@ export class Space {
     if (evicted.blocks === 0) return 0
     if (keepers.count < copies) return evicted.bytes
     const floor = keepers.floor(copies)
-    const key = [evicted.blocks, evicted.bytes, floor].join()
-    if (this.#thin.key !== key) this.#thin = { key, bytes: await this.#evictedAbove(floor) }
+    const key = [evicted.blocks, evicted.bytes, floor, keepers.version, keepers.count].join()
+    if (this.#thin.key !== key)
+      this.#thin = { key, bytes: (await this.#evictedAbove(floor)) + (await this.#thinlyStriped(floor)) }
     const lacked = new Map(
       keepers.exceptions(toldExceptions).map((name) => [name.toString('latin1'), Buffer.from(name)]),
     )
@@ -137,6 +144,17 @@ export class Space {
     return bytes
   }
 
+  /** Of what lies in stripes, up to that number. */
+  async #thinlyStriped(floor: number): Promise<number> {
+    const { blocks } = this.store
+    let bytes = 0
+    for (const name of await this.partners.keepers.thin(this.config.settings.copies)) {
+      const sequence = blocks.sequence(name)
+      if (sequence !== undefined && sequence <= floor && !blocks.isHere(name)) bytes += blocks.size(name) ?? 0
+    }
+    return bytes
+  }
+
   async #evictedAbove(sequence: number): Promise<number> {
     const { blocks } = this.store
     let bytes = 0
@@ -144,7 +162,8 @@ export class Space {
       const rows = blocks.since(at, rowsAtOnce)
       const last = rows.at(-1)
       if (!last) return bytes
-      for (const { name, bytes: size } of rows) if (!blocks.isHere(name)) bytes += size
+      for (const { sequence: at, name, bytes: size } of rows)
+        if (!blocks.isHere(name) && !this.isSafe(at, name)) bytes += size
       at = last.sequence
       await setImmediate()
     }

@@ -23,6 +23,7 @@ import { maxAsked, nonceBytes, possessionProof } from '../format/wire.js'
 import type { Book } from './book.js'
 import { AuditTraffic } from './audit-traffic.js'
 import { drawTogether } from './coin-audit.js'
+import type { PartnerView, Placement } from './placement.js'
 import type { Damage, OwnedBlocks, Peer, Peers } from './types.js'
 
 /** Asked for by name where the partner flips no coin with us. */
@@ -32,6 +33,8 @@ export interface AuditorOptions {
   peers: Peers
   blocks: OwnedBlocks
   book: Book
+  /** what else is where; without it, every partner holds every block and nothing more */
+  placement?: Placement
   /** our own public key */
   owner: Buffer
   /** between samples of one partner */
@@ -153,8 +156,8 @@ export class Auditor {
 
   /** Blocks that both of us chose. */
   private async drawn(peer: Peer, audit: Audit, note: Note): Promise<void> {
-    const { book, blocks, clock } = this.options
-    const draw = await drawTogether({ book, blocks }, peer)
+    const { book, clock } = this.options
+    const draw = await drawTogether({ book, blocks: this.blocksOf(peer.key) }, peer)
     if (draw === 'refused') {
       const told = await this.named(peer, this.chosen(peer.key), audit, note)
       return this.readAsFits(peer, told, audit, note)
@@ -168,7 +171,7 @@ export class Auditor {
     const unproven: Buffer[] = []
     const away: Buffer[] = []
     for (const name of draw.names) {
-      const bytes = await this.own(name)
+      const bytes = await this.own(peer.key, name)
       const given = draw.answer.get(name.toString('hex'))
       if (!bytes) {
         if (given) away.push(name)
@@ -187,10 +190,10 @@ export class Auditor {
   }
 
   /** @returns names of blocks that it says it has, and of which there is no copy here */
-  private async named(peer: Peer, sequences: readonly number[], audit: Audit, note: Note): Promise<Buffer[]> {
+  private async named(peer: Peer, places: readonly number[], audit: Audit, note: Note): Promise<Buffer[]> {
     const away: Buffer[] = []
-    for (let i = 0; i < sequences.length && !this.stopped; i += maxAsked) {
-      const names = sequences.slice(i, i + maxAsked).flatMap((sequence) => this.nameAt(sequence) ?? [])
+    for (let i = 0; i < places.length && !this.stopped; i += maxAsked) {
+      const names = places.slice(i, i + maxAsked).flatMap((place) => this.nameAt(peer.key, place) ?? [])
       away.push(...(await this.challenge(peer, names, audit, note)))
     }
     return away
@@ -201,12 +204,13 @@ export class Auditor {
    * @returns as named()
    */
   private async challenge(peer: Peer, names: readonly Buffer[], audit: Audit, note: Note): Promise<Buffer[]> {
-    const { book, blocks } = this.options
+    const { book } = this.options
+    const blocks = this.blocksOf(peer.key)
     const nonce = randomBytes(nonceBytes)
     const asked: { name: Buffer; proof: Buffer | undefined }[] = []
     for (const name of names) {
       if (!blocks.has(name) || book.lacksBlock(peer.key, name)) continue
-      const bytes = await this.own(name)
+      const bytes = await this.own(peer.key, name)
       asked.push({ name, proof: bytes && possessionProof(nonce, peer.key, bytes) })
     }
     if (asked.length === 0) return []
@@ -289,23 +293,36 @@ export class Auditor {
   }
 
   /** Our own copy; one that is damaged or gone here cannot tell anything about the partner's. */
-  private async own(name: Buffer): Promise<Buffer | undefined> {
+  private async own(partner: Buffer, name: Buffer): Promise<Buffer | undefined> {
     try {
-      return await this.options.blocks.get(name)
+      return await this.blocksOf(partner).get(name)
     } catch (error) {
       if (error instanceof KithError && error.code === 'damaged') return undefined
       throw error
     }
   }
 
-  private nameAt(sequence: number): Buffer | undefined {
-    const row = this.options.blocks.since(sequence - 1, 1)[0]
-    return row?.sequence === sequence ? row.name : undefined
+  private view(partner: Buffer): PartnerView | undefined {
+    return this.options.placement?.view(partner)
+  }
+
+  /** What that partner is to hold. */
+  private blocksOf(partner: Buffer): OwnedBlocks {
+    return this.view(partner) ?? this.options.blocks
+  }
+
+  /** @param place the number of a block; below zero, of a stripe (placement.ts) */
+  private nameAt(partner: Buffer, place: number): Buffer | undefined {
+    const view = this.view(partner)
+    if (view) return view.nameAt(place)
+    const row = this.options.blocks.since(place - 1, 1)[0]
+    return row?.sequence === place ? row.name : undefined
   }
 
   /** Without the partner's say. */
   private chosen(partner: Buffer): number[] {
     const { cursor } = this.options.book.progress(partner)
+    if (this.view(partner)) return this.permuted(partner).slice(0, sampleBlocks)
     const drawn = new Set<number>()
     for (
       let tries = 0;
@@ -313,23 +330,28 @@ export class Auditor {
       tries++
     ) {
       const sequence = 1 + draw(cursor)
-      if (this.nameAt(sequence)) drawn.add(sequence)
+      if (this.nameAt(partner, sequence)) drawn.add(sequence)
     }
     return [...drawn]
   }
 
   private permuted(partner: Buffer): number[] {
     const { cursor } = this.options.book.progress(partner)
+    const all = this.view(partner)?.places(cursor) ?? this.allUpTo(cursor)
+    for (let i = all.length - 1; i > 0; i--) {
+      const j = draw(i + 1)
+      const [a, b] = [all[i], all[j]]
+      if (a !== undefined && b !== undefined) [all[i], all[j]] = [b, a]
+    }
+    return all
+  }
+
+  private allUpTo(cursor: number): number[] {
     const all: number[] = []
     for (let at = 0; at < cursor;) {
       const rows = this.options.blocks.since(at, 1000)
       for (const { sequence } of rows) if (sequence <= cursor) all.push(sequence)
       at = rows.at(-1)?.sequence ?? cursor
-    }
-    for (let i = all.length - 1; i > 0; i--) {
-      const j = draw(i + 1)
-      const [a, b] = [all[i], all[j]]
-      if (a !== undefined && b !== undefined) [all[i], all[j]] = [b, a]
     }
     return all
   }

@@ -179,6 +179,11 @@ export class Book {
     return this.lackingRows.has(key(partner, name))
   }
 
+  /** Whether it was found missing or wrong there, and was not sent again. */
+  isBad(partner: Buffer, name: Buffer): boolean {
+    return this.resendRows.has(key(partner, name))
+  }
+
   /** Whether the partner acknowledged this block, and is not known to lack it. */
   holdsBlock(partner: Buffer, sequence: number, name: Buffer): boolean {
     const row = key(partner, name)

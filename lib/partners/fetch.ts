@@ -23,7 +23,8 @@ export interface FetcherOptions {
   patienceMs?: number
 }
 
-type Outcome = Buffer | 'absent' | 'wrong' | 'gone'
+/** What one partner gave: the block, verified by its name, or why not. */
+export type Outcome = Buffer | 'absent' | 'wrong' | 'gone'
 
 const hedgeLeastMs = 1_000
 const requestsAtOnce = 8
@@ -140,6 +141,41 @@ export class Fetcher {
     return block
   }
 
+  /** From this partner and no other. */
+  async from(partner: Buffer, name: Buffer): Promise<Outcome> {
+    const peer = this.peer(partner)
+    if (!peer) return 'gone'
+    const line = this.line(peer)
+    const outcome = await line.ask(name)
+    if (outcome === 'wrong') line.faults++
+    return outcome
+  }
+
+  /** How well the partner does: lower is better; infinite when it is not on line. */
+  score(partner: Buffer): number {
+    const peer = this.peer(partner)
+    return peer ? this.line(peer).score : Infinity
+  }
+
+  canAsk(partner: Buffer): boolean {
+    return this.peer(partner) !== undefined
+  }
+
+  /** Calls `run` whenever a partner comes or goes. Returns what ends that. */
+  onChange(run: () => void): () => void {
+    return this.options.peers.onChange(run)
+  }
+
+  private peer(partner: Buffer): Peer | undefined {
+    return this.options.peers.online().find((peer) => !peer.closed && peer.key.equals(partner))
+  }
+
+  private line(peer: Peer): Line {
+    const line = this.lines.get(peer) ?? new Line(peer, this.options.clock)
+    this.lines.set(peer, line)
+    return line
+  }
+
   /** Asks one more partner. */
   private next(search: Search): void {
     search.timer?.cancel()
@@ -176,8 +212,7 @@ export class Fetcher {
     let best: Line | undefined
     for (const peer of this.options.peers.online()) {
       if (peer.closed || search.tried.has(peer)) continue
-      const line = this.lines.get(peer) ?? new Line(peer, this.options.clock)
-      this.lines.set(peer, line)
+      const line = this.line(peer)
       if (best === undefined || line.score < best.score) best = line
     }
     return best

@@ -10,29 +10,31 @@
  *     fetcher     gets it back
  *     releases    tells them to let go of it; until a partner has been told, nothing is uploaded to it
  *     states      what each is by now: good, late, in grace, reneged, leaving, gone; and what follows
+ *     placing     which blocks go to each partner, and which in stripes to some; what comes back from those
  *     keepers     who counts when bytes are let go of here
  *     book        what is known of each, on disk
  */
 import { EventEmitter } from 'node:events'
 import { asKithError, assert, KithError } from '../base/errors.js'
-import { randomBytes } from '../base/random.js'
 import type { BlockReader } from '../blocks/block-store.js'
 import { decodeHead } from '../format/head.js'
-import { maxAsked, nonceBytes } from '../format/wire.js'
 import { counts, dayMs, isLost, type StateName } from '../planning/partner-state.js'
 import { caughtWithin } from '../planning/audit-confidence.js'
 import { verdictOn, type OwnerVerdict } from '../planning/reclaim.js'
 import { ownAddresses } from './addresses.js'
 import { Auditor, defaultBytesPerDay, type Audit } from './audit.js'
 import type { Book, Progress } from './book.js'
+import { candidatesOf } from './candidates.js'
 import type { CircleInfo, CircleSecret } from './circle.js'
 import { Fetcher } from './fetch.js'
 import { distanceOf } from './distance.js'
+import { heldBy } from './held.js'
 import { Keepers } from './keepers.js'
 import type { PoolState } from './pool.js'
 import { Pace } from './pace.js'
 import { openParts, type Parts, type PartnersOptions } from './parts.js'
 import { PendingReleases, type VolumeRelease } from './pending-releases.js'
+import { Placing, type PlacementState } from './placing.js'
 import { findBackups, type Recovered } from './recovery.js'
 import type {
   AuditInfo,
@@ -65,6 +67,7 @@ export class Partners extends EventEmitter<Events> {
   private readonly uploader: Uploader
   private readonly auditor: Auditor
   private readonly fetcher: Fetcher
+  private readonly placing: Placing
   private readonly changed = new Set<() => void>()
   private stopping: Promise<void> | null = null
   private reclaiming: Promise<void> = Promise.resolve()
@@ -91,13 +94,25 @@ export class Partners extends EventEmitter<Events> {
     }
     const pace = new Pace(clock, () => options.limitUp?.())
     const owner = identity.keyPair
-    this.uploader = new Uploader({ peers, blocks: owned, book, owner, pace, clock, log }, () =>
+    const onFault = (key: Buffer, kind: Damage, block?: Buffer) => void this.onFault(key, kind, block)
+    this.fetcher = new Fetcher({ peers: holders, clock, log, onFault })
+    this.placing = new Placing({
+      ...{ db: parts.db, identity, owned, book, fetcher: this.fetcher, clock, log },
+      policy: () => options.placement?.() ?? 'replica',
+      candidates: () => candidatesOf(this.countedOn(), parts, (key) => this.refuses(key), clock.now()),
+      partners: () => this.countedOn().map(({ key }) => key),
+      onFault: (key, kind, shard) => void this.noteFault(key, kind, shard),
+      onPlaced: () => this.uploader.wake(),
+    })
+    const { placement } = this.placing
+    this.uploader = new Uploader({ peers, blocks: owned, book, placement, owner, pace, clock, log }, () =>
       this.emit('change'),
     )
     this.auditor = new Auditor({
       peers,
       blocks: owned,
       book,
+      placement,
       owner: identity.id,
       intervalMs: auditEveryMs,
       bytesPerDay: options.auditBytesPerDay ?? defaultBytesPerDay,
@@ -108,20 +123,14 @@ export class Partners extends EventEmitter<Events> {
       honours: (key) => !isCommitted(key),
       isPressing: (key) => parts.states.get(key).state !== 'good',
     })
-    this.fetcher = new Fetcher({
-      peers: holders,
-      clock,
-      log,
-      onFault: (key, kind, block) => void this.onFault(key, kind, block),
-    })
-    this.reader = this.fetcher
+    this.reader = this.placing.reader
     const standings = () =>
       roster.known().map(({ key, id, circles, lastSeen }) => {
         const isPartner = circles.length > 0 && !this.releases.waits(key)
         const isLeaving = agreements.isOver(key) || !counts(parts.states.get(key)) || isCommitted(key)
         return { key, isPartner, isLeaving, online: roster.isOnline(id), lastSeen }
       })
-    this.keepers = new Keepers(book, standings, clock)
+    this.keepers = new Keepers(book, standings, clock, placement)
     roster.onChange(() => this.onRoster())
     this.onRoster()
   }
@@ -134,6 +143,7 @@ export class Partners extends EventEmitter<Events> {
       onAgreement: () => joined.partners?.onAgreement(),
       onState: (key, after) => joined.partners?.onState(key, after),
       onLost: (key) => joined.partners?.onLost(key),
+      onRenewed: (key) => joined.partners?.placing.placement.restart(key),
       onHour: () => joined.partners?.onHour(),
     })
     joined.partners = new Partners(options, parts)
@@ -173,9 +183,7 @@ export class Partners extends EventEmitter<Events> {
     return this.book.head(Buffer.from(partner, 'hex'), volume)
   }
 
-  /**
-   * How much of the vault's quota this owner may fill now.
-   */
+  /** How much of the vault's quota this owner may fill now. */
   room(owner: Buffer): number {
     return this.parts.agreements.room(owner)
   }
@@ -273,7 +281,13 @@ export class Partners extends EventEmitter<Events> {
 
   /** New blocks or heads are there: offer them to the partners now. Cheap; call it as often as you like. */
   wake(): void {
+    this.placing.striper.wake()
     this.uploader.wake()
+  }
+
+  /** How our blocks are laid out over partners now. */
+  placement(): PlacementState {
+    return this.placing.state()
   }
 
   /** A user waits: look for partners that are off line now, and do not wait for the next round. */
@@ -284,13 +298,14 @@ export class Partners extends EventEmitter<Events> {
   /** Whether every known partner (at least one) holds all blocks up to the sequence, and that head or a newer one. */
   synced(sequence: number, head: Buffer): boolean {
     const { volumeId, sequence: number } = decodeHead(head)
-    const partners = this.parts.roster.known().filter((partner) => this.isCountedOn(partner))
+    const partners = this.countedOn()
     return (
       partners.length > 0 &&
       partners.every(
         ({ key }) =>
           !this.releases.waits(key) &&
           this.book.holds(key, sequence) &&
+          this.placing.placement.isSettled(key) &&
           this.book.head(key, volumeId) >= number,
       )
     )
@@ -301,20 +316,9 @@ export class Partners extends EventEmitter<Events> {
     return Math.max(0, ...this.parts.roster.known().map(({ key }) => this.book.head(key, volume)))
   }
 
-  /** For each block, whether a partner on line says that it has it. Asks one partner after the other. */
-  async held(names: readonly Buffer[]): Promise<boolean[]> {
-    const held = names.map(() => false)
-    for (const peer of this.parts.roster.holders()) {
-      const open = names.flatMap((name, i) => (held[i] === true ? [] : [{ name, i }]))
-      for (let at = 0; at < open.length; at += maxAsked) {
-        const asked = open.slice(at, at + maxAsked)
-        const request = { nonce: randomBytes(nonceBytes), names: asked.map(({ name }) => name) }
-        const answer = await peer.request('prove', request).catch(() => undefined)
-        if (!answer) break
-        asked.forEach(({ i }, n) => (held[i] = answer.proofs[n] !== undefined))
-      }
-    }
-    return held
+  /** For each block, whether partners on line say that they have it, or enough of it. */
+  held(names: readonly Buffer[]): Promise<boolean[]> {
+    return heldBy(this.parts.roster.holders(), this.placing.stripes, names)
   }
 
   /**
@@ -350,11 +354,9 @@ export class Partners extends EventEmitter<Events> {
       lost: 0.01,
       confidence: 0.99,
     }
-    const held = this.parts.roster
-      .known()
-      .filter((partner) => this.isCountedOn(partner) && this.book.progress(partner.key).cursor > 0)
+    const held = this.countedOn().filter(({ key }) => this.book.progress(key).cursor > 0)
     const within = held.map(({ key }) => {
-      const blocks = this.options.owned.countTo(this.book.progress(key).cursor)
+      const blocks = this.placing.placement.view(key).countTo(this.book.progress(key).cursor)
       return caughtWithin({ blocks, lost, confidence }, intervalMs)
     })
     const { traffic } = this.auditor
@@ -377,6 +379,7 @@ export class Partners extends EventEmitter<Events> {
       what === 'all' ? 'all' : { volume: what.volume, blocks: what.blocks ?? [] }
     const keys = partners.map(({ key }) => key)
     await this.releases.add(keys, noted)
+    await this.placing.released(what === 'all' ? what : (what.blocks ?? []))
     const results = await Promise.all(partners.map((partner) => this.tell(partner)))
     this.notify()
     return results
@@ -386,10 +389,11 @@ export class Partners extends EventEmitter<Events> {
    * Finds our own backups at whoever holds them, with nothing but the identity. Blocks then come by `reader`.
    * @throws KithError noPartners, notFound, damaged
    */
-  recover(signal?: AbortSignal): Promise<Recovered> {
+  async recover(signal?: AbortSignal): Promise<Recovered & { placement?: string }> {
     const { identity, clock, log } = this.options
     const { roster } = this.parts
-    return findBackups({ roster, owner: identity.id, clock, log, ...(signal && { signal }) })
+    const found = await findBackups({ roster, owner: identity.id, clock, log, ...(signal && { signal }) })
+    return this.placing.recovered(found)
   }
 
   stop(): Promise<void> {
@@ -405,6 +409,7 @@ export class Partners extends EventEmitter<Events> {
       this.uploader.stop(),
       this.auditor.stop(),
       this.parts.pool.stop(),
+      this.placing.striper.stop(),
     ]
     this.fetcher.stop()
     await Promise.all(parts)
@@ -430,6 +435,7 @@ export class Partners extends EventEmitter<Events> {
     this.parts.states.follow()
     this.parts.absence.follow()
     this.parts.pool.poke()
+    this.placing.striper.wake()
     this.notify()
   }
 
@@ -487,8 +493,17 @@ export class Partners extends EventEmitter<Events> {
     for (const key of this.parts.agreements.strangers().bound) this.parts.roster.reconsider(key)
     this.parts.states.follow()
     this.parts.pool.poke()
+    this.placing.striper.wake()
     this.notify()
     this.uploader.retry()
+  }
+
+  private countedOn(): KnownPartner[] {
+    return this.parts.roster.known().filter((partner) => this.isCountedOn(partner))
+  }
+
+  private refuses(key: Buffer): boolean {
+    return this.releases.waits(key) || this.uploader.trouble(key) !== undefined
   }
 
   /** Whether our backups are to be at this partner. */
@@ -535,7 +550,11 @@ export class Partners extends EventEmitter<Events> {
 
   /** What the fetcher came upon. A block that is just not there is the auditor's matter: it knows what ought to be. */
   private async onFault(key: Buffer, kind: Damage, block?: Buffer): Promise<void> {
-    if (kind === 'missing' || kind === 'unreachable' || this.stopping) return
+    if (kind !== 'missing' && kind !== 'unreachable') await this.noteFault(key, kind, block)
+  }
+
+  private async noteFault(key: Buffer, kind: Damage, block?: Buffer): Promise<void> {
+    if (this.stopping) return
     try {
       await this.book.found(key, kind, block ? [block] : [], this.options.clock.now())
     } catch (error) {

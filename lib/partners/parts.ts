@@ -40,6 +40,8 @@ export interface PartnersOptions {
   policy(): Omit<Policy, 'needs'>
   /** what is wanted of the open pool; nothing, when not given */
   pool?(): PoolSettings
+  /** how blocks are laid out over partners (planning/placement.ts); `replica`, when not given */
+  placement?(): string
   /** bytes a second that may go out to all partners together now; undefined, or not given: no bound */
   limitUp?(): number | undefined
   vault: PeersVault & {
@@ -75,6 +77,8 @@ export interface Hooks {
   onState(key: Buffer, after: StateName): void
   /** it reneged or is gone, and an agreement with it stands */
   onLost(key: Buffer): void
+  /** a new agreement after an end: nothing of ours may be left there */
+  onRenewed(key: Buffer): Promise<void> | undefined
   /** by the hour, while there is a network */
   onHour(): void
 }
@@ -141,7 +145,7 @@ function openAgreements(
     },
     members: () => joined.roster?.takers() ?? [],
     isFriend,
-    renewed: (key) => book.emptied(key),
+    renewed: (key) => book.emptied(key).then(() => hooks.onRenewed(key)),
     free: async (key) => {
       await vault.evict(key)
       joined.roster?.holdingsChanged()

@@ -83,6 +83,8 @@ export interface OwnedBlocks {
   since(sequence: number, limit: number): { sequence: number; name: Buffer; bytes: number }[]
   /** Blocks whose names begin from `start` on and before `end` (without it: to the last). */
   within(range: { start: Buffer; end?: Buffer }, limit: number): { sequence: number; name: Buffer }[]
+  /** The highest sequence number given so far; 0 before the first. */
+  last(): number
   /** How many blocks there are up to `sequence`; where some were removed, an estimate. */
   countTo(sequence: number): number
   /** The sealed bytes, verified; undefined when it is gone. */

@@ -4,9 +4,10 @@
  *   2. blocks that an audit found missing or wrong, again
  *   3. batches of blocks in the order of their sequence numbers, from the cursor on: offer, send what is missing,
  *      commit; the cursor moves when the partner has answered that they are durable
- *   4. when nothing is left: the newest heads
- *   5. what the store removed before those heads were read: signed drops, in the order of the removals, from a cursor
- *   6. what could not be sent in its turn, as its bytes were not to be had (the only partner with them was away)
+ *   4. its shards of stripes, and pages (placement.ts), which no cursor covers: what is on the list of pending ones
+ *   5. when nothing is left: the newest heads
+ *   6. what the store removed before those heads were read: signed drops, in the order of the removals, from a cursor
+ *   7. what could not be sent in its turn, as its bytes were not to be had (the only partner with them was away)
  * The blocks of all flows together go out no faster than the user wants (pace.ts). Then it waits for a wake-up. The cursor in the book makes every break harmless: what was not acknowledged is offered
  * again, and costs 32 bytes a block when it did arrive. A head goes out only after all blocks that it can name.
  *
@@ -29,6 +30,7 @@ import { maxAsked, maxBatchBytes, type NamedBlock } from '../format/wire.js'
 import type { Book } from './book.js'
 import { proven } from './overlap.js'
 import type { Pace } from './pace.js'
+import type { PartnerView, Placement } from './placement.js'
 import { requestDrop } from './release.js'
 import type { OwnedBlocks, Peer, Peers } from './types.js'
 
@@ -36,6 +38,8 @@ export interface UploaderOptions {
   peers: Peers
   blocks: OwnedBlocks
   book: Book
+  /** what else goes to whom; without it, every partner gets every block and nothing more */
+  placement?: Placement
   /** signs drops */
   owner: KeyPair
   /** of all partners together */
@@ -52,6 +56,8 @@ interface Row {
 
 const batchBlocks = 512
 const batchBytes = 16 * 1024 * 1024
+/** Shards, of 1 MiB at most, and pages. */
+const batchShares = 16
 /** Blocks read ahead of being sent: those that come from other partners take a while. */
 const readsAtOnce = 16
 /** Batches sent whose commit is not yet answered: the next is on its way while the partner's disk syncs. */
@@ -72,7 +78,12 @@ class Flow {
   private delay = retryFirstMs
   /** Number of the last release that the partner had accepted when the session began. */
   private releasesThere = 0
-  /** Of step 6: the name tried last, and when the next round may begin, monotonic. */
+  private readonly view: PartnerView | undefined
+  private readonly blocks: OwnedBlocks
+  /** Of step 4: the name tried last; some could not be had. */
+  private shareAfter: Buffer = Buffer.alloc(0)
+  private sharesNext = 0
+  /** Of step 7: the name tried last, and when the next round may begin, monotonic. */
   private owedAfter: Buffer = Buffer.alloc(0)
   private owedNext = 0
 
@@ -80,7 +91,10 @@ class Flow {
     readonly peer: Peer,
     private readonly options: UploaderOptions,
     private readonly onDone: () => void,
-  ) {}
+  ) {
+    this.view = options.placement?.view(peer.key)
+    this.blocks = this.view ?? options.blocks
+  }
 
   wake(): void {
     this.awake = true
@@ -90,6 +104,7 @@ class Flow {
   /** Somebody came who may have what was not to be had. */
   hope(): void {
     this.owedNext = 0
+    this.sharesNext = 0
     this.wake()
   }
 
@@ -163,13 +178,14 @@ class Flow {
     if (held.bytes < known.bytesHeld) {
       await book.found(key, 'missing', [], clock.now())
       await book.restart(key)
+      await this.options.placement?.restart(key)
     }
     await book.counted(key, held)
     this.releasesThere = held.releaseNumber
     if (known.releaseNumber > held.releaseNumber) await this.requestDrop([])
     // Who holds nothing has nothing to drop.
     if (book.dropped(key) === undefined && known.cursor === 0 && held.blocks === 0)
-      await book.setDropped(key, this.options.blocks.lastRemoved())
+      await book.setDropped(key, this.blocks.lastRemoved())
   }
 
   private async requestDrop(names: Buffer[]): Promise<void> {
@@ -179,7 +195,8 @@ class Flow {
 
   /** Tells of one portion of removals up to `last`. @returns whether there were any */
   private async drop(last: number): Promise<boolean> {
-    const { book, blocks } = this.options
+    const { book } = this.options
+    const { blocks } = this
     const key = this.peer.key
     const rows = blocks
       .removed(book.dropped(key) ?? 0, maxReleaseNames)
@@ -195,7 +212,8 @@ class Flow {
 
   /** @returns whether there may be more to do */
   private async step(): Promise<boolean> {
-    const { book, blocks } = this.options
+    const { book } = this.options
+    const { blocks } = this
     const key = this.peer.key
     const again = book.resend(key, batchBlocks)
     // Read before the blocks: when none is left, then all that these heads can name was sent.
@@ -211,13 +229,45 @@ class Flow {
       await book.counted(key, await this.peer.request('held', {}))
       return true
     }
+    if (await this.sendShares()) return true
     for (const head of heads) await this.sendHead(head)
-    return (await this.drop(lastRemoved)) || this.sendOwed()
+    return (await this.drop(lastRemoved)) || (await this.dropShares()) || this.sendOwed()
+  }
+
+  /** One portion of shards and pages. @returns whether there were any */
+  private async sendShares(): Promise<boolean> {
+    const { view } = this
+    const { clock, book } = this.options
+    if (!view || clock.monotonic() < this.sharesNext) return false
+    const names = view.pending(batchShares, this.shareAfter)
+    if (names.length === 0) {
+      // Those that were not to be had are tried again later.
+      if (this.shareAfter.length > 0 && view.pending(1).length > 0)
+        this.sharesNext = clock.monotonic() + owedMs
+      this.shareAfter = Buffer.alloc(0)
+      return false
+    }
+    const left = await this.send(names, await this.offer(names))
+    await this.peer.request('commit', {})
+    await view.acknowledged(names.filter((name) => !left.some((one) => one.equals(name))))
+    await book.counted(this.peer.key, await this.peer.request('held', {}))
+    this.shareAfter = names.at(-1) ?? this.shareAfter
+    return true
+  }
+
+  /** One portion of shards and pages that are needed no more. @returns whether there were any */
+  private async dropShares(): Promise<boolean> {
+    const names = this.view?.drops(maxReleaseNames) ?? []
+    if (names.length === 0) return false
+    await this.requestDrop(names)
+    await this.view?.dropped(names)
+    return true
   }
 
   /** One portion of what the partner lacks since it was not to be had. @returns whether there may be more */
   private async sendOwed(): Promise<boolean> {
-    const { book, blocks, clock } = this.options
+    const { book, clock } = this.options
+    const { blocks } = this
     const key = this.peer.key
     if (clock.monotonic() < this.owedNext) return false
     const names = book.lacking(key, batchBlocks, this.owedAfter)
@@ -257,6 +307,8 @@ class Flow {
       if (unanswered.length >= maxUnanswered) await unanswered.shift()
     }
     for (const answered of unanswered) await answered
+    const passed = this.stopped ? cursor : (this.view?.passed(cursor) ?? cursor)
+    if (passed > cursor) await book.advance(key, passed)
     return cursor > start
   }
 
@@ -269,7 +321,7 @@ class Flow {
   }
 
   private batch(after: number): Row[] {
-    const rows = this.options.blocks.since(after, batchBlocks)
+    const rows = this.blocks.since(after, batchBlocks)
     let sum = 0
     const end = rows.findIndex(({ bytes }) => (sum += bytes) > batchBytes)
     return end < 0 ? rows : rows.slice(0, end)
@@ -296,7 +348,7 @@ class Flow {
   /** Our own copy, if it is here and sound. */
   private async here(name: Buffer): Promise<Buffer | undefined> {
     try {
-      return await this.options.blocks.get(name)
+      return await this.blocks.get(name)
     } catch (error) {
       if (error instanceof KithError && error.code === 'damaged') return undefined
       throw error
@@ -318,7 +370,7 @@ class Flow {
       }
       const sealed = await reads.shift()
       if (sealed === undefined) {
-        if (this.options.blocks.has(name)) left.push(Buffer.from(name))
+        if (this.blocks.has(name)) left.push(Buffer.from(name))
         continue
       }
       const most = Math.min(maxBatchBytes, this.options.pace.portion)
@@ -343,7 +395,8 @@ class Flow {
 
   /** A block that is gone was let go of meanwhile; one that is damaged or not kept here comes from another partner. */
   private async read(name: Buffer): Promise<Buffer | undefined> {
-    const { blocks, log } = this.options
+    const { log } = this.options
+    const { blocks } = this
     const here = await this.here(name)
     if (here || !blocks.has(name)) return here
     const there = await blocks.fetch(name)
@@ -413,21 +466,22 @@ export class Uploader {
     const count = isGood ? known : { from: cursor, to: cursor, bytes: 0, removed }
     this.pending.set(id, count)
     // Counted on from the last time, at both ends: a store may have millions of blocks.
-    for (const row of this.rows(count.from, Math.min(cursor, count.to))) count.bytes -= row.bytes
+    for (const row of this.rows(partner, count.from, Math.min(cursor, count.to))) count.bytes -= row.bytes
     count.from = cursor
-    for (const row of this.rows(Math.max(cursor, count.to), Infinity)) {
+    for (const row of this.rows(partner, Math.max(cursor, count.to), Infinity)) {
       count.bytes += row.bytes
       count.to = row.sequence
     }
     // Blocks removed from the store while they were counted leave a remainder.
     if (count.to <= cursor) Object.assign(count, { to: cursor, bytes: 0 })
-    return Math.max(count.bytes, 0)
+    return Math.max(count.bytes, 0) + (this.options.placement?.view(partner).pendingBytes() ?? 0)
   }
 
-  private *rows(after: number, last: number): Generator<Row> {
+  private *rows(partner: Buffer, after: number, last: number): Generator<Row> {
     const page = 1000
+    const blocks = this.options.placement?.view(partner) ?? this.options.blocks
     for (let at = after; at < last;) {
-      const rows = this.options.blocks.since(at, page)
+      const rows = blocks.since(at, page)
       for (const row of rows) if (row.sequence <= last) yield row
       at = rows.length < page ? last : (rows.at(-1)?.sequence ?? last)
     }

@@ -241,6 +241,9 @@ export class TestStore implements OwnedBlocks {
   within(range: { start: Buffer; end?: Buffer }, limit: number) {
     return blocksWithin(this.store, range, limit)
   }
+  last(): number {
+    return this.store.lastSequence
+  }
   countTo(sequence: number): number {
     return countTo(this.store, sequence)
   }

@@ -10,7 +10,7 @@ import { BlockStore } from '../../lib/blocks/block-store.js'
 import { blocksWithin, countTo } from '../../lib/blocks/windows.js'
 import { Database } from '../../lib/blocks/database.js'
 import { deriveIdentity, type Identity } from '../../lib/format/keys.js'
-import { blockName } from '../../lib/format/seal.js'
+import { blockName, chunkKey, sealChunk } from '../../lib/format/seal.js'
 import type { Terms } from '../../lib/format/agreement.js'
 import { policyOf } from '../../lib/daemon/agreement.js'
 import { defaults } from '../../lib/daemon/config.js'
@@ -32,6 +32,8 @@ export interface Node {
   heads: Buffer[]
   /** Adds so many blocks of its own and a head over them, and wakes the partners. */
   write(count: number): Promise<Buffer[]>
+  /** The same with chunks of a file, as a snapshot makes them, of up to so many bytes. */
+  writeChunks(count: number, mostBytes: number): Promise<Buffer[]>
   synced(): boolean
   stop(): Promise<void>
 }
@@ -46,6 +48,8 @@ export interface NodeOptions {
   stateClock?: Clock
   leastSilenceMs?: number
   log?: Log
+  /** how its blocks are laid out over partners; may change while it runs */
+  placement?: string
   /** what it wants of the open pool; may change while it runs */
   pool?: PoolSettings
   /** what differs from the usual in what it offers and wants */
@@ -99,11 +103,13 @@ export async function startNode(bootstrap: string, options: NodeOptions & { dir:
     bootstrap: [bootstrap],
     auditEveryMs: 3_600_000,
     policy: () => policy,
+    placement: () => options.placement ?? 'replica',
     ...(options.pool && { pool: () => options.pool ?? none }),
     vault,
     owned: {
       since: (sequence, limit) => blocks.since(sequence, limit),
       within: (range, limit) => blocksWithin(blocks, range, limit),
+      last: () => blocks.lastSequence,
       countTo: (sequence) => countTo(blocks, sequence),
       get: (name) => blocks.get(name),
       fetch: () => Promise.resolve(undefined),
@@ -119,6 +125,13 @@ export async function startNode(bootstrap: string, options: NodeOptions & { dir:
     log,
   })
   joined.partners = partners
+  const add = async (all: Buffer[]) => {
+    for (const bytes of all) await blocks.put(blockName(bytes), bytes)
+    await blocks.commit()
+    heads.splice(0, 1, someHead(identity, sequenceOf(heads) + 1))
+    partners.wake()
+    return all.map((bytes) => blockName(bytes))
+  }
   let stopping: Promise<void> | undefined
   const node: Node = {
     identity,
@@ -128,18 +141,14 @@ export async function startNode(bootstrap: string, options: NodeOptions & { dir:
     vault,
     partners,
     heads,
-    async write(count) {
-      const names: Buffer[] = []
-      for (let i = 0; i < count; i++) {
-        const bytes = randomBytes(1000 + i)
-        names.push(blockName(bytes))
-        await blocks.put(blockName(bytes), bytes)
-      }
-      await blocks.commit()
-      heads.splice(0, 1, someHead(identity, sequenceOf(heads) + 1))
-      partners.wake()
-      return names
-    },
+    write: (count) => add(Array.from({ length: count }, (_, i) => randomBytes(1000 + i))),
+    writeChunks: (count, mostBytes) =>
+      add(
+        Array.from({ length: count }, (_, i) => {
+          const plain = randomBytes(1 + Math.floor(((i + 1) / count) * (mostBytes - 1)))
+          return sealChunk(chunkKey(identity.kek, plain), plain).bytes
+        }),
+      ),
     synced: () => heads[0] !== undefined && partners.synced(blocks.lastSequence, heads[0]),
     stop: () =>
       (stopping ??= (async () => {

@@ -1,0 +1,34 @@
+/** Who can be given a part of a stripe now, as planning/placement.ts wants to know it. */
+import type { PlacePartner } from '../planning/placement.js'
+import type { Agreements } from './agreements.js'
+import type { Book } from './book.js'
+import { prefixOf } from './distance.js'
+import type { KnownPartner, Roster } from './roster.js'
+
+/** So long ago a partner may have been on line, and still be given its part. */
+const dayMs = 86_400_000
+/** What a partner is taken for, as nobody has counted its hours. */
+const usualAvailability = 0.9
+
+/**
+ * Of these, those that take blocks, and were on line within the last day.
+ * @param refuses it took no blocks when it was sent some last
+ */
+export function candidatesOf(
+  known: readonly KnownPartner[],
+  { roster, agreements, book }: { roster: Roster; agreements: Agreements; book: Book },
+  refuses: (partner: Buffer) => boolean,
+  now: number,
+): PlacePartner[] {
+  return known.flatMap(({ key, id, lastSeen }) => {
+    const peer = roster.online().find((one) => one.key.equals(key))
+    const agreement = agreements.info(key)
+    const takes = peer ? peer.lends && agreements.sendsTo(peer) : agreement?.standing === 'active'
+    const isThere = peer !== undefined || Math.abs(now - lastSeen) < dayMs
+    if (!takes || !isThere || refuses(key)) return []
+    const left = (agreement?.theirs.holds ?? Infinity) - book.progress(key).bytesHeld
+    const space = Math.min(Math.max(0, left), Number.MAX_SAFE_INTEGER)
+    const prefix = prefixOf(roster.hostOf(key))
+    return [{ id, site: null, prefix, region: null, space, availability: usualAvailability }]
+  })
+}

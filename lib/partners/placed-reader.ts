@@ -1,0 +1,288 @@
+/**
+ * Reads blocks that lie in stripes. A block is cut from the one or two data elements that hold it; when the partner with such an
+ * element is away, slow, or does not give it as it was, the element is made from as many others as it takes: those that
+ * answer first. A wrong shard counts as none, and against the partner. Blocks in no stripe come from whichever partner
+ * has them (fetch.ts).
+ *
+ * What was read stays in memory for a while: neighbours in a stripe are read one after the other.
+ */
+import type { Clock, Timer } from '../base/clock.js'
+import { KithError } from '../base/errors.js'
+import type { BlockReader } from '../blocks/block-store.js'
+import { codeFor } from '../codes/codes.js'
+import type { Identity } from '../format/keys.js'
+import { blockName } from '../format/seal.js'
+import { openShard, sealShard } from '../format/shard.js'
+import { placeIn, stripeId, type NumberedStripe } from '../format/stripe.js'
+import type { Fetcher } from './fetch.js'
+import { shardRef } from './shards.js'
+import { neededOf, type Stripes } from './stripes.js'
+import type { Damage } from './types.js'
+
+export interface PlacedReaderOptions {
+  identity: Identity
+  stripes: Stripes
+  fetcher: Fetcher
+  clock: Clock
+  /** told of a shard that a partner holds and did not give */
+  onFault: (partner: Buffer, kind: Damage, shard: Buffer) => void
+  /** how long to wait for partners to come on line when too few are */
+  patienceMs?: number
+}
+
+const cachedElements = 48
+const slowMs = 2_000
+const defaultPatienceMs = 20_000
+
+export class PlacedReader implements BlockReader {
+  private readonly elements = new Map<string, Promise<Buffer>>()
+
+  constructor(private readonly options: PlacedReaderOptions) {}
+
+  /** As Fetcher.get. @throws KithError noPartners when too few partners can be asked; damaged when what they give is */
+  async get(name: Buffer): Promise<Buffer | undefined> {
+    const { stripes, fetcher } = this.options
+    const stripe = stripes.of(name)
+    const place = stripe && placeIn(stripe, name)
+    if (!stripe || !place) return fetcher.get(name)
+    const { elementBytes } = stripe
+    const first = Math.floor(place.offset / elementBytes)
+    const last = Math.floor((place.offset + place.bytes - 1) / elementBytes)
+    const wanted = Array.from({ length: last - first + 1 }, (_, i) => this.element(stripe, first + i))
+    const bytes = Buffer.concat(await Promise.all(wanted))
+    const from = place.offset - first * elementBytes
+    const block = Buffer.from(bytes.subarray(from, from + place.bytes))
+    if (blockName(block).equals(name)) return block
+    throw new KithError(
+      'damaged',
+      `block ${name.toString('hex').slice(0, 12)} is not what its stripe should hold`,
+    )
+  }
+
+  /** The shard at this place, made from others. Undefined when too few of them are to be had now. */
+  async remake(stripe: NumberedStripe, index: number): Promise<Buffer | undefined> {
+    const { identity } = this.options
+    const partner = stripe.shards[index]?.partner
+    if (!partner) return undefined
+    try {
+      const element = await new Gathering(this.options, stripe, index, true).run()
+      const { bytes } = await sealShard(
+        shardRef(identity, stripe, stripeId(stripe), partner, index),
+        element[index] ?? Buffer.alloc(0),
+      )
+      return bytes
+    } catch (error) {
+      if (error instanceof KithError && error.code === 'noPartners') return undefined
+      throw error
+    }
+  }
+
+  private element(stripe: NumberedStripe, index: number): Promise<Buffer> {
+    const id = `${stripe.number}.${index}`
+    const known = this.elements.get(id)
+    if (known) return known
+    const made = new Gathering(this.options, stripe, index, false).run().then((elements) => {
+      // What was decoded on the way is wanted next, as a rule.
+      for (const [i, element] of elements.entries())
+        if (element && i < stripe.data && i !== index)
+          this.remember(`${stripe.number}.${i}`, Promise.resolve(element))
+      const element = elements[index]
+      if (!element) throw new KithError('internal', 'a gathered element is there')
+      return element
+    })
+    this.remember(id, made)
+    return made
+  }
+
+  private remember(id: string, element: Promise<Buffer>): void {
+    this.elements.set(id, element)
+    element.catch(() => this.elements.get(id) === element && this.elements.delete(id))
+    for (const oldest of this.elements.keys()) {
+      if (this.elements.size <= cachedElements) break
+      this.elements.delete(oldest)
+    }
+  }
+}
+
+/** One element on its way: from its own partner, or from as many others as it takes. */
+class Gathering {
+  private readonly elements: (Buffer | undefined)[]
+  private readonly asked = new Set<number>()
+  private underWay = 0
+  /** Could not be asked, and may be when they come back. */
+  private readonly gone = new Set<number>()
+  /** Do not have it, or not as it was. */
+  private readonly bad = new Set<number>()
+  private timer: Timer | undefined
+  private unsubscribe: (() => void) | undefined
+  private isDone = false
+  private resolve: (elements: (Buffer | undefined)[]) => void = () => undefined
+  private reject: (error: unknown) => void = () => undefined
+  private readonly needed: number
+  private end = Infinity
+
+  constructor(
+    private readonly options: PlacedReaderOptions,
+    private readonly stripe: NumberedStripe,
+    private readonly index: number,
+    /** the partner with that very element is not asked */
+    private readonly isLost: boolean,
+  ) {
+    this.elements = stripe.shards.map(() => undefined)
+    this.needed = neededOf(stripe)
+    if (isLost) this.asked.add(index)
+  }
+
+  /** @returns elements, the wanted one among them */
+  run(): Promise<(Buffer | undefined)[]> {
+    const done = new Promise<(Buffer | undefined)[]>((resolve, reject) => {
+      this.resolve = resolve
+      this.reject = reject
+    })
+    if (this.asked.has(this.index)) this.askOthers()
+    else {
+      this.ask(this.index)
+      this.hedge()
+    }
+    return done
+  }
+
+  private hedge(): void {
+    this.timer?.cancel()
+    this.timer = this.options.clock.after(slowMs, () => {
+      if (this.isDone) return
+      this.askOthers(1)
+      this.hedge()
+    })
+  }
+
+  /** Asks the fastest of those not asked yet, so that enough are on their way, and `more` beyond. */
+  private askOthers(more = 0): void {
+    const { fetcher } = this.options
+    const have = this.elements.filter(Boolean).length
+    const isOver = this.gone.has(this.index) || this.bad.has(this.index) || this.isLost
+    const isDirect = this.asked.has(this.index) && !isOver && !this.elements[this.index]
+    const useful = this.underWay - (isDirect ? 1 : 0)
+    let wanted = Math.max(this.needed - have - useful, 0) + (have + useful >= this.needed ? more : 0)
+    const left = this.stripe.shards
+      .map(({ partner }, i) => ({ i, score: fetcher.score(partner) }))
+      .filter(({ i }) => !this.asked.has(i))
+      .sort((a, b) => a.score - b.score)
+    for (const { i } of left) {
+      if (wanted-- <= 0) break
+      this.ask(i)
+    }
+    if (this.underWay === 0) this.exhausted()
+  }
+
+  private ask(index: number): void {
+    const { fetcher } = this.options
+    const shard = this.stripe.shards[index]
+    if (!shard) return
+    this.asked.add(index)
+    this.underWay++
+    void fetcher.from(shard.partner, shard.name).then((outcome) => {
+      this.underWay--
+      if (this.isDone) return
+      if (typeof outcome !== 'string') this.took(index, outcome)
+      else {
+        if (outcome === 'gone') this.gone.add(index)
+        else {
+          this.bad.add(index)
+          this.options.onFault(shard.partner, outcome === 'wrong' ? 'wrong' : 'missing', shard.name)
+        }
+        this.askOthers()
+      }
+    })
+  }
+
+  private took(index: number, shard: Buffer): void {
+    const { identity } = this.options
+    const { stripe } = this
+    const at = stripe.shards[index]
+    if (!at) return
+    try {
+      this.elements[index] = openShard(shardRef(identity, stripe, stripeId(stripe), at.partner, index), shard)
+    } catch (error) {
+      this.bad.add(index)
+      this.options.onFault(at.partner, 'wrong', at.name)
+      if (!(error instanceof KithError)) return this.fail(error)
+      return this.askOthers()
+    }
+    if (this.elements[this.index]) return this.succeed(this.elements)
+    if (this.elements.filter(Boolean).length < this.needed) {
+      if (this.underWay === 0) this.askOthers()
+      return
+    }
+    this.decode()
+  }
+
+  private decode(): void {
+    const { code, data, parity } = this.stripe
+    const how = codeFor(code, data, parity)
+    this.isDone = true
+    this.stop()
+    const made =
+      this.index < data
+        ? how.decode(this.elements)
+        : how.make(this.elements, [this.index]).then(([element]) => {
+            const all = [...this.elements]
+            all[this.index] = element
+            return all
+          })
+    made.then(this.resolve, this.reject)
+  }
+
+  /** Nobody is left to ask; somebody may still come on line. */
+  private exhausted(): void {
+    const { clock, fetcher, patienceMs = defaultPatienceMs } = this.options
+    if (this.isDone) return
+    this.timer?.cancel()
+    if (this.end === Infinity) this.end = clock.monotonic() + patienceMs
+    const left = this.end - clock.monotonic()
+    if (left <= 0) return this.fail(this.tooFew())
+    this.unsubscribe ??= fetcher.onChange(() => this.again())
+    this.timer = clock.after(left, () => this.underWay === 0 && !this.isDone && this.fail(this.tooFew()))
+  }
+
+  /** Those that were away are asked anew when they are on line now. */
+  private again(): void {
+    const { fetcher } = this.options
+    for (const index of this.gone) {
+      const partner = this.stripe.shards[index]?.partner
+      if (!partner || !fetcher.canAsk(partner)) continue
+      this.gone.delete(index)
+      this.asked.delete(index)
+    }
+    if (this.isDone || this.underWay > 0) return
+    this.askOthers()
+    if (this.underWay > 0) this.hedge()
+  }
+
+  private tooFew(): KithError {
+    const have = this.elements.filter(Boolean).length
+    const { length } = this.stripe.shards
+    return new KithError(
+      'noPartners',
+      `any ${this.needed} of the ${length} partners that hold this data are needed, and ${have} of them gave their part: ` +
+        'bring more of them on line, and try again',
+    )
+  }
+
+  private succeed(elements: (Buffer | undefined)[]): void {
+    this.isDone = true
+    this.stop()
+    this.resolve(elements)
+  }
+
+  private fail(error: unknown): void {
+    this.isDone = true
+    this.stop()
+    this.reject(error)
+  }
+
+  private stop(): void {
+    this.timer?.cancel()
+    this.unsubscribe?.()
+  }
+}

@@ -1,0 +1,113 @@
+/** An owner's placement on real tables, with partners that are only keys: no network. */
+import { join } from 'node:path'
+import type { Test } from 'tap'
+import { silentLog } from '../../lib/base/log.js'
+import { Database } from '../../lib/blocks/database.js'
+import { chunkKey, sealChunk, sealNode } from '../../lib/format/seal.js'
+import { Book } from '../../lib/partners/book.js'
+import { Fetcher } from '../../lib/partners/fetch.js'
+import { Placing } from '../../lib/partners/placing.js'
+import { seededBytes } from './bytes.js'
+import { folder, identity, TestClock, TestPeers, TestStore } from './backup.js'
+
+export const owner = identity(1)
+export const partnerKey = (i: number) => identity(100 + i).id
+
+export interface PlacingTest {
+  placing: Placing
+  store: TestStore
+  book: Book
+  clock: TestClock
+  peers: TestPeers
+  /** what may change while it runs */
+  now: { policy: string; partners: Buffer[] }
+  /** until nothing is under way */
+  settle(): Promise<void>
+  /** chunk blocks of so many bytes */
+  chunks(random: () => number, ...bytes: number[]): Promise<Buffer[]>
+  node(random: () => number): Promise<Buffer>
+  /** the partner acknowledges all that is pending */
+  acknowledge(...partners: number[]): Promise<void>
+  close(): Promise<void>
+}
+
+export async function openPlacing(
+  t: Test,
+  given: { store?: TestStore; dir?: string; policy?: string; partners?: number } = {},
+): Promise<PlacingTest> {
+  const store = given.store ?? (await TestStore.open(t))
+  const db = Database.open(join(given.dir ?? folder(t), 'partners'))
+  const clock = new TestClock()
+  const book = new Book(db)
+  const peers = new TestPeers()
+  const log = silentLog()
+  const now = {
+    policy: given.policy ?? 'erasure:3+2',
+    partners: Array.from({ length: given.partners ?? 5 }, (_, i) => partnerKey(i)),
+  }
+  const placing = new Placing({
+    db,
+    identity: owner,
+    owned: store,
+    book,
+    fetcher: new Fetcher({ peers, clock, log }),
+    policy: () => now.policy,
+    candidates: () =>
+      now.partners.map((key) => ({
+        id: key.toString('hex'),
+        site: null,
+        prefix: null,
+        region: null,
+        space: 2 ** 40,
+        availability: 0.9,
+      })),
+    partners: () => now.partners,
+    onFault: () => undefined,
+    onPlaced: () => undefined,
+    clock,
+    log,
+  })
+  let closing: Promise<void> | undefined
+  const close = () =>
+    (closing ??= (async () => {
+      await placing.striper.stop()
+      await db.close()
+    })())
+  t.teardown(close)
+  return {
+    placing,
+    store,
+    book,
+    clock,
+    peers,
+    now,
+    close,
+    async settle() {
+      placing.striper.wake()
+      await placing.striper.settled()
+    },
+    async chunks(random, ...bytes) {
+      const names: Buffer[] = []
+      for (const length of bytes) {
+        const plain = seededBytes(random, length)
+        const { ref, bytes: sealed } = sealChunk(chunkKey(owner.kek, plain), plain)
+        await store.add([{ name: ref.name, bytes: sealed }])
+        names.push(ref.name)
+      }
+      return names
+    },
+    async node(random) {
+      const { ref, bytes } = sealNode(owner.kek, seededBytes(random, 300))
+      await store.add([{ name: ref.name, bytes }])
+      return ref.name
+    },
+    async acknowledge(...partners) {
+      for (const i of partners) {
+        const view = placing.placement.view(partnerKey(i))
+        for (let names = view.pending(1000); names.length > 0; names = view.pending(1000))
+          await view.acknowledged(names)
+      }
+      await placing.striper.settled()
+    },
+  }
+}
