@@ -9,7 +9,7 @@ import type { Code } from '../lib/codes/types.js'
 import { hash } from '../lib/format/hash.js'
 import { deriveIdentity, partnershipKey } from '../lib/format/keys.js'
 import { chunkKeys, chunkRowBytes, keyAndIdBytes, recordOverhead, sealChunks } from '../lib/format/seal.js'
-import { openShard, sealShard, shardBytes, type ShardRef } from '../lib/format/shard.js'
+import { openShard, sealShards, shardBytes, type ShardRef } from '../lib/format/shard.js'
 import { median } from './measure.js'
 
 export interface SealScale {
@@ -92,11 +92,8 @@ function shardOf(code: Code, stripe: number, index: number): ShardRef {
 }
 
 async function sealStripe(code: Code, number: number, elements: readonly Buffer[]): Promise<Buffer[]> {
-  const shards: Buffer[] = []
-  for (const [index, element] of elements.entries()) {
-    shards.push((await sealShard(shardOf(code, number, index), element)).bytes)
-  }
-  return shards
+  const refs = elements.map((_, index) => shardOf(code, number, index))
+  return (await sealShards(refs, elements)).map(({ bytes }) => bytes)
 }
 
 /** MB/s by the processor's time: the median of the rounds. */

@@ -35,14 +35,15 @@ import { hashBytes } from './hash.js'
 import { keyBytes, nonceBytes } from './keys.js'
 
 interface Addon {
-  sealShard(
-    key: Buffer,
-    context: Buffer,
+  /** keys, contexts, indexes and names lie one after the other */
+  sealShards(
+    keys: Buffer,
+    contexts: Buffer,
     code: number,
-    index: number,
-    element: Buffer,
-    out: Buffer,
-    name: Buffer,
+    indexes: Buffer,
+    elements: readonly Buffer[],
+    outs: readonly Buffer[],
+    names: Buffer,
   ): Promise<void>
   openShard(key: Buffer, context: Buffer, code: number, index: number, shard: Buffer, out: Buffer): boolean
   openPiece(
@@ -92,13 +93,39 @@ function pieces(elementBytes: number): number {
   return Math.ceil(elementBytes / pieceBytes)
 }
 
+export interface SealedShard {
+  name: Buffer
+  bytes: Buffer
+}
+
 /** Seals an element of ref.elementBytes, which must not change before the promise settles. Off the event loop. */
-export async function sealShard(ref: ShardRef, element: Buffer): Promise<{ name: Buffer; bytes: Buffer }> {
-  assert(element.length === ref.elementBytes, 'the element is as long as its shard says')
-  const bytes = Buffer.allocUnsafeSlow(shardBytes(element.length))
-  const name = Buffer.alloc(hashBytes)
-  await addon.sealShard(ref.key, contextOf(ref), codeNumbers[ref.code], ref.index, element, bytes, name)
-  return { name, bytes }
+export async function sealShard(ref: ShardRef, element: Buffer): Promise<SealedShard> {
+  const [shard] = await sealShards([ref], [element])
+  assert(shard, 'one shard for one element')
+  return shard
+}
+
+/** The same for several elements of one code: faster than one by one from three on. */
+export async function sealShards(
+  refs: readonly ShardRef[],
+  elements: readonly Buffer[],
+): Promise<SealedShard[]> {
+  const [first] = refs
+  if (!first) return []
+  assert(refs.length === elements.length, 'a reference for each element')
+  refs.forEach(({ code, elementBytes }, i) => {
+    assert(code === first.code, 'the shards are of one code')
+    assert(elements[i]?.length === elementBytes, 'the element is as long as its shard says')
+  })
+  const contexts = Buffer.concat(refs.map(contextOf))
+  const outs = elements.map((element) => Buffer.allocUnsafeSlow(shardBytes(element.length)))
+  const names = Buffer.alloc(refs.length * hashBytes)
+  const keys = Buffer.concat(refs.map(({ key }) => key))
+  const indexes = Buffer.from(refs.map(({ index }) => index))
+  await addon.sealShards(keys, contexts, codeNumbers[first.code], indexes, elements, outs, names)
+  return outs.map((bytes, i) => {
+    return { name: Buffer.from(names.subarray(i * hashBytes, (i + 1) * hashBytes)), bytes }
+  })
 }
 
 /** The element of a shard. Throws KithError `damaged` when it is not that very shard, whole. */

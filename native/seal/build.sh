@@ -6,4 +6,5 @@ for header in sodium zstd; do
   echo "#include <$header.h>" | g++ -E -x c++ - >/dev/null 2>&1 ||
     fail "$header.h is missing: apt-get install libsodium-dev libzstd-dev"
 done
-addon seal "$root/native/seal/seal.cc" "$root/native/seal/shard.cc" "$root/native/seal/calls.cc" "$root/native/posix/js.cc" -lsodium -lzstd
+here=$root/native/seal
+addon seal "$here/seal.cc" "$here/hashes.cc" "$here/shard.cc" "$here/calls.cc" "$root/native/posix/js.cc" -lsodium -lzstd

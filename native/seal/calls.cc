@@ -1,6 +1,7 @@
 // The addon behind lib/format/seal.ts and shard.ts: single blocks, batches that make no JavaScript object for a chunk, and
-// shards. Calls are synchronous, but for sealShard; each thread that loads the addon has a Sealer of its own.
+// shards. Calls are synchronous, but for sealShards; each thread that loads the addon has a Sealer of its own.
 #include "../posix/work.h"
+#include "hashes.h"
 #include "shard.h"
 
 #include <string_view>
@@ -68,7 +69,14 @@ static napi_value keys(const Call &call) {
   const auto *convergence = room(call, 0, key_bytes);
   Ranges ranges(call, 2, bytesOf(call, 1));
   auto *out = room(call, 3, ranges.count() * key_and_id_bytes);
-  for (size_t i = 0; i < ranges.count(); i++) chunkKeyAndId(convergence, ranges.plain(i), out + i * key_and_id_bytes);
+  std::vector<Hashing> plain, key;
+  for (size_t i = 0; i < ranges.count(); i++) {
+    auto *at = out + i * key_and_id_bytes;
+    plain.push_back({ranges.plain(i), at});
+    key.push_back({{at, key_bytes}, at + key_bytes});
+  }
+  hashMany("kith chunk key", convergence, plain);
+  hashMany("kith chunk id", nullptr, key);
   return posix::undefined(call.env);
 }
 
@@ -84,22 +92,31 @@ static napi_value sealChunks(const Call &call) {
   for (size_t i = 0; i < ranges.count(); i++) most += ranges.plain(i).size + overhead + record_header_bytes;
   auto *out = room(call, 5, most);
   auto *ids = room(call, 6, ranges.count() * hash_bytes);
-  std::unordered_map<std::string_view, const uint8_t *> sealed;
+  // By id, the number of the chunk that is sealed for all that are equal.
+  std::unordered_map<std::string_view, size_t> sealed;
+  std::vector<std::pair<size_t, const uint8_t *>> named;
+  std::vector<Hashing> names;
   size_t at = 0;
   for (size_t i = 0; i < ranges.count(); i++) {
     auto *row = rows + i * row_bytes;
     if (read32(row + hash_bytes) != 0) continue;
     const auto *key = keys + i * key_and_id_bytes, *id = key + key_bytes;
-    auto [twin, first] = sealed.try_emplace({reinterpret_cast<const char *>(id), hash_bytes}, row);
+    auto [twin, first] = sealed.try_emplace({reinterpret_cast<const char *>(id), hash_bytes}, named.size());
     if (!first) {
-      memcpy(row, twin->second, row_bytes);
+      named.push_back(named[twin->second]);
+      named.back().first = i;
       continue;
     }
     size_t size = sealer.record(key, ranges.plain(i), level, out + at);
-    memcpy(row, out + at + 4, hash_bytes);
-    write32(row + hash_bytes, static_cast<uint32_t>(size - record_header_bytes));
+    names.push_back({{out + at + record_header_bytes, size - record_header_bytes}, out + at + 4});
+    named.push_back({i, out + at});
     memcpy(ids + (sealed.size() - 1) * hash_bytes, id, hash_bytes);
     at += size;
+  }
+  hashMany("kith block", nullptr, names);
+  for (auto [i, record] : named) {
+    memcpy(rows + i * row_bytes, record + 4, hash_bytes);
+    memcpy(rows + i * row_bytes + hash_bytes, record + 4 + hash_bytes, 4);
   }
   napi_value result;
   check(napi_create_array_with_length(call.env, 2, &result));
@@ -120,8 +137,9 @@ static napi_value sealOne(const Call &call) {
   Bytes plain = bytesOf(call, 2);
   if (plain.size == 0 || plain.size > max_plain_bytes) throw BadArgument{"seal: a block holds 1 byte to 1 MiB"};
   auto *out = room(call, 4, plain.size + overhead);
-  auto size = sealerOf(call).seal(kindArgument(call, 0), key, plain, static_cast<int>(call.integer(3)), out,
-                                  room(call, 5, hash_bytes));
+  auto *name = room(call, 5, hash_bytes);
+  auto size = sealerOf(call).seal(kindArgument(call, 0), key, plain, static_cast<int>(call.integer(3)), out);
+  hash("kith block", {out, size}, name);
   return posix::number(call.env, static_cast<int64_t>(size));
 }
 
@@ -154,20 +172,58 @@ static uint8_t byteArgument(const Call &call, size_t index) {
   return static_cast<uint8_t>(value);
 }
 
-// Every call begins with these: key, context, code, index.
-static Shard shardOf(const Call &call, size_t element_bytes) {
-  if (element_bytes == 0 || element_bytes > max_element_bytes) throw BadArgument{"seal: an element has 1 byte to 1020 KiB"};
-  return {room(call, 0, key_bytes), room(call, 1, shard_context_bytes), byteArgument(call, 2), byteArgument(call, 3),
-          element_bytes};
+static void checkElement(size_t bytes) {
+  if (bytes == 0 || bytes > max_element_bytes) throw BadArgument{"seal: an element has 1 byte to 1020 KiB"};
 }
 
-// sealShard(key, context, code, index, element, out, name): a promise; off the event loop
-static napi_value sealShard(const Call &call) {
-  Bytes element = bytesOf(call, 4);
-  auto shard = shardOf(call, element.size);
-  auto *out = room(call, 5, shardBytes(element.size)), *name = room(call, 6, hash_bytes);
-  return posix::Work::start(call.env, {call.values[4], call.values[5], call.values[6]},
-                            [shard, element, out, name] { shard.seal(element.data, out, name); });
+struct Sealing {
+  Shard shard;
+  Bytes element;
+  uint8_t *out, *name;
+};
+
+static Bytes bytesAt(const Call &call, size_t index, uint32_t at, napi_value &value) {
+  check(napi_get_element(call.env, call.values[index], at, &value));
+  void *data = nullptr;
+  size_t size = 0;
+  check(napi_get_buffer_info(call.env, value, &data, &size));
+  return {static_cast<const uint8_t *>(data), size};
+}
+
+// sealShards(keys, contexts, code, indexes, elements, outs, names): a promise; off the event loop. Keys, contexts, indexes (a
+// byte each) and names lie one after the other.
+static napi_value sealShards(const Call &call) {
+  auto indexes = bytesOf(call, 3);
+  const auto *keys = room(call, 0, indexes.size * key_bytes), *contexts = room(call, 1, indexes.size * shard_context_bytes);
+  auto *names = room(call, 6, indexes.size * hash_bytes);
+  std::vector<napi_value> kept{call.values[6]};
+  std::vector<Sealing> sealings;
+  for (size_t i = 0; i < indexes.size; i++) {
+    napi_value element_value, out_value;
+    auto element = bytesAt(call, 4, static_cast<uint32_t>(i), element_value);
+    auto out = bytesAt(call, 5, static_cast<uint32_t>(i), out_value);
+    checkElement(element.size);
+    if (out.size < shardBytes(element.size)) throw BadArgument{"seal: no room for a shard"};
+    Shard shard{keys + i * key_bytes, contexts + i * shard_context_bytes, byteArgument(call, 2), indexes.data[i], element.size};
+    sealings.push_back({shard, element, const_cast<uint8_t *>(out.data), names + i * hash_bytes});
+    kept.push_back(element_value);
+    kept.push_back(out_value);
+  }
+  return posix::Work::start(call.env, kept, [sealings] {
+    std::vector<Hashing> messages;
+    for (const auto &[shard, element, out, name] : sealings) {
+      shard.seal(element.data, out);
+      messages.push_back({{out, shardBytes(element.size)}, name});
+    }
+    hashMany("kith block", nullptr, messages);
+  });
+}
+
+// Calls about one shard begin with these: key, context, code, index.
+static Shard shardOf(const Call &call, size_t element_bytes) {
+  checkElement(element_bytes);
+  return {room(call, 0, key_bytes), room(call, 1, shard_context_bytes), byteArgument(call, 2), byteArgument(call, 3),
+          element_bytes};
 }
 
 // openShard(key, context, code, index, shard, out): whether it is that shard, whole, of an element as long as `out`
@@ -200,7 +256,7 @@ static napi_value start(const Call &call) {
   posix::define<sealChunks>(call.env, exports, "sealChunks");
   posix::define<sealOne>(call.env, exports, "seal");
   posix::define<openOne>(call.env, exports, "open");
-  posix::define<sealShard>(call.env, exports, "sealShard");
+  posix::define<sealShards>(call.env, exports, "sealShards");
   posix::define<openShard>(call.env, exports, "openShard");
   posix::define<openPiece>(call.env, exports, "openPiece");
   return exports;

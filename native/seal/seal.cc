@@ -34,11 +34,6 @@ void keyedHash(const uint8_t *key, const char *name_space, Bytes first, Bytes se
   crypto_generichash_final(&state, out, hash_bytes);
 }
 
-void chunkKeyAndId(const uint8_t *convergence, Bytes plain, uint8_t *out) {
-  keyedHash(convergence, "kith chunk key", plain, {nullptr, 0}, out);
-  hash("kith chunk id", {out, key_bytes}, out + key_bytes);
-}
-
 bool readHeader(Bytes sealed, Kind &kind, bool &compressed, uint32_t &plain_bytes) {
   const auto *at = sealed.data;
   if (sealed.size < overhead || sealed.size > max_plain_bytes + overhead) return false;
@@ -64,7 +59,7 @@ size_t Sealer::compress(Bytes plain, int level) {
   return ZSTD_isError(size) || size >= plain.size ? 0 : size;
 }
 
-size_t Sealer::seal(Kind kind, const uint8_t *key, Bytes plain, int level, uint8_t *out, uint8_t *name) {
+size_t Sealer::seal(Kind kind, const uint8_t *key, Bytes plain, int level, uint8_t *out) {
   size_t smaller = compress(plain, level);
   Bytes message = smaller ? Bytes{scratch_.get(), smaller} : plain;
   out[0] = version;
@@ -79,13 +74,11 @@ size_t Sealer::seal(Kind kind, const uint8_t *key, Bytes plain, int level, uint8
   memcpy(out + header_bytes, nonce, nonce_bytes);
   crypto_aead_xchacha20poly1305_ietf_encrypt(out + header_bytes + nonce_bytes, nullptr, message.data, message.size, out,
                                              header_bytes, nullptr, nonce, key);
-  size_t size = message.size + overhead;
-  hash("kith block", {out, size}, name);
-  return size;
+  return message.size + overhead;
 }
 
 size_t Sealer::record(const uint8_t *key, Bytes plain, int level, uint8_t *out) {
-  size_t size = seal(Kind::chunk, key, plain, level, out + record_header_bytes, out + 4);
+  size_t size = seal(Kind::chunk, key, plain, level, out + record_header_bytes);
   write32(out, record_magic);
   write32(out + 4 + hash_bytes, static_cast<uint32_t>(size));
   return record_header_bytes + size;

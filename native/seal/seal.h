@@ -32,8 +32,6 @@ struct Bytes {
 
 void hash(const char *name_space, Bytes message, uint8_t *out);
 void keyedHash(const uint8_t *key, const char *name_space, Bytes first, Bytes second, uint8_t *out);
-// The key of a chunk, and its id, one after the other.
-void chunkKeyAndId(const uint8_t *convergence, Bytes plain, uint8_t *out);
 
 // What a header says, when header and length fit the layout.
 bool readHeader(Bytes sealed, Kind &kind, bool &compressed, uint32_t &plain_bytes);
@@ -42,9 +40,10 @@ bool readHeader(Bytes sealed, Kind &kind, bool &compressed, uint32_t &plain_byte
 class Sealer {
  public:
   Sealer();
-  // Writes the sealed block, plain.size + overhead bytes at most, and returns its length; the name is written apart.
-  size_t seal(Kind kind, const uint8_t *key, Bytes plain, int level, uint8_t *out, uint8_t *name);
-  // The same with the header of a segment's record before it: plain.size + overhead + record_header_bytes at most.
+  // Writes the sealed block, plain.size + overhead bytes at most, and returns its length; its name is the hash of it.
+  size_t seal(Kind kind, const uint8_t *key, Bytes plain, int level, uint8_t *out);
+  // The same with the header of a segment's record before it, where room is left for the name: plain.size + overhead +
+  // record_header_bytes at most.
   size_t record(const uint8_t *key, Bytes plain, int level, uint8_t *out);
   // Opens into `plain`, which has the length that the header of `sealed` tells.
   Opened open(const uint8_t *key, Bytes sealed, uint8_t *plain);

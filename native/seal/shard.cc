@@ -30,7 +30,7 @@ void Shard::tag(size_t piece, Bytes cipher, uint8_t *out) const {
   crypto_onetimeauth(out, cipher.data, cipher.size, key);
 }
 
-void Shard::seal(const uint8_t *element, uint8_t *out, uint8_t *name) const {
+void Shard::seal(const uint8_t *element, uint8_t *out) const {
   memcpy(out, header_, header_bytes);
   memcpy(out + header_bytes, nonce_, nonce_bytes);
   auto *cipher = out + header_bytes + nonce_bytes;
@@ -42,7 +42,6 @@ void Shard::seal(const uint8_t *element, uint8_t *out, uint8_t *name) const {
                                    key_);
     tag(piece, sealed, tags + piece * piece_tag_bytes);
   }
-  hash("kith block", {out, shardBytes(size_)}, name);
 }
 
 bool Shard::openPiece(size_t piece, Bytes cipher, const uint8_t *tag_of_it, uint8_t *out) const {

@@ -22,8 +22,8 @@ class Shard {
  public:
   Shard(const uint8_t *partnership, const uint8_t *context, uint8_t code, uint8_t index, size_t element_bytes);
   ~Shard() { sodium_memzero(key_, sizeof key_); }
-  // Writes shardBytes(element_bytes), and the name.
-  void seal(const uint8_t *element, uint8_t *out, uint8_t *name) const;
+  // Writes shardBytes(element_bytes); the name is the hash of them.
+  void seal(const uint8_t *element, uint8_t *out) const;
   // Whether this is the shard, whole; then the element is written.
   bool open(Bytes shard, uint8_t *element) const;
   // The same of one piece, its ciphertext and its tag.

@@ -248,3 +248,43 @@ t.test('10,000 mutations: none opens, even under its own name', (t) => {
   t.equal(opened, 0)
   t.end()
 })
+
+t.test(
+  'keys, ids and names of many chunks at once are those of one at a time, whatever their lengths',
+  (t) => {
+    const lengths = [
+      1, 2, 100, 111, 112, 113, 116, 117, 118, 127, 128, 129, 239, 240, 241, 256, 384, 1000, 65_536,
+    ]
+    for (const count of [1, 2, 3, 4, 5, 9, 40]) {
+      const chosen = Array.from({ length: count }, () => lengths[random() % lengths.length] ?? 1)
+      const data = seededBytes(
+        random,
+        chosen.reduce((sum, length) => sum + length, 0),
+      )
+      const ranges = Buffer.alloc(count * 8)
+      const keys = Buffer.alloc(count * keyAndIdBytes)
+      let end = 0
+      const plain = chosen.map((length, i) => {
+        ranges.writeUInt32LE(end, i * 8)
+        ranges.writeUInt32LE((end += length), i * 8 + 4)
+        return data.subarray(end - length, end)
+      })
+      chunkKeys(convergence, data, ranges, keys)
+      const rows = Buffer.alloc(count * chunkRowBytes)
+      const records = Buffer.alloc(data.length + count * recordOverhead)
+      sealChunks({ data, ranges, keys, rows }, { records, ids: Buffer.alloc(count * 32) })
+      const wrong = plain.filter((chunk, i) => {
+        const key = chunkKey(convergence, chunk)
+        const at = i * keyAndIdBytes
+        const { ref } = sealChunk(key, chunk)
+        return !(
+          keys.subarray(at, at + 32).equals(key) &&
+          keys.subarray(at + 32, at + 64).equals(chunkId(key)) &&
+          rows.subarray(i * chunkRowBytes, i * chunkRowBytes + 32).equals(ref.name)
+        )
+      })
+      t.same(wrong, [], `${count} chunks`)
+    }
+    t.end()
+  },
+)

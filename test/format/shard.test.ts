@@ -10,6 +10,7 @@ import {
   pieceBytes,
   piecesFor,
   sealShard,
+  sealShards,
   shardBytes,
   type ShardRef,
 } from '../../lib/format/shard.js'
@@ -107,6 +108,20 @@ t.test(
     }
   },
 )
+
+t.test('several at once are the same as one by one', async (t) => {
+  const refs = [100, 70_000, 3, 128, 65_536, 1, 300].map((length, index) => ref(length, { index }))
+  const elements = refs.map(({ elementBytes }) => seededBytes(random, elementBytes))
+  const together = await sealShards(refs, elements)
+  for (const [i, one] of together.entries()) {
+    const [of, element] = [refs[i], elements[i]]
+    if (!of || !element) throw new Error('an element for each')
+    t.same(one, await sealShard(of, element))
+    t.ok(openShard(of, one.bytes).equals(element))
+    t.ok(one.name.equals(blockName(one.bytes)))
+  }
+  t.same(await sealShards([], []), [])
+})
 
 t.test('each flipped bit is refused', async (t) => {
   const { bytes } = await sealShard(ref(300), seededBytes(random, 300))
