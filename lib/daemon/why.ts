@@ -2,6 +2,7 @@
 import { isHourIn, weekBytes } from '../format/week.js'
 import type { PartnerInfo as Partner } from '../partners/partners.js'
 import { counts } from '../planning/partner-state.js'
+import { expectedHours, hoursSeen, type Presence, promiseKept, unseen } from '../planning/hours.js'
 import { defaultPolicy, select } from '../planning/selection.js'
 import { sketchOf } from '../planning/sketch.js'
 import { type Candidate, weekHours } from '../planning/types.js'
@@ -16,22 +17,26 @@ export function why({ partners, config }: Pick<Services, 'partners' | 'config'>)
   const names = new Map(known.map(({ id, name }) => [id, name]))
   const { chosen, passedOver } = select({
     sketch: noSketch,
-    candidates: known.map((partner) => candidateOf(partner)),
+    candidates: known.map((partner) => candidateOf(partner, partners.presence(partner.id))),
     current: known.map(({ id }) => id),
     // All of today's are looked at, however many are wanted.
     policy: { ...defaultPolicy, count: Math.max(known.length, config.settings.poolPartners) },
   })
+  const seenWhy = (id: string) => {
+    const hours = known.find((partner) => partner.id === id)?.agreement?.theirs.hours
+    return presenceWhy(partners.presence(id), hours ? hoursOf(hours) : null)
+  }
   const named = (id: string) => ({ id, name: names.get(id) ?? '' })
   return {
     partners: [
-      ...chosen.map(({ id, why }) => ({ ...named(id), kept: true, why: [...why] })),
+      ...chosen.map(({ id, why }) => ({ ...named(id), kept: true, why: [...why, ...seenWhy(id)] })),
       ...passedOver.map(({ id, why }) => ({ ...named(id), kept: false, why: [why] })),
     ],
   }
 }
 
 /** A friend counts as chosen by the user; of a stranger, what the agreement says and what was seen of it. */
-export function candidateOf(partner: Partner): Candidate {
+export function candidateOf(partner: Partner, presence: Presence = unseen): Candidate {
   const { id, agreement, circles, distance, roundTrip, bytesHeld, bytesPending, trouble, state } = partner
   const theirs = agreement?.theirs
   const all = bytesHeld + bytesPending
@@ -50,11 +55,19 @@ export function candidateOf(partner: Partner): Candidate {
     system: null,
     architecture: null,
     circles,
-    hours: theirs ? hoursOf(theirs.hours) : null,
+    hours: expectedHours(presence, theirs ? hoursOf(theirs.hours) : null),
     bandwidth: theirs?.bandwidth || null,
     space: theirs?.holds ?? 0,
     record: { ...state.record, kept: Math.max(state.record.kept, isKeeping ? 1 : 0) },
   }
+}
+
+/** Whether its hours are seen or promised only, and how far it kept to them. */
+export function presenceWhy(presence: Presence, promised: readonly number[] | null): string[] {
+  const kept = promiseKept(presence, promised)
+  if (kept !== null) return [`was there in ${Math.round(100 * kept)} % of the time that it promised`]
+  if (hoursSeen(presence)) return ['promised no hours: these are as they were seen from here']
+  return promised ? ['its hours are as promised: too little was seen of it yet'] : []
 }
 
 /** null: no hours were promised */

@@ -18,6 +18,7 @@ import { EventEmitter } from 'node:events'
 import { asKithError, assert, KithError } from '../base/errors.js'
 import type { BlockReader } from '../blocks/block-store.js'
 import { decodeHead } from '../format/head.js'
+import type { Presence } from '../planning/hours.js'
 import { counts, dayMs, isLost, type StateName } from '../planning/partner-state.js'
 import { caughtWithin } from '../planning/audit-confidence.js'
 import { verdictOn, type OwnerVerdict } from '../planning/reclaim.js'
@@ -176,6 +177,11 @@ export class Partners extends EventEmitter<Events> {
         agreement: this.parts.agreements.info(key) ?? null,
       }
     })
+  }
+
+  /** When the partner (hex) was on line, as it was seen from here. */
+  presence(partner: string): Presence {
+    return this.parts.presences.of(Buffer.from(partner, 'hex'))
   }
 
   /** Sequence number of the volume's head that the partner (hex) acknowledged, with all blocks that it names; 0: none. */
@@ -414,7 +420,7 @@ export class Partners extends EventEmitter<Events> {
     this.fetcher.stop()
     await Promise.all(parts)
     await this.parts.agreements.stop()
-    await Promise.all([this.parts.states.stop(), this.reclaiming])
+    await Promise.all([this.parts.states.stop(), this.parts.presences.stop(), this.reclaiming])
     await this.parts.db.close()
   }
 

@@ -20,6 +20,7 @@ import { Invites } from './invite.js'
 import type { Policy } from './negotiation.js'
 import { Overlap } from './overlap.js'
 import { Pool, type PoolSettings } from './pool.js'
+import { Presences } from './presence.js'
 import { Roster } from './roster.js'
 import { States, termsOf } from './states.js'
 import type { OwnedBlocks, PeersVault } from './types.js'
@@ -65,6 +66,7 @@ export interface Parts {
   roster: Roster
   agreements: Agreements
   states: States
+  presences: Presences
   pool: Pool
   absence: OwnAbsence
 }
@@ -103,11 +105,13 @@ export async function openParts(options: PartnersOptions, hooks: Hooks): Promise
     joined.roster = roster
     const states = openStates(options, { db, book, roster, agreements, hooks })
     joined.states = states
+    const presences = openPresences(options, { db, roster })
     const pool = new Pool({
       self: identity.id,
       roster,
       agreements,
       states,
+      presences,
       overlap: new Overlap(options.owned, options.vault, clock),
       settings: () => options.pool?.() ?? { open: false, partners: 0, region: '' },
       policy: options.policy,
@@ -123,7 +127,7 @@ export async function openParts(options: PartnersOptions, hooks: Hooks): Promise
       clock: options.stateClock ?? clock,
       log,
     })
-    return { db, book, circles, invites, roster, agreements, states, pool, absence }
+    return { db, book, circles, invites, roster, agreements, states, presences, pool, absence }
   } catch (error) {
     await db.close()
     throw error
@@ -211,6 +215,19 @@ function openStates(
     changed: (key, after) => hooks.onState(key, after),
     lost: (key) => hooks.onLost(key),
     ticked: () => hooks.onHour(),
+    clock: stateClock ?? clock,
+    log,
+  })
+}
+
+function openPresences(
+  { stateClock, clock, log }: PartnersOptions,
+  { db, roster }: Pick<Parts, 'db' | 'roster'>,
+): Presences {
+  return new Presences({
+    db,
+    partners: () => roster.known().map(({ key, id }) => ({ key, online: roster.isOnline(id) })),
+    isConnected: () => roster.isConnected,
     clock: stateClock ?? clock,
     log,
   })

@@ -30,6 +30,7 @@ import type { Facts } from '../format/wire-pool.js'
 import { isHourIn } from '../format/week.js'
 import { defaultPolicy, select } from '../planning/selection.js'
 import { counts } from '../planning/partner-state.js'
+import { hoursSeen } from '../planning/hours.js'
 import { mayChoose, nextRoundMs, whomToMeet } from '../planning/search.js'
 import type { Candidate, Sketch } from '../planning/types.js'
 import type { Agreements } from './agreements.js'
@@ -37,6 +38,7 @@ import { distanceOf, prefixOf } from './distance.js'
 import { Meeting, type Found } from './meeting.js'
 import type { Policy } from './negotiation.js'
 import { encodedSketch, type Overlap } from './overlap.js'
+import type { Presences } from './presence.js'
 import { PoolDoor } from './pool-door.js'
 import type { Roster } from './roster.js'
 import type { States } from './states.js'
@@ -57,6 +59,7 @@ export interface PoolOptions {
   roster: Roster
   agreements: Agreements
   states: States
+  presences: Presences
   overlap: Overlap
   settings(): PoolSettings
   policy(): Omit<Policy, 'needs'>
@@ -360,7 +363,7 @@ export class Pool {
 
   /** What is known of somebody without its own word. */
   private known(key: Buffer): Candidate {
-    const { roster, agreements, addresses } = this.options
+    const { roster, agreements, addresses, presences } = this.options
     const host = roster.hostOf(key)
     const rtt = roster.roundTrip(key)
     return {
@@ -375,7 +378,7 @@ export class Pool {
       system: null,
       architecture: null,
       circles: [],
-      hours: null,
+      hours: hoursSeen(presences.of(key)),
       bandwidth: null,
       space: agreements.promised(key).theirs,
       record: this.options.states.record(key),

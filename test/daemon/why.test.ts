@@ -1,6 +1,7 @@
 import t from 'tap'
-import { candidateOf } from '../../lib/daemon/why.js'
+import { candidateOf, presenceWhy } from '../../lib/daemon/why.js'
 import { parseWeek } from '../../lib/format/week.js'
+import { seen, unseen } from '../../lib/planning/hours.js'
 import type { PactInfo } from '../../lib/partners/agreements.js'
 import type { PartnerInfo } from '../../lib/partners/partners.js'
 
@@ -85,5 +86,20 @@ t.test('what is known of a partner is what selection is told', (t) => {
     hours: null,
     bandwidth: null,
   })
+  t.end()
+})
+
+t.test('hours that were seen count for more than those that were promised', (t) => {
+  let half = unseen
+  for (let hour = 0; hour < 14 * 24; hour++)
+    half = seen(half, now + hour * 3_600_000, 3_600_000, hour % 2 === 0)
+  const { hours } = candidateOf(partner(), half)
+  const daily = (hours ?? []).reduce((sum, hour) => sum + hour, 0) / 7
+  t.ok(Math.abs(daily - 12) < 0.1, `on line ${daily} h a day, whatever was promised`)
+  const promised = Array.from({ length: 168 }, (_, hour) => (hour % 24 >= 8 && hour % 24 < 18 ? 1 : 0))
+  t.same(presenceWhy(half, promised), ['was there in 50 % of the time that it promised'])
+  t.match(presenceWhy(half, null), [/as they were seen/])
+  t.match(presenceWhy(unseen, promised), [/as promised/])
+  t.same(presenceWhy(unseen, null), [])
   t.end()
 })
