@@ -462,9 +462,11 @@ export class Partners extends EventEmitter<Events> {
     agreements.end(key).catch((error: unknown) => this.options.log.warn({ err: error }, 'parting failed'))
   }
 
-  /** Frees what is held for owners that are never heard of any more. */
+  /** Frees what is held for owners that are never heard of any more, and forgets those that we parted from. */
   private onHour(): void {
     this.reclaiming = this.reclaiming.then(async () => {
+      for (const partner of this.parts.roster.known())
+        if (!this.stopping && this.isPast(partner)) await this.parts.roster.forget(partner.key)
       for (const { key, id } of this.parts.roster.known()) {
         if (this.stopping || this.silenceOf(key).kind !== 'expired') continue
         const { blocks, bytes } = await this.options.vault.evict(key)
@@ -478,6 +480,14 @@ export class Partners extends EventEmitter<Events> {
     this.reclaiming = this.reclaiming.catch((error: unknown) =>
       this.options.log.warn({ err: error }, 'reclaiming failed'),
     )
+  }
+
+  /** Of no circle of ours, gone, with nothing left here: else the list would fill up with those that were replaced. */
+  private isPast({ key, id, circles }: KnownPartner): boolean {
+    const { agreements, states, roster } = this.parts
+    if (circles.length > 0 || roster.isOnline(id)) return false
+    if (states.get(key).state !== 'gone' || agreements.isBound(key)) return false
+    return !this.options.vault.knows(key) && !this.releases.waits(key)
   }
 
   /** An agreement that is over has its own notice. */

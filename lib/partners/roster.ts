@@ -175,6 +175,14 @@ export class Roster implements Peers {
     if (!this.stopped) this.network.connect(key, this.partners.get(key.toString('hex'))?.addresses)
   }
 
+  /** It is no partner any more: it is not dialled, and not listed. Durable when it resolves. */
+  async forget(key: Buffer): Promise<void> {
+    await this.options.db.transaction(() => this.table.remove(key))
+    this.partners.delete(key.toString('hex'))
+    this.network.disconnect(key)
+    this.notify()
+  }
+
   /** Meets somebody found in the pool. */
   meet(key: Buffer, addresses: Address[]): void {
     if (!this.stopped) this.network.dialFound(key, addresses)

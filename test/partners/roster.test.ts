@@ -104,6 +104,21 @@ t.test('partners are kept over a restart, and met again though the DHT is dead',
   await until(() => sees(ada, again) && sees(again, ada))
 })
 
+t.test('who is forgotten is not known after a restart either', async (t) => {
+  const dht = await privateDht(t)
+  const ada = await openPartnerNode(t, dht.address, { name: 'ada' })
+  const bob = await openPartnerNode(t, dht.address, { name: 'bob' })
+  await shareCircle(ada, bob)
+  await until(() => sees(ada, bob))
+  await bob.stop()
+  await until(() => !sees(ada, bob))
+  await ada.roster.forget(bob.identity.id)
+  t.same(names(ada), [])
+  await ada.stop()
+  const again = await openPartnerNode(t, dht.address, { name: 'ada', identity: ada.identity, dir: ada.dir })
+  t.same(names(again), [])
+})
+
 t.test('who shares no circle gets no session', async (t) => {
   const dht = await privateDht(t)
   const ada = await openPartnerNode(t, dht.address, { clock: fastClock(5) })
