@@ -298,11 +298,12 @@ export class Pool {
     }
   }
 
-  /** Whether to meet somebody who was found. */
+  /** Whether to meet somebody who was found; who reneged is not sought again until it is gone for a while. */
   private isWanted(key: Buffer): boolean {
-    const { roster, agreements, clock } = this.options
+    const { roster, agreements, states, clock } = this.options
     const id = key.toString('hex')
     if ((this.tried.get(id) ?? 0) > clock.monotonic() || this.met.candidates.has(id)) return false
+    if (states.get(key).state === 'reneged') return false
     return !roster.isFriend(key) && agreements.promised(key).theirs === 0
   }
 
