@@ -19,9 +19,8 @@ import { asKithError, assert, KithError } from '../base/errors.js'
 import type { BlockReader } from '../blocks/block-store.js'
 import { decodeHead } from '../format/head.js'
 import type { Presence } from '../planning/hours.js'
-import { counts, dayMs, isLost, type StateName } from '../planning/partner-state.js'
+import { counts, isLost, type StateName } from '../planning/partner-state.js'
 import { caughtWithin } from '../planning/audit-confidence.js'
-import { verdictOn, type OwnerVerdict } from '../planning/reclaim.js'
 import { ownAddresses } from './addresses.js'
 import { Auditor, defaultBytesPerDay, type Audit } from './audit.js'
 import type { Book, Progress } from './book.js'
@@ -36,6 +35,7 @@ import { Pace } from './pace.js'
 import { openParts, type Parts, type PartnersOptions } from './parts.js'
 import { PendingReleases, type VolumeRelease } from './pending-releases.js'
 import { Placing, type PlacementState } from './placing.js'
+import { Reclaim, usualSilenceMs } from './reclaim.js'
 import { findBackups, type Recovered } from './recovery.js'
 import type {
   AuditInfo,
@@ -52,8 +52,6 @@ import { Uploader } from './upload.js'
 
 export type { AuditResult, Invite, Joined, PactChange, PartnerInfo, ReleaseResult } from './reports.js'
 
-const yearMs = 365 * dayMs
-
 interface Events {
   /** a partner came, went, or holds more than before */
   change: []
@@ -65,13 +63,13 @@ export class Partners extends EventEmitter<Events> {
   readonly keepers: Keepers
   private readonly book: Book
   private readonly releases: PendingReleases
+  private readonly reclaim: Reclaim
   private readonly uploader: Uploader
   private readonly auditor: Auditor
   private readonly fetcher: Fetcher
   private readonly placing: Placing
   private readonly changed = new Set<() => void>()
   private stopping: Promise<void> | null = null
-  private reclaiming: Promise<void> = Promise.resolve()
 
   private constructor(
     private readonly options: PartnersOptions,
@@ -93,6 +91,11 @@ export class Partners extends EventEmitter<Events> {
       online: () => roster.holders().filter(({ key }) => !isCommitted(key)),
       onChange: (run) => this.onChange(run),
     }
+    this.reclaim = new Reclaim({
+      ...{ roster, agreements, log, states: parts.states, vault: options.vault, policy: options.policy },
+      leastSilenceMs: () => options.leastSilenceMs?.() ?? usualSilenceMs,
+      waits: (key) => this.releases.waits(key),
+    })
     const pace = new Pace(clock, () => options.limitUp?.())
     const owner = identity.keyPair
     const onFault = (key: Buffer, kind: Damage, block?: Buffer) => void this.onFault(key, kind, block)
@@ -145,7 +148,7 @@ export class Partners extends EventEmitter<Events> {
       onState: (key, after) => joined.partners?.onState(key, after),
       onLost: (key) => joined.partners?.onLost(key),
       onRenewed: (key) => joined.partners?.placing.placement.restart(key),
-      onHour: () => joined.partners?.onHour(),
+      onHour: () => joined.partners?.reclaim.run(),
     })
     joined.partners = new Partners(options, parts)
     parts.pool.start()
@@ -420,7 +423,7 @@ export class Partners extends EventEmitter<Events> {
     this.fetcher.stop()
     await Promise.all(parts)
     await this.parts.agreements.stop()
-    await Promise.all([this.parts.states.stop(), this.parts.presences.stop(), this.reclaiming])
+    await Promise.all([this.parts.states.stop(), this.parts.presences.stop(), this.reclaim.stop()])
     await this.parts.db.close()
   }
 
@@ -460,48 +463,6 @@ export class Partners extends EventEmitter<Events> {
     const { agreements } = this.parts
     if (this.stopping || !agreements.isBound(key) || agreements.isOver(key)) return
     agreements.end(key).catch((error: unknown) => this.options.log.warn({ err: error }, 'parting failed'))
-  }
-
-  /** Frees what is held for owners that are never heard of any more, and forgets those that we parted from. */
-  private onHour(): void {
-    this.reclaiming = this.reclaiming.then(async () => {
-      for (const partner of this.parts.roster.known())
-        if (!this.stopping && this.isPast(partner)) await this.parts.roster.forget(partner.key)
-      for (const { key, id } of this.parts.roster.known()) {
-        if (this.stopping || this.silenceOf(key).kind !== 'expired') continue
-        const { blocks, bytes } = await this.options.vault.evict(key)
-        this.parts.roster.holdingsChanged()
-        this.options.log.warn(
-          { peer: id, blocks, bytes },
-          'never heard of any more: what was held is let go of',
-        )
-      }
-    })
-    this.reclaiming = this.reclaiming.catch((error: unknown) =>
-      this.options.log.warn({ err: error }, 'reclaiming failed'),
-    )
-  }
-
-  /** Of no circle of ours, gone, with nothing left here: else the list would fill up with those that were replaced. */
-  private isPast({ key, id, circles }: KnownPartner): boolean {
-    const { agreements, states, roster } = this.parts
-    if (circles.length > 0 || roster.isOnline(id)) return false
-    if (states.get(key).state !== 'gone' || agreements.isBound(key)) return false
-    return !this.options.vault.knows(key) && !this.releases.waits(key)
-  }
-
-  /** An agreement that is over has its own notice. */
-  private silenceOf(key: Buffer): OwnerVerdict {
-    const { agreements, roster, states } = this.parts
-    if (!this.options.vault.knows(key) || agreements.isOver(key)) return { kind: 'kept' }
-    const { ours, theirs } = agreements.info(key) ?? {}
-    const { terms } = this.options.policy()
-    return verdictOn({
-      silentMs: states.get(key).silentMs,
-      grace: (theirs ?? terms).grace,
-      notice: (ours ?? terms).notice,
-      leastMs: roster.isFriend(key) ? (this.options.leastSilenceMs?.() ?? yearMs) : 0,
-    })
   }
 
   /** How much goes to whom may have changed. */
@@ -593,14 +554,7 @@ export class Partners extends EventEmitter<Events> {
     const refusal = this.uploader.trouble(key)
     if (refusal !== undefined) lines.push(refusal)
     lines.push(...this.parts.agreements.trouble(key))
-    const silence = this.silenceOf(key)
-    if (silence.kind === 'warned') {
-      const days = (ms: number) => Math.ceil(ms / dayMs)
-      const silent = days(this.parts.states.get(key).silentMs)
-      lines.push(
-        `not heard of for ${silent} days: what you hold for it goes after ${days(silence.leftMs)} more, unless it comes back`,
-      )
-    }
+    lines.push(...this.reclaim.warnings(key))
     if (this.releases.waits(key)) lines.push('it must still be told to release what it held')
     return lines
   }
