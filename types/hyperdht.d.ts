@@ -31,6 +31,8 @@ declare module 'hyperdht' {
     /** bytes of the frames that came in and decrypted, empty ones included */
     readonly rawBytesRead: number
     readonly destroying: boolean
+    /** Memory for the next piece to be written, which is then not copied. */
+    alloc(length: number): Buffer
     setTimeout(ms: number): void
     /** Sends an empty frame, which the other side does not see but counts. */
     sendKeepAlive(): void

@@ -14,13 +14,28 @@ declare module 'protomux' {
   }
 
   export interface Message {
-    send(bytes: Buffer): boolean
+    /** As the channel's encoding takes it; without one, bytes. */
+    send(message: Buffer | readonly Buffer[]): boolean
+  }
+
+  /** Where a message lies: `start` moves on, `end` is that of the piece. */
+  export interface State {
+    buffer: Buffer
+    start: number
+    end: number
+  }
+
+  export interface MessageEncoding {
+    /** Adds the length to `end`. */
+    preencode(state: State, parts: readonly Buffer[]): void
+    encode(state: State, parts: readonly Buffer[]): void
+    decode(state: State): Buffer
   }
 
   export interface ChannelOptions {
     protocol: string
     id?: Buffer | null
-    messages: { onmessage(bytes: Buffer): void }[]
+    messages: { encoding?: MessageEncoding; onmessage(bytes: Buffer): void }[]
     onopen?(): void
     /** @param remote whether the other side closed it */
     onclose?(remote: boolean): void

@@ -22,11 +22,6 @@ export interface Run {
 export const idOf = (name: Buffer) => name.toString('latin1')
 export const recordBytes = (place: { bytes: number }) => headerBytes + place.bytes
 
-export function wholeOf({ parts, bytes }: Run): Buffer {
-  const [only] = parts
-  return only && parts.length === 1 ? only : Buffer.concat(parts, bytes)
-}
-
 /** Whether a record is the one that the index means, byte for byte. */
 export function matches(record: Buffer, name: Buffer, place: Place): boolean {
   const header = decodeHeader(record)

@@ -58,6 +58,8 @@ export function decodeHeader(header: Buffer): RecordHeader | undefined {
   return { name: header.subarray(4, 36), bytes }
 }
 
+/** IOV_MAX: parts that the kernel takes at once. */
+const maxParts = 1024
 /** How many files are kept open; a large store has thousands. */
 const maxOpen = 32
 
@@ -81,14 +83,16 @@ export class Segments {
       .map(({ name, match }) => ({ id: Number(match?.[1]), length: statSync(join(this.dir, name)).size }))
   }
 
-  /** Writes all of `bytes` at `offset`. What a failed write left behind is overwritten by the next at this offset. */
-  async write(id: number, offset: number, bytes: Buffer): Promise<void> {
+  /** Writes all parts, one after the other, at `offset`. What a failed write left behind is overwritten by the next at this offset. */
+  async write(id: number, offset: number, parts: readonly Buffer[]): Promise<void> {
     try {
       const handle = await this.handle(id)
       reached('segmentWrite')
-      for (let done = 0; done < bytes.length;) {
-        const { bytesWritten } = await handle.write(bytes, done, bytes.length - done, offset + done)
-        done += bytesWritten
+      let at = offset
+      for (let left = parts; left.length > 0;) {
+        const { bytesWritten } = await handle.writev(left.slice(0, maxParts), at)
+        at += bytesWritten
+        left = after(left, bytesWritten)
       }
     } catch (error) {
       throw writeError(error, this.dir)
@@ -183,6 +187,18 @@ export class Segments {
     this.handles.delete(id)
     if (handle) await handle.then((file) => file.close()).catch(() => undefined)
   }
+}
+
+/** What is left of the parts after so many bytes. */
+function after(parts: readonly Buffer[], bytes: number): readonly Buffer[] {
+  let rest = bytes
+  const at = parts.findIndex((part) => {
+    if (part.length > rest) return true
+    rest -= part.length
+    return false
+  })
+  const part = parts[at]
+  return part ? [part.subarray(rest), ...parts.slice(at + 1)] : []
 }
 
 function writeError(error: unknown, dir: string): KithError {

@@ -6,7 +6,7 @@
  * knows what the disk has: everything is refused until the store is opened anew.
  */
 import { assert, KithError } from '../base/errors.js'
-import { idOf, type Pending, recordBytes, type Run, wholeOf } from './records.js'
+import { idOf, type Pending, recordBytes, type Run } from './records.js'
 import { decodeHeader, encodeHeader, headerBytes, segmentBytes, type Segments } from './segments.js'
 
 const flushBytes = 4 * 1024 * 1024
@@ -109,7 +109,7 @@ export class Tail {
       try {
         for (let run = runs[0]; run; run = runs[0]) {
           this.unsynced.add(run.segment)
-          await this.segments.write(run.segment, run.offset, wholeOf(run))
+          await this.segments.write(run.segment, run.offset, run.parts)
           for (const block of run.blocks) block.data = undefined
           this.gathered -= run.bytes
           runs.shift()

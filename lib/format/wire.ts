@@ -337,11 +337,14 @@ export function encodeError(id: number, code: ErrorCode, text: string): Buffer {
 }
 
 /** @param blocks at most `maxAsked`, together at most `maxBatchBytes` */
-export function encodePut(blocks: readonly NamedBlock[]): Buffer {
-  const bytes = blocks.reduce((sum, block) => sum + hashBytes + 4 + block.bytes.length, 2)
-  const out = writer(numbers.put, 0, bytes).u16(blocks.length)
-  for (const block of blocks) out.raw(block.name).u32(block.bytes.length).raw(block.bytes)
-  return out.finish()
+/** The frame in parts, one after the other; the blocks are not copied. */
+export function encodePut(blocks: readonly NamedBlock[]): Buffer[] {
+  const parts = [writer(numbers.put, 0, 2).u16(blocks.length).finish()]
+  for (const { name, bytes } of blocks) {
+    const head = new Writer(hashBytes + 4).raw(name).u32(bytes.length).finish()
+    parts.push(head, bytes)
+  }
+  return parts
 }
 
 const writeRequest: { [K in RequestKind]: (out: Writer, message: Requests[K]) => Writer } = {

@@ -15,7 +15,7 @@
  */
 import { EventEmitter } from 'node:events'
 import type { NoiseStream } from 'hyperdht'
-import Protomux, { type MuxStream } from 'protomux'
+import Protomux, { type MessageEncoding, type MuxStream } from 'protomux'
 import { KithError } from '../base/errors.js'
 import { maxFrameBytes } from '../format/wire.js'
 
@@ -104,6 +104,24 @@ class Guard {
   }
 }
 
+/** Messages as parts, which are copied once, into the piece that is sent. */
+export const inParts: MessageEncoding = {
+  preencode(state, parts) {
+    for (const part of parts) state.end += part.length
+  },
+  encode(state, parts) {
+    for (const part of parts) {
+      state.buffer.set(part, state.start)
+      state.start += part.length
+    }
+  },
+  decode(state) {
+    const bytes = state.buffer.subarray(state.start, state.end)
+    state.start = state.end
+    return bytes
+  },
+}
+
 /** What protomux is given for the stream: passes everything on but pieces that the guard refuses. */
 class GuardedStream extends EventEmitter implements MuxStream {
   userData: unknown = null
@@ -131,7 +149,8 @@ class GuardedStream extends EventEmitter implements MuxStream {
     return this.stream.destroyed
   }
   alloc(length: number): Buffer {
-    return Buffer.allocUnsafe(length)
+    // Where the stream encrypts it in place; elsewhere it would be copied.
+    return this.stream.alloc(length)
   }
   write(bytes: Buffer): boolean {
     return this.stream.write(bytes)

@@ -7,8 +7,9 @@
  *   The receiver gives credit back when it is done with a frame, so that a slow disk there slows the sender here, and
  *   nothing piles up. A peer that sends beyond the window, or gives back more than it got, breaks the protocol.
  * - At most `maxOutstanding` requests of a peer are open; beyond a rate they are put off, not refused.
- * - Requests that change the vault run one after the other, in the order sent (so a commit answers for the puts before
- *   it). Requests that read run at most `readers` at a time, and one that answers with much data holds its place until
+ * - Requests that change the vault begin one after the other, in the order sent (so a commit answers for the puts before
+ *   it). A commit goes on beside the offers and puts that follow, so that the disk that syncs does not hold up the line; a head
+ *   or a drop waits for it. Requests that read run at most `readers` at a time, and one that answers with much data holds its place until
  *   the answer is on its way.
  * - A stranger of the open pool may send `strangerFrames` frames and `strangerBytes` in all, within `strangerMs`; once it is a
  *   partner, that falls away.
@@ -44,7 +45,7 @@ import {
   wireProtocol,
   wireVersion,
 } from '../format/wire.js'
-import { muxOf } from './mux.js'
+import { inParts, muxOf } from './mux.js'
 import type { Peer } from './types.js'
 
 export const windowBytes = 8 * 1024 * 1024
@@ -93,12 +94,14 @@ interface Asked {
 }
 
 interface Outgoing {
-  frame: Buffer
+  /** the frame's bytes, one after the other */
+  parts: readonly Buffer[]
+  cost: number
   sent?: () => void
 }
 
 const changing = new Set<RequestKind>(['offer', 'commit', 'headPut', 'release'])
-const cost = (frame: Buffer) => frame.length + frameOverhead
+const cost = (bytes: number) => bytes + frameOverhead
 
 export class Session implements Peer {
   readonly key: Buffer
@@ -123,6 +126,8 @@ export class Session implements Peer {
   private owed = 0
   private answering = 0
   private writes: Promise<void> = Promise.resolve()
+  /** Settled when no commit is under way. */
+  private commits: Promise<unknown> = Promise.resolve()
   private reading = 0
   private readonly toRead: RequestFrame[] = []
   private tokens = requestBurst
@@ -152,14 +157,14 @@ export class Session implements Peer {
     })
     const channel = muxOf(stream).createChannel({
       protocol: wireProtocol,
-      messages: [{ onmessage: (bytes) => this.receive(bytes) }],
+      messages: [{ encoding: inParts, onmessage: (bytes) => this.receive(bytes) }],
       onclose: () => this.close('the connection ended'),
     })
     if (channel === null) throw new KithError('busy', 'there is a session on this connection already')
     this.channel = channel
     stream.once('close', () => this.close('the connection ended'))
     channel.open()
-    this.transmit(
+    this.transmit([
       encodeHello({
         version: wireVersion,
         capabilities:
@@ -169,7 +174,7 @@ export class Session implements Peer {
           (options.agrees ? makesAgreements : 0),
         name: options.name,
       }),
-    )
+    ])
     this.watchSoon()
   }
 
@@ -240,25 +245,27 @@ export class Session implements Peer {
 
   // Sending
 
-  private queue(frame: Buffer, sent?: () => void): void {
+  private queue(frame: Buffer | readonly Buffer[], sent?: () => void): void {
     if (this.closed) return sent?.()
-    this.outbox.push(sent ? { frame, sent } : { frame })
+    const parts = Buffer.isBuffer(frame) ? [frame] : (frame as readonly Buffer[])
+    const bytes = parts.reduce((sum, part) => sum + part.length, 0)
+    this.outbox.push({ parts, cost: cost(bytes), ...(sent && { sent }) })
     this.pump()
   }
 
   private pump(): void {
-    for (let next = this.outbox[0]; next && cost(next.frame) <= this.window; next = this.outbox[0]) {
+    for (let next = this.outbox[0]; next && next.cost <= this.window; next = this.outbox[0]) {
       this.outbox.shift()
-      this.window -= cost(next.frame)
-      this.transmit(next.frame)
+      this.window -= next.cost
+      this.transmit(next.parts)
       next.sent?.()
     }
     if (this.outbox.length === 0) this.stalledAt = undefined
     else this.stalledAt ??= this.options.clock.monotonic()
   }
 
-  private transmit(frame: Buffer): void {
-    this.channel.messages[0]?.send(frame)
+  private transmit(parts: readonly Buffer[]): void {
+    this.channel.messages[0]?.send(parts)
   }
 
   // Receiving
@@ -269,7 +276,7 @@ export class Session implements Peer {
     try {
       this.heardAt = this.options.clock.monotonic()
       if (this.options.isStranger?.()) this.countStrange(bytes.length)
-      this.take(decodeFrame(bytes), cost(bytes))
+      this.take(decodeFrame(bytes), cost(bytes.length))
     } catch (error) {
       this.violated(error)
     }
@@ -321,7 +328,7 @@ export class Session implements Peer {
     this.owed += bytes
     if (this.owed < creditStep || this.closed) return
     this.received -= this.owed
-    this.transmit(encodeCredit(this.owed))
+    this.transmit([encodeCredit(this.owed)])
     this.owed = 0
   }
 
@@ -351,13 +358,21 @@ export class Session implements Peer {
   private serve(frame: RequestFrame, bytes: number): void {
     if (++this.answering > maxOutstanding) throw broken('too many requests at once')
     if (changing.has(frame.kind)) {
-      this.change(bytes, async () => this.queue(await this.reply(frame), () => this.answering--))
+      this.change(bytes, () => this.changed(frame))
       return
     }
     // Small frames: giving their credit back before they are served keeps them from filling the window.
     this.done(bytes)
     this.toRead.push(frame)
     void this.read()
+  }
+
+  private async changed(frame: RequestFrame): Promise<void> {
+    if (frame.kind !== 'commit' && frame.kind !== 'offer') await this.commits
+    const answered = this.reply(frame).then((reply) => this.queue(reply, () => this.answering--))
+    if (frame.kind !== 'commit') return answered
+    const settled = answered.catch((error: unknown) => this.violated(error))
+    this.commits = Promise.all([this.commits, settled])
   }
 
   /** Queues work that changes the vault. */

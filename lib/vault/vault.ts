@@ -50,6 +50,8 @@ const dropBatch = 1000
 export class Vault {
   private readonly flips: Flips
   private readonly gathered = new Map<string, Gathered>()
+  /** Taken for a commit that is under way: no one's to free, and counted as gathered. */
+  private committing: { owner: string; gathered: Gathered }[] = []
   private gatheredCost = 0
   private quota: number
   private closed = false
@@ -133,6 +135,7 @@ export class Vault {
     return names.map((name) => {
       const bytes = this.blocks.size(name)
       if (bytes === undefined) return true
+      if (this.isCommitting(owner, name)) return false
       const isOwned = this.tables.size(owner, name) !== undefined
       if (isOwned && !this.tables.isDropping(owner, name)) return false
       const isFull = (this.gathered.get(hex(owner))?.blocks.size ?? 0) >= maxGathered
@@ -155,6 +158,7 @@ export class Vault {
     const isHere = this.blocks.size(name) !== undefined
     const isOwned = isHere && this.tables.size(owner, name) !== undefined
     if (isOwned && !this.tables.isDropping(owner, name)) return
+    if (isHere && this.isCommitting(owner, name)) return
     const used = this.blocks.bytes + this.blocks.count * blockOverhead + this.gatheredCost
     const cost = bytes.length + blockOverhead
     if (!isHere && this.quota - used < cost)
@@ -177,34 +181,41 @@ export class Vault {
   }
 
   /**
-   * Makes durable what the owner offered and sent since its last commit.
+   * Makes durable what the owner offered and sent since its last commit, until this was called; more may come meanwhile.
    * @returns what the owner holds now and did not before
    * @throws KithError `noSpace` on a full disk, `damaged` when a block was lost meanwhile: to be offered again
    */
   commit(owner: Buffer): Promise<Held> {
-    return this.alone(async () => {
-      const blocks = this.takeGathered(owner)
-      const added = { blocks: 0, bytes: 0 }
-      if (blocks.length === 0) return added
-      await this.blocks.commit()
-      const now = this.options.clock.now()
-      const lost = await this.db.transaction(() => {
-        let gone = 0
-        for (const { name } of blocks) {
-          const bytes = this.blocks.size(name)
-          if (bytes !== undefined) this.tables.keep(owner, name)
-          if (bytes === undefined) gone++
-          else if (this.tables.add(owner, name, bytes, now)) {
-            added.blocks++
-            added.bytes += bytes
-          }
-        }
-        return gone
-      })
-      if (lost > 0)
-        throw new KithError('damaged', `${lost} blocks were lost before the commit: offer them again`)
-      return added
+    const gathered = this.takeGathered(owner)
+    const commit = { owner: hex(owner), gathered }
+    this.committing.push(commit)
+    this.gatheredCost += gathered.cost
+    const done = this.alone(() => this.keep(owner, [...gathered.blocks.values()]))
+    return done.finally(() => {
+      this.committing = this.committing.filter((other) => other !== commit)
+      this.gatheredCost -= gathered.cost
     })
+  }
+
+  private async keep(owner: Buffer, blocks: readonly { name: Buffer }[]): Promise<Held> {
+    const added = { blocks: 0, bytes: 0 }
+    if (blocks.length === 0) return added
+    const now = this.options.clock.now()
+    let lost = 0
+    await this.blocks.commit(() => {
+      for (const { name } of blocks) {
+        const bytes = this.blocks.size(name)
+        if (bytes !== undefined) this.tables.keep(owner, name)
+        if (bytes === undefined) lost++
+        else if (this.tables.add(owner, name, bytes, now)) {
+          added.blocks++
+          added.bytes += bytes
+        }
+      }
+    })
+    if (lost > 0)
+      throw new KithError('damaged', `${lost} blocks were lost before the commit: offer them again`)
+    return added
   }
 
   /** Sealed bytes of a block that the owner may read. */
@@ -504,7 +515,12 @@ export class Vault {
   private room(owner: Buffer): number {
     const bound = this.options.ownerQuotaBytes?.(owner) ?? this.quota
     const { bytes, blocks } = this.tables.owner(owner) ?? { bytes: 0, blocks: 0 }
-    return bound - bytes - blocks * blockOverhead - (this.gathered.get(hex(owner))?.cost ?? 0)
+    const open = this.gathered.get(hex(owner))?.cost ?? 0
+    const taken = this.committing.reduce(
+      (sum, one) => sum + (one.owner === hex(owner) ? one.gathered.cost : 0),
+      0,
+    )
+    return bound - bytes - blocks * blockOverhead - open - taken
   }
 
   /** @param cost of the quota */
@@ -527,16 +543,23 @@ export class Vault {
     this.gatheredCost -= block.cost
   }
 
-  private takeGathered(owner: Buffer): { name: Buffer; bytes: number }[] {
-    const gathered = this.gathered.get(hex(owner))
+  private takeGathered(owner: Buffer): Gathered {
+    const gathered = this.gathered.get(hex(owner)) ?? { blocks: new Map<string, never>(), cost: 0 }
     this.gathered.delete(hex(owner))
-    this.gatheredCost -= gathered?.cost ?? 0
-    return [...(gathered?.blocks.values() ?? [])]
+    this.gatheredCost -= gathered.cost
+    return gathered
   }
 
   private isGathered(name: Buffer): boolean {
     const id = name.toString('latin1')
-    return [...this.gathered.values()].some(({ blocks }) => blocks.has(id))
+    const taken = this.committing.map(({ gathered }) => gathered)
+    return [...this.gathered.values(), ...taken].some(({ blocks }) => blocks.has(id))
+  }
+
+  private isCommitting(owner: Buffer, name: Buffer): boolean {
+    if (this.committing.length === 0) return false
+    const [key, id] = [hex(owner), name.toString('latin1')]
+    return this.committing.some((one) => one.owner === key && one.gathered.blocks.has(id))
   }
 
   private assertOpen(): void {

@@ -5,7 +5,7 @@ import {
   decodeFrame,
   encodeError,
   encodeHello,
-  encodePut,
+  encodePut as putParts,
   encodeReply,
   encodeRequest,
   maxFrameBytes,
@@ -21,6 +21,8 @@ const ann = identity(1)
 const [a, b] = [block(seeded(1)), block(seeded(2))]
 const names = [a.name, b.name]
 const pact = somePact(3)
+
+const encodePut = (blocks: Parameters<typeof putParts>[0]) => Buffer.concat(putParts(blocks))
 
 t.test('requests and replies come out as they went in', async (t) => {
   const requests = {

@@ -30,7 +30,7 @@ export function everyMessage(seed: number): Record<string, Buffer> {
     hello: encodeHello({ version: 1, capabilities: 1, name: 'ann' }),
     credit: encodeCredit(4711),
     error: encodeError(id, 'noSpace', 'no room'),
-    put: encodePut(blocks),
+    put: Buffer.concat(encodePut(blocks)),
     offer: encodeRequest('offer', id, { names }),
     commit: encodeRequest('commit', id, {}),
     headPut: encodeRequest('headPut', id, { head: head(ann, 1) }),

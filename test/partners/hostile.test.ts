@@ -69,7 +69,7 @@ const violations: { name: string; greets?: false; frames: () => Buffer[] }[] = [
   { name: 'an answer never asked for', frames: () => [everyMessage(1).holding ?? hello] },
   {
     name: 'a swapped block',
-    frames: () => [encodePut([{ name: Buffer.alloc(32, 1), bytes: Buffer.alloc(100) }])],
+    frames: () => [Buffer.concat(encodePut([{ name: Buffer.alloc(32, 1), bytes: Buffer.alloc(100) }]))],
   },
   { name: 'an oversized frame', frames: () => [Buffer.alloc(8 * 1024 * 1024, 18)] },
   {
@@ -99,7 +99,8 @@ t.test('more than the window: the session ends with the reason', async (t) => {
   const session = open(right, { put: never, answer: never })
   const one = block(seeded(1), 1_000_000)
   channel?.messages[0]?.send(hello)
-  for (let i = 0; i < 1 + windowBytes / 1_000_000; i++) channel?.messages[0]?.send(encodePut([one]))
+  for (let i = 0; i < 1 + windowBytes / 1_000_000; i++)
+    channel?.messages[0]?.send(Buffer.concat(encodePut([one])))
   t.match(await session.ended, /beyond the window/)
 })
 

@@ -107,6 +107,40 @@ t.test('back-pressure: a holder that does not get on holds the sender back', asy
   t.equal(taken, 20_000_000)
 })
 
+t.test('a commit that takes long holds up neither offers nor blocks; heads wait for it', async (t) => {
+  const begun: string[] = []
+  let settle: () => void = () => undefined
+  const disk = new Promise<void>((resolve) => (settle = resolve))
+  const slow: Answerer = {
+    put: async () => void begun.push('put'),
+    answer: async <K extends RequestKind>(kind: K) => {
+      begun.push(kind)
+      if (kind === 'commit') await disk
+      const replies: Partial<Replies> = {
+        commit: { blocks: 0, bytes: 0 },
+        offer: { missing: [true] },
+        headPut: {},
+      }
+      return replies[kind] as Replies[K]
+    },
+  }
+  const [left, right] = await streams(t, ann, holder)
+  const peer = open(left, refusing)
+  const there = open(right, slow)
+  await Promise.all([peer.ready, there.ready])
+  const one = block(seeded(3))
+  const committed = peer.request('commit', {})
+  await peer.put([one])
+  await peer.request('offer', { names: [one.name] })
+  const headed = peer.request('headPut', { head: head(ann, 1) })
+  await peer.request('held', {}).catch(() => undefined)
+  t.same(begun.slice(0, 3), ['commit', 'put', 'offer'])
+  t.notOk(begun.includes('headPut'), 'nothing says yet that its blocks are there')
+  settle()
+  await Promise.all([committed, headed])
+  t.equal(begun.at(-1), 'headPut')
+})
+
 t.test('many requests at once, both ways, with data both ways', async (t) => {
   const vaults = [await openVault(t, ann), await openVault(t, holder)] as const
   const [left, right] = await streams(t, ann, holder)

@@ -119,6 +119,24 @@ t.test('quotas: of all, and of one owner', async (t) => {
   t.match(await vault.commit(ann.id), { blocks: 1 })
 })
 
+t.test('what comes while a commit is under way counts on top of it, and is of the next', async (t) => {
+  const vault = await openVault(t, partner, { ownerQuotaBytes: () => 201_500 })
+  const [a, b, c] = [7, 8, 9].map((seed) => block(seeded(seed), 100_000))
+  if (!a || !b || !c) throw new Error('three blocks')
+  await vault.put(ann.id, a.name, a.bytes)
+  const committing = vault.commit(ann.id)
+  const checking = vault.verify(100)
+  t.same(vault.missing(ann.id, [a.name, b.name]), [false, true], 'what is being committed is not asked for')
+  await vault.put(ann.id, a.name, a.bytes)
+  await vault.put(ann.id, b.name, b.bytes)
+  await t.rejects(vault.put(ann.id, c.name, c.bytes), { code: 'noSpace' })
+  t.match(await committing, { blocks: 1 })
+  await checking
+  t.match(await vault.commit(ann.id), { blocks: 1 })
+  t.same(await vault.get(ann.id, a.name), a.bytes)
+  t.same(await vault.get(ann.id, b.name), b.bytes)
+})
+
 t.test('a flood of tiny blocks meets the bounds as well', async (t) => {
   const vault = await openVault(t, partner, { quotaBytes: 100 * (blockOverhead + 2) })
   const tiny = (i: number) => {
