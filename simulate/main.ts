@@ -24,6 +24,7 @@ async function main(args: string[]): Promise<number> {
       days: { type: 'string' },
       owners: { type: 'string' },
       years: { type: 'string' },
+      sites: { type: 'string' },
       seeds: { type: 'string', default: '2' },
       seed: { type: 'string', default: '1' },
       out: { type: 'string', default: 'output' },
@@ -43,6 +44,7 @@ interface Values {
   days?: string
   owners?: string
   years?: string
+  sites?: string
   seeds: string
   seed: string
   out: string
@@ -63,7 +65,10 @@ async function years(values: Values): Promise<number> {
     return 2
   }
   console.log(`years: ${owners} owners, ${span} years, ${seeds} seeds from ${seed}`)
-  const text = await reportYears({ owners, seeds, seed, years: span }, (line) => console.log(line))
+  const sites = values.sites === undefined ? undefined : Number(values.sites)
+  const text = await reportYears({ owners, seeds, seed, years: span, ...(sites && { sites }) }, (line) =>
+    console.log(line),
+  )
   mkdirSync(values.out, { recursive: true })
   const file = join(values.out, 'years.svg')
   writeFileSync(file, text)

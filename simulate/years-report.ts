@@ -32,6 +32,8 @@ export interface ReportOptions {
   readonly seeds: number
   readonly seed: number
   readonly years: number
+  /** of the nodes of one seed; a dozen nodes each, when not given */
+  readonly sites?: number
 }
 
 /** Three replicas are 1+2. */
@@ -46,7 +48,7 @@ const commitments = [0, 45]
 export async function reportYears(options: ReportOptions, print: (line: string) => void): Promise<string> {
   const { owners, seeds, seed, years } = options
   const each = Math.ceil(owners / seeds)
-  const common = { ...usual, owners: each, sites: sitesOf(each), forMs: years * yearMs }
+  const common = { ...usual, owners: each, sites: options.sites ?? sitesOf(each), forMs: years * yearMs }
   const main = failureRates.flatMap((failures) =>
     availabilities.flatMap((availability) =>
       shapes.map((shape) => ({ ...common, failures, availability, shape })),

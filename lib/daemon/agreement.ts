@@ -4,6 +4,7 @@ import type { PactInfo, PactSide } from '../partners/agreements.js'
 import type { Policy } from '../partners/negotiation.js'
 import type { PartnerInfo as Partner } from '../partners/partners.js'
 import type { PoolSettings } from '../partners/pool.js'
+import { triesMost } from '../planning/partner-state.js'
 import type { AgreementInfo, Params, PartnerInfo, Result } from './api.js'
 import type { Settings } from './config.js'
 import type { Services } from './services.js'
@@ -27,12 +28,20 @@ export function policyOf(settings: Readonly<Settings>): Omit<Policy, 'needs'> {
       commitment:
         settings.commitmentDays === 0
           ? 0
-          : Math.max(settings.commitmentDays, settings.graceDays + 1) * daySeconds,
+          : Math.max(settings.commitmentDays, settings.graceDays + judgedDays(settings)) * daySeconds,
       notice: settings.noticeDays * daySeconds,
     },
     wants: wantBytes ?? Number.MAX_SAFE_INTEGER,
     periodMs: (settings.agreementDays ?? 0) * daySeconds * 1000,
   }
+}
+
+/**
+ * Days from when somebody keeps nothing until its grace begins: as many audits as that takes, and one. A commitment that ends
+ * before the grace does would let it have its own back meanwhile (docs/simulations.md).
+ */
+function judgedDays({ auditHours }: Readonly<Settings>): number {
+  return Math.ceil((triesMost * auditHours) / 24) + 1
 }
 
 /** What is wanted of the open pool. */

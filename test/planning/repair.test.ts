@@ -81,6 +81,8 @@ t.test('late holders are not waited for when too few are sure, those in grace le
   )
   const after = planRepair([stripe('6+3', { elements: sending })], more, { atOnce: () => 1, bytes: 1e9 })
   t.same(after.remakes, [], 'what is on its way is enough')
+  const few = planRepair([stripe('2+1')], partners(3, { c: { state: 'late', online: false } }))
+  t.match(few.remakes, [{ element: 2, why: 'too few' }], 'usually one must be to spare')
   t.end()
 })
 
