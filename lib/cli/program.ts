@@ -183,6 +183,12 @@ function keeping(program: Command): void {
     .option('--copies <N>', 'partners that must hold a block before it may go from here (2)')
   action(budget, async (...given) => (await import('./budget.js')).run(...given))
 
+  const placement = program
+    .command('placement')
+    .description('how new data is laid out over partners; without arguments, tells it')
+    .argument('[POLICY]', 'replica, replica:3, erasure:3+2, auto, auto:survive=2, auto:nines=6')
+  action(placement, async (context, given) => (await import('./placement.js')).run(context, given))
+
   const policy = program
     .command('policy')
     .description('the rules by which the daemon forgets snapshots after each new one')

@@ -3,6 +3,7 @@ import type { Status, VolumeStatus } from '../daemon/api.js'
 import { spaceText } from './budget.js'
 import { optionalDir, type Context } from './context.js'
 import { excludedText } from './exclude.js'
+import { placementText } from './placement.js'
 import { age, localTime, plural, printable, size, table } from './output.js'
 import type { AuditStatus } from '../daemon/api-state.js'
 import { duration, presenceText } from './partner-state.js'
@@ -29,6 +30,9 @@ function text(status: Status, now: number): string {
       `Network:  ${network.bootstrap.length === 0 ? 'public DHT' : `private DHT at ${network.bootstrap.join(', ')}`}${network.running ? '' : ' (not connected)'}`,
       ...(status.space && (status.space.bytesBudget !== null || status.space.bytesEvicted > 0)
         ? [`Blocks:   ${spaceText(status.space)}`]
+        : []),
+      ...(status.placement && status.placement.policy !== 'replica'
+        ? [`Placement: ${status.placement.policy}, ${placementText(status.placement)}`]
         : []),
       ...auditLines(status.audits),
       ...(status.awayUntil === null

@@ -26,4 +26,20 @@ export const budgetParams = z
   })
   .strict()
 
+/** In `status` null before `init`. */
+export const placementStatus = z.object({
+  /** as it was set: replica, replica:3, erasure:3+2, auto, ... */
+  policy: z.string(),
+  /** what new data is laid out by, like 3+2; null: each partner gets everything */
+  shape: z.string().nullable(),
+  /** partners that it takes, and that could be given a part now */
+  needs: count,
+  have: count,
+  /** stripes there are, and of those, what could not be read from partners alone yet */
+  stripes: count,
+  unreadable: count,
+})
+
+export const placementParams = z.object({ policy: z.string().max(64).optional() }).strict()
+
 export type SpaceStatus = z.infer<typeof spaceStatus>

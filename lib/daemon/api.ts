@@ -29,7 +29,7 @@ import {
 } from './api-schemas.js'
 import { engineNames } from '../mount/types.js'
 import { checkResult, readData, repairResult } from './api-check.js'
-import { budgetParams, spaceStatus } from './api-space.js'
+import { budgetParams, placementParams, placementStatus, spaceStatus } from './api-space.js'
 import { absenceTold, auditStatus, partnerState } from './api-state.js'
 import { schedule } from './schedule.js'
 
@@ -161,6 +161,7 @@ export const statusResult = z.object({
   }),
   vault: z.object({ bytesHeld: count, bytesQuota: count, owners: count }),
   space: spaceStatus.nullable(),
+  placement: placementStatus.nullable(),
   /** null before `init` */
   audits: auditStatus.nullable(),
   /** this node announced to be away until then; null: not */
@@ -369,6 +370,7 @@ export const methods = {
 
   /** Sets, and tells, the room for our own blocks. */
   budget: method(budgetParams, spaceStatus),
+  placement: method(placementParams, placementStatus),
 
   /** Frees what no snapshot of any volume needs any more. */
   prune: method(

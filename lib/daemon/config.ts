@@ -9,6 +9,7 @@ import { asKithError, KithError } from '../base/errors.js'
 import { errnoCode } from '../base/posix.js'
 import { bootstrapList, retentionPolicy } from './api.js'
 import { parseWeek } from '../format/week.js'
+import { parsePlacement } from '../planning/placement.js'
 import { writeDurably, type Home } from './home.js'
 import { schedule } from './schedule.js'
 
@@ -25,6 +26,17 @@ const weekText = z
   .superRefine((text, issues) => {
     try {
       parseWeek(text)
+    } catch (error) {
+      issues.addIssue({ code: 'custom', message: asKithError(error).message })
+    }
+  })
+
+const placementText = z
+  .string()
+  .max(64)
+  .superRefine((text, issues) => {
+    try {
+      parsePlacement(text)
     } catch (error) {
       issues.addIssue({ code: 'custom', message: asKithError(error).message })
     }
@@ -72,6 +84,8 @@ const schema = z
     storeBudgetBytes: z.number().int().positive().nullable().default(null),
     /** partners that must hold a block before it may go from here */
     copies: z.number().int().positive().max(999).default(2),
+    /** how our blocks are laid out over partners (planning/placement.ts) */
+    placement: placementText.default('replica'),
     /** a snapshot this often, when something changed and the volume's schedule says nothing else */
     snapshotHours: hours.default(1),
     /** each partner is audited at least this often */

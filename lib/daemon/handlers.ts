@@ -1,4 +1,5 @@
 /** The methods of the control interface (api.ts), each by the part that does it. */
+import { placement } from './placement.js'
 import { deriveIdentity } from '../format/keys.js'
 import { newPhrase, parsePhrase } from '../format/phrase.js'
 import { check } from './check.js'
@@ -63,6 +64,7 @@ type VolumeMethod =
   | 'policy'
   | 'prune'
   | 'budget'
+  | 'placement'
   | 'schedule'
   | 'exclude'
   | 'wouldExclude'
@@ -115,6 +117,7 @@ function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
     schedule: (params) => daemon.services.schedule(params),
     policy: (params) => policy(daemon.services, params),
     budget: (params) => daemon.services.space.set(params),
+    placement: async (params) => placement(daemon.services, params),
     prune: (params, job) => prune(daemon.services, params, job),
     sync: (params, job) => sync(daemon.services, params, job),
     restore: (params, job) => restore(daemon.services, params, job),

@@ -19,6 +19,7 @@ import { restoreTree } from '../restore/restore.js'
 import { infoOf } from '../store/snapshot-info.js'
 import type { Params, Result } from './api.js'
 import type { Job } from './control-server.js'
+import { defaults } from './config.js'
 import type { Daemon } from './daemon.js'
 import type { Home } from './home.js'
 import type { ProtectedVolume } from './protected-volume.js'
@@ -34,8 +35,11 @@ export async function recover(
 ): Promise<Result<'recover'>> {
   const identity = deriveIdentity(parsePhrase(params.phrase))
   job.progress({ stage: 'looking for partners', done: 0, total: 0, unit: 'partners' })
-  const { heads, faults } = await find(daemon, identity, job)
+  const { heads, faults, placement } = await find(daemon, identity, job)
   const { services } = daemon
+  // What was backed up goes on as it was.
+  if (placement !== undefined && services.config.settings.placement === defaults.placement)
+    services.config.set({ placement })
   const volumes: Restored[] = []
   const dirs = targets(services, heads, params.to)
   for (const [i, { head, bytes }] of heads.entries()) {
@@ -50,7 +54,11 @@ export async function recover(
 }
 
 /** Asks the network for heads; the home takes the identity on when there are any. */
-async function find(daemon: Daemon, identity: Identity, job: Job): Promise<Recovered> {
+async function find(
+  daemon: Daemon,
+  identity: Identity,
+  job: Job,
+): Promise<Recovered & { placement?: string }> {
   const { running } = daemon
   if (running?.identity.id.equals(identity.id)) return running.partners.recover(job.signal)
   const before = leftovers(daemon.home)

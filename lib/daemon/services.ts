@@ -127,6 +127,7 @@ export class Services {
         auditBytesPerDay: config.settings.auditBytesPerDay,
         policy: () => policyOf(config.settings),
         pool: () => poolOf(config.settings),
+        placement: () => config.settings.placement,
         leastSilenceMs: () => config.settings.silentDays * dayMs,
         limitUp: () => limitUpAt(config.settings, clock.now()),
         vault,

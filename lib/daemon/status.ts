@@ -5,6 +5,7 @@ import { mounts, type MountEntry } from '../mount/mount-table.js'
 import { mountpointsBelow } from '../mount/surroundings.js'
 import type { Result, PartnerStatus, VolumeStatus } from './api.js'
 import type { Daemon } from './daemon.js'
+import { placementProblems } from './placement.js'
 import type { ProtectedVolume } from './protected-volume.js'
 import type { Services } from './services.js'
 import { isShared } from './volumes.js'
@@ -26,6 +27,7 @@ export async function status(daemon: Daemon, dir: string | undefined): Promise<R
       network,
       vault,
       space: null,
+      placement: null,
       audits: null,
       awayUntil: null,
       volumes: [],
@@ -36,6 +38,7 @@ export async function status(daemon: Daemon, dir: string | undefined): Promise<R
   const owners = services.vault.owners()
   const table = await mounts()
   const space = await services.space.status()
+  const placement = services.partners.placement()
   return {
     ...facts,
     id: services.id,
@@ -50,10 +53,15 @@ export async function status(daemon: Daemon, dir: string | undefined): Promise<R
       owners: owners.length,
     },
     space,
+    placement,
     audits: services.partners.audits(),
     awayUntil: services.partners.awayUntil,
     volumes: shown.map((volume) => volumeStatus(services, volume, table)),
-    problems: [...(await problems(daemon.home.dir)), ...services.space.problems(space)],
+    problems: [
+      ...(await problems(daemon.home.dir)),
+      ...services.space.problems(space),
+      ...placementProblems(placement),
+    ],
   }
 }
 

@@ -1,0 +1,59 @@
+import t from 'tap'
+import { blockName } from '../../lib/format/seal.js'
+import { openNode, befriend, type Node } from '../helpers/manager.js'
+import { privateDht, until } from '../helpers/dht.js'
+
+t.setTimeout(1_500_000)
+
+const online = (node: Node, count: number) =>
+  node.partners.list().filter((partner) => partner.online).length === count
+
+t.test('erasure:3+2 over five partners: any two may go, and the phrase alone brings all back', async (t) => {
+  const dht = await privateDht(t)
+  const owner = await openNode(t, dht.address, { name: 'owner', placement: 'erasure:3+2' })
+  const others: Node[] = []
+  for (let i = 0; i < 5; i++) others.push(await openNode(t, dht.address, { name: `partner ${i}` }))
+  await befriend(owner, ...others)
+  await until(() => online(owner, 5) && owner.partners.placement().have === 5, 400)
+  const names = await owner.writeChunks(24, 400_000)
+  const nodes = await owner.write(20)
+  await until(() => owner.synced(), 400)
+  const { stripes, unreadable } = owner.partners.placement()
+  t.ok(stripes >= 2, 'several stripes')
+  t.equal(unreadable, 0)
+  const held = others.map(({ vault }) => vault.held(owner.identity.id).bytes)
+  const size = owner.blocks.bytes
+  for (const bytes of held) t.ok(bytes < size * 0.45, 'each has a third, and not everything')
+  for (const { vault } of others) {
+    t.notOk(vault.missing(owner.identity.id, nodes).includes(true), 'what is no chunk is at each')
+    t.ok(vault.missing(owner.identity.id, names).every(Boolean), 'no chunk itself is at any')
+  }
+  for (const audit of await owner.partners.audit({ full: true }))
+    t.match(audit, { passed: true, trouble: [] }, 'each proves what it has')
+  const all = [...names, ...nodes]
+  await owner.stop()
+  await others[0]?.stop()
+  await others[3]?.stop()
+  const fresh = await openNode(t, dht.address, { identity: owner.identity })
+  const found = await fresh.partners.recover()
+  t.equal(found.placement, 'erasure:3+2')
+  t.same(
+    found.heads.map(({ bytes }) => bytes),
+    owner.heads,
+  )
+  for (const name of all) {
+    const bytes = await fresh.partners.reader.get(name)
+    t.ok(bytes && blockName(bytes).equals(name), 'byte by byte')
+  }
+  await others[1]?.stop()
+  await until(() => online(fresh, 2), 400)
+  const last = await openNode(t, dht.address, { identity: owner.identity })
+  await fresh.stop()
+  await last.partners.recover()
+  await t.rejects(last.partners.reader.get(names[0] ?? Buffer.alloc(32)), {
+    code: 'noPartners',
+    message: /any 3 of the 5 partners that hold this data are needed, and 2 of them gave their part/,
+  })
+  const node = await last.partners.reader.get(nodes[0] ?? Buffer.alloc(32))
+  t.ok(node, 'what is no chunk is at each')
+})
