@@ -102,6 +102,7 @@ export class Partners extends EventEmitter<Events> {
     this.fetcher = new Fetcher({ peers: holders, clock, log, onFault })
     this.placing = new Placing({
       ...{ db: parts.db, identity, owned, book, fetcher: this.fetcher, clock, log },
+      patienceMs: options.patienceMs,
       policy: () => options.placement?.() ?? 'replica',
       candidates: () => candidatesOf(this.countedOn(), parts, (key) => this.refuses(key), clock.now()),
       partners: () => this.countedOn().map(({ key }) => key),

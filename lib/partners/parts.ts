@@ -43,6 +43,8 @@ export interface PartnersOptions {
   pool?(): PoolSettings
   /** how blocks are laid out over partners (planning/placement.ts); `replica`, when not given */
   placement?(): string
+  /** ms that a read waits for partners to come on line; as usual, when not given */
+  patienceMs?: number
   /** bytes a second that may go out to all partners together now; undefined, or not given: no bound */
   limitUp?(): number | undefined
   vault: PeersVault & {

@@ -27,7 +27,7 @@ export interface PlacedReaderOptions {
   /** told of a shard that a partner holds and did not give */
   onFault: (partner: Buffer, kind: Damage, shard: Buffer) => void
   /** how long to wait for partners to come on line when too few are */
-  patienceMs?: number
+  patienceMs?: number | undefined
 }
 
 const cachedElements = 48

@@ -220,10 +220,10 @@ export class PartnerView implements OwnedBlocks {
   }
 
   /** Shards and pages to be sent, at most so many. */
-  pending(limit: number, from?: Buffer): Buffer[] {
+  pending(limit: number): Buffer[] {
     const { pages, stripes } = this.parts
-    const shards = stripes.pending(this.partner, limit, from)
-    return shards.length > 0 ? shards : pages.pending(this.partner, limit)
+    const shards = stripes.pending(this.partner, limit)
+    return [...shards, ...pages.pending(this.partner, limit - shards.length)]
   }
 
   /** Bytes of its shards that are to be sent, and of blocks of which it is not decided yet who gets them. */

@@ -34,6 +34,7 @@ export interface PlacingOptions {
   /** all partners that are to have our backups */
   partners(): Buffer[]
   onFault: (partner: Buffer, kind: Damage, shard: Buffer) => void
+  patienceMs?: number | undefined
   /** there is something to send */
   onPlaced(): void
   clock: Clock
@@ -67,7 +68,8 @@ export class Placing {
     const pages = new PlacementPages(db, stripes, identity, clock)
     const shards = new Shards(identity, stripes, (name) => owned.get(name))
     const { onFault, onPlaced, candidates } = options
-    const reader = new PlacedReader({ identity, stripes, fetcher, clock, onFault })
+    const { patienceMs } = options
+    const reader = new PlacedReader({ identity, stripes, fetcher, clock, onFault, patienceMs })
     const striper = new Striper({
       blocks: owned,
       stripes,
@@ -75,6 +77,7 @@ export class Placing {
       pages,
       scheme: () => this.scheme(),
       candidates,
+      partners: () => options.partners(),
       owe: async (names) => {
         for (const partner of options.partners()) await book.lacks(partner, names)
       },

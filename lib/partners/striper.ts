@@ -51,6 +51,8 @@ export interface StriperOptions {
   scheme(): Scheme
   /** who may get a shard now */
   candidates(): PlacePartner[]
+  /** all partners that are to have our backups */
+  partners(): Buffer[]
   /** blocks that are to go to each partner whole after all */
   owe(names: readonly Buffer[]): Promise<void>
   /** there is something to send */
@@ -69,6 +71,9 @@ const quietMs = 5_000
 /** After a failure, e.g. a full disk. */
 const retryMs = 30_000
 const mostUnreadable = 16
+/** Stripes that are made anew in one round, as a partner is lost, and the time to the next. */
+const movedAtOnce = 8
+const moveAgainMs = 10_000
 /** While stripes cannot be read, whether their partners are still there. */
 const lookAgainMs = 10 * 60_000
 
@@ -141,8 +146,12 @@ export class Striper {
     const { shape, policy } = scheme()
     if (!shape && stripes.isIdle) return
     await this.followRemovals()
-    if (!shape) await stripes.decideAll()
-    else await this.advance(shape)
+    await this.leaveLost(shape)
+    if (shape) await this.advance(shape)
+    else {
+      await stripes.decideAll()
+      await this.takeAgain(undefined)
+    }
     const { heads, isAtEnd } = this.atEnd()
     if (isAtEnd || !shape) {
       const isSwept = await stripes.sweep()
@@ -214,6 +223,24 @@ export class Striper {
     return stripes.unreadable() >= mostUnreadable && candidates().length >= data + parity
   }
 
+  /**
+   * What lies in stripes with a part at a partner that reneged or left is striped anew, some of it in each round; where too few
+   * partners are left for that, it stays.
+   */
+  private async leaveLost(shape: Shape | undefined): Promise<void> {
+    const { stripes, partners, candidates, clock } = this.options
+    if (shape && candidates().length < shape.data + shape.parity) return
+    const counted = new Set(partners().map((key) => key.toString('hex')))
+    for (const partner of stripes.partners()) {
+      if (counted.has(partner.toString('hex'))) continue
+      const lost = stripes.livingAt(partner, movedAtOnce)
+      for (const stripe of lost) await stripes.dissolve(stripe)
+      if (lost.length === 0) continue
+      this.timer?.cancel()
+      this.timer = clock.after(moveAgainMs, () => this.wake())
+    }
+  }
+
   /** What could not be read in the end, as partners went before their shards arrived, is striped anew. */
   private async dissolve(): Promise<void> {
     const { stripes, candidates, clock } = this.options
@@ -243,10 +270,14 @@ export class Striper {
     return false
   }
 
-  /** @returns whether it was gathered */
-  private async take(shape: Shape, name: Buffer): Promise<boolean> {
-    const bytes = await this.here(name)
-    // What is not here, or not whole, goes the other way: from another partner.
+  /**
+   * @param isStriped it lies in a stripe, so that it can come from partners
+   * @returns whether it was gathered
+   */
+  private async take(shape: Shape, name: Buffer, isStriped = false): Promise<boolean> {
+    const here = await this.here(name)
+    // What is in no stripe, and not here, or not whole, goes the other way: from another partner.
+    const bytes = here ?? (isStriped ? await this.options.blocks.fetch(name) : undefined)
     if (!bytes || blockKind(bytes) !== 'chunk') return false
     if (bytes.length > shape.data * maxElementBytes) return false
     const isFull = this.groupBytes + bytes.length > shape.data * maxElementBytes
@@ -256,17 +287,18 @@ export class Striper {
     return true
   }
 
-  /** What must leave its stripe goes into new ones of its own. */
-  private async takeAgain(shape: Shape): Promise<void> {
+  /** What must leave its stripe goes into new ones of its own; without a shape, to each partner whole. */
+  private async takeAgain(shape: Shape | undefined): Promise<void> {
     const { stripes } = this.options
     for (;;) {
       const names = stripes.again(maxStripeBlocks)
       if (names.length === 0 || this.stopped) return
-      if (this.group.length > 0) await this.close(shape)
-      for (const name of names) {
-        // What is with partners only stays where it is, as long as enough of that stripe is there.
-        if (!(await this.take(shape, name))) await stripes.stay([name])
+      if (!shape) {
+        await this.leaveWhole(names)
+        continue
       }
+      if (this.group.length > 0) await this.close(shape)
+      for (const name of names) if (!(await this.take(shape, name, true))) await stripes.stay([name])
       if (this.group.length > 0) await this.close(shape)
     }
   }
@@ -282,7 +314,7 @@ export class Striper {
 
   /** Makes a stripe of what is gathered; or, without enough partners, leaves it to go to each of them. */
   private async close(shape: Shape): Promise<void> {
-    const { stripes, shards, onPlaced } = this.options
+    const { blocks, stripes, shards, onPlaced } = this.options
     const { group } = this
     const content: StripeContent = {
       ...shape,
@@ -299,20 +331,26 @@ export class Striper {
       const placed = made.map(({ name }, i) => ({ partner: partners[i] ?? Buffer.alloc(0), name }))
       const number = await stripes.add({ ...content, shards: placed }, this.position)
       shards.keep(number, made)
-    } else await this.leaveWhole(group.map(({ name }) => name))
+    } else {
+      await this.leaveWhole(group.map(({ name }) => name))
+      await stripes.decide(this.position, blocks.lastRemoved())
+    }
     this.group = []
     this.groupBytes = 0
     onPlaced()
   }
 
-  private async leaveWhole(names: Buffer[]): Promise<void> {
-    const { stripes, blocks, owe } = this.options
-    const again = names.filter((name) => stripes.numberOf(name) !== undefined)
-    if (again.length > 0) {
-      await owe(again)
-      await stripes.settle(again)
+  /** What is with partners only stays in its stripe, as nobody has it whole. */
+  private async leaveWhole(names: readonly Buffer[]): Promise<void> {
+    const { stripes, owe } = this.options
+    for (const name of names) {
+      if (stripes.numberOf(name) === undefined) continue
+      if (!(await this.here(name))) await stripes.stay([name])
+      else {
+        await owe([name])
+        await stripes.settle([name])
+      }
     }
-    await stripes.decide(this.position, blocks.lastRemoved())
   }
 
   private choose(content: StripeContent): Buffer[] | undefined {

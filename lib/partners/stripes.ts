@@ -65,7 +65,6 @@ const leastAlive = 0.25
 
 const under = (prefix: Buffer) => ({ start: prefix, end: Buffer.concat([prefix, Buffer.alloc(40, 0xff)]) })
 const key = (a: Buffer, b: Buffer) => Buffer.concat([a, b])
-const after = (name: Buffer) => Buffer.concat([name, Buffer.alloc(1)])
 
 export class Stripes {
   private readonly rows: Table<number, Stripe>
@@ -179,8 +178,12 @@ export class Stripes {
   /** Takes in a stripe, with all blocks of the store up to `through` decided. @returns its number */
   async add(stripe: Stripe, through: number): Promise<number> {
     const number = this.last + 1
+    let pending = 0
     await this.change(() => {
       const before = new Set<number>()
+      // The same blocks as before, in part with the same partners: what they hold already is the very shard.
+      const fresh = stripe.shards.filter(({ partner, name }) => !this.isHeld(partner, name))
+      pending = fresh.length
       this.put(number, stripe)
       for (const { name } of stripe.blocks) {
         const old = this.blocks.get(name)
@@ -188,20 +191,14 @@ export class Stripes {
         this.blocks.put(name, number)
         this.againRows.remove(name)
       }
-      for (const shard of stripe.shards) {
-        const row = key(shard.partner, shard.name)
-        this.pendingRows.put(row, stripe.elementBytes)
-        this.dropRows.remove(row)
-      }
+      for (const { partner, name } of stripe.shards) this.dropRows.remove(key(partner, name))
+      for (const { partner, name } of fresh) this.pendingRows.put(key(partner, name), stripe.elementBytes)
       this.notes.put('last', number)
       if (through > (this.through ?? 0)) this.notes.put('through', through)
       for (const old of before) this.weigh(old, number)
     })
-    this.open.set(number, {
-      needed: neededOf(stripe),
-      shards: stripe.shards.length,
-      pending: stripe.shards.length,
-    })
+    if (pending > 0)
+      this.open.set(number, { needed: neededOf(stripe), shards: stripe.shards.length, pending })
     return number
   }
 
@@ -295,9 +292,10 @@ export class Stripes {
     return numbers
   }
 
-  pending(partner: Buffer, limit: number, from: Buffer = Buffer.alloc(0)): Buffer[] {
-    const range = { ...under(partner), start: key(partner, from.length > 0 ? after(from) : from), limit }
-    return [...this.pendingRows.keysOf(range)].map((row) => Buffer.from(row.subarray(32)))
+  pending(partner: Buffer, limit: number): Buffer[] {
+    return [...this.pendingRows.keysOf({ ...under(partner), limit })].map((row) =>
+      Buffer.from(row.subarray(32)),
+    )
   }
 
   pendingBytes(partner: Buffer): number {
@@ -379,6 +377,29 @@ export class Stripes {
     return [...this.againRows.keysOf({ limit })].map((name) => Buffer.from(name))
   }
 
+  /** Partners that hold, or are to get, a shard. */
+  partners(): Buffer[] {
+    const found: Buffer[] = []
+    for (let start: Buffer | undefined; ;) {
+      const [row] = [...this.shards.keysOf({ ...(start && { start }), limit: 1 })]
+      if (!row) return found
+      const partner = Buffer.from(row.subarray(0, 32))
+      found.push(partner)
+      start = under(partner).end
+    }
+  }
+
+  /** Stripes with a shard at this partner, from which blocks are read; at most so many. */
+  livingAt(partner: Buffer, limit: number): NumberedStripe[] {
+    const living: NumberedStripe[] = []
+    for (const { value } of this.shards.range(under(partner))) {
+      const stripe = this.deadRows.get(value.number) === undefined ? this.get(value.number) : undefined
+      if (stripe) living.push(stripe)
+      if (living.length === limit) break
+    }
+    return living
+  }
+
   /** All that is read from it is striped anew. */
   async dissolve(stripe: NumberedStripe): Promise<void> {
     await this.change(() => {
@@ -434,7 +455,7 @@ export class Stripes {
     const alive = new Set(this.alive(stripe).map((name) => name.toString('latin1')))
     if (alive.size === 0) {
       this.deadRows.put(number, successor)
-      for (const { partner, name } of stripe.shards) this.pendingRows.remove(key(partner, name))
+      for (const row of this.rowsOf(stripe)) this.pendingRows.remove(row)
       this.open.delete(number)
       return
     }
@@ -444,6 +465,13 @@ export class Stripes {
     for (const { name } of living) this.againRows.put(name, present)
   }
 
+  /** Keys of its shards, without those that another stripe has taken over as they are. */
+  private rowsOf({ number, shards }: NumberedStripe): Buffer[] {
+    return shards
+      .map(({ partner, name }) => key(partner, name))
+      .filter((row) => this.shards.get(row)?.number === number)
+  }
+
   /** Stripes that nothing is read from go, once what took their blocks over is placed. @returns whether any did */
   async sweep(): Promise<boolean> {
     const firstOpen = Math.min(Infinity, ...this.open.keys())
@@ -451,10 +479,10 @@ export class Stripes {
     if (over.length === 0) return false
     await this.change(() => {
       for (const { key: number } of over) {
-        const stripe = this.rows.get(number)
-        for (const { partner, name } of stripe?.shards ?? []) {
-          this.shards.remove(key(partner, name))
-          this.drop(partner, name)
+        const stripe = this.get(number)
+        for (const row of stripe ? this.rowsOf(stripe) : []) {
+          this.shards.remove(row)
+          this.dropRows.put(row, present)
         }
         this.rows.remove(number)
         this.deadRows.remove(number)

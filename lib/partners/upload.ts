@@ -80,8 +80,8 @@ class Flow {
   private releasesThere = 0
   private readonly view: PartnerView | undefined
   private readonly blocks: OwnedBlocks
-  /** Of step 4: the name tried last; some could not be had. */
-  private shareAfter: Buffer = Buffer.alloc(0)
+  /** Of step 4: what could not be had, and when it is tried again, monotonic. */
+  private readonly sharesLeft = new Set<string>()
   private sharesNext = 0
   /** Of step 7: the name tried last, and when the next round may begin, monotonic. */
   private owedAfter: Buffer = Buffer.alloc(0)
@@ -238,20 +238,19 @@ class Flow {
   private async sendShares(): Promise<boolean> {
     const { view } = this
     const { clock, book } = this.options
-    if (!view || clock.monotonic() < this.sharesNext) return false
-    const names = view.pending(batchShares, this.shareAfter)
-    if (names.length === 0) {
-      // Those that were not to be had are tried again later.
-      if (this.shareAfter.length > 0 && view.pending(1).length > 0)
-        this.sharesNext = clock.monotonic() + owedMs
-      this.shareAfter = Buffer.alloc(0)
-      return false
-    }
+    if (!view) return false
+    if (clock.monotonic() >= this.sharesNext) this.sharesLeft.clear()
+    const names = view
+      .pending(batchShares + this.sharesLeft.size)
+      .filter((name) => !this.sharesLeft.has(name.toString('hex')))
+      .slice(0, batchShares)
+    if (names.length === 0) return false
     const left = await this.send(names, await this.offer(names))
     await this.peer.request('commit', {})
     await view.acknowledged(names.filter((name) => !left.some((one) => one.equals(name))))
     await book.counted(this.peer.key, await this.peer.request('held', {}))
-    this.shareAfter = names.at(-1) ?? this.shareAfter
+    for (const name of left) this.sharesLeft.add(name.toString('hex'))
+    if (left.length > 0) this.sharesNext = clock.monotonic() + owedMs
     return true
   }
 

@@ -48,6 +48,8 @@ export interface NodeOptions {
   stateClock?: Clock
   leastSilenceMs?: number
   log?: Log
+  /** ms that a read waits for partners */
+  patienceMs?: number
   /** how its blocks are laid out over partners; may change while it runs */
   placement?: string
   /** what it wants of the open pool; may change while it runs */
@@ -103,6 +105,7 @@ export async function startNode(bootstrap: string, options: NodeOptions & { dir:
     bootstrap: [bootstrap],
     auditEveryMs: 3_600_000,
     policy: () => policy,
+    ...(options.patienceMs !== undefined && { patienceMs: options.patienceMs }),
     placement: () => options.placement ?? 'replica',
     ...(options.pool && { pool: () => options.pool ?? none }),
     vault,

@@ -47,7 +47,7 @@ t.test('erasure:3+2 over five partners: any two may go, and the phrase alone bri
   }
   await others[1]?.stop()
   await until(() => online(fresh, 2), 400)
-  const last = await openNode(t, dht.address, { identity: owner.identity })
+  const last = await openNode(t, dht.address, { identity: owner.identity, patienceMs: 1000 })
   await fresh.stop()
   await last.partners.recover()
   await t.rejects(last.partners.reader.get(names[0] ?? Buffer.alloc(32)), {
