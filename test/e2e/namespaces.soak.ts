@@ -66,11 +66,12 @@ t.test('partners on other machines', { skip: reason ?? false }, async (t) => {
   t.comment('near and far')
   const expected = { neighbour: 'near', upstairs: 'near', friend: 'far', colleague: 'far' }
   for (const name of names)
-    await until(
-      `${name} is ${expected[name]}`,
-      60,
-      async () => (await partner(name)).distance === expected[name],
-    )
+    await until(`${name} is ${expected[name]}`, 60, async () => {
+      const { distance, roundTrip } = await partner(name)
+      // From another private network counts who answers within 10 ms, which a busy machine may not do.
+      const isLate = name === 'upstairs' && (roundTrip ?? 0) >= 10
+      return distance === (isLate ? 'far' : expected[name])
+    })
   t.ok(
     ((await partner('friend')).roundTrip ?? 0) >= 40,
     'the round trip to the friend is at least that of the wire',
