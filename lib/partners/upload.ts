@@ -300,7 +300,11 @@ class Flow {
       next = this.offerAfter(last)
       await book.lacks(key, await this.send(names, await missing))
       cursor = last
-      const answered = this.peer.request('commit', {}).then(() => book.advance(key, last))
+      // What follows a batch that was refused does not move the cursor over it.
+      const before = unanswered.at(-1) ?? Promise.resolve()
+      const answered = Promise.all([this.peer.request('commit', {}), before]).then(() =>
+        book.advance(key, last),
+      )
       answered.catch(() => undefined)
       unanswered.push(answered)
       if (unanswered.length >= maxUnanswered) await unanswered.shift()

@@ -162,6 +162,36 @@ t.test('the next batch is offered before the blocks of this one are sent', async
   t.same(asked, ['missing', ...batch, 'missing', ...batch, 'put', 'commit'], 'of three batches')
 })
 
+t.test('a batch that was refused is sent again, though the next one was taken', async (t) => {
+  const store = await TestStore.open(t)
+  const random = seeded(13)
+  await store.add(Array.from({ length: 1400 }, () => block(random, 500)))
+  const vault = await openVault(t, first)
+  let commits = 0
+  const full = new Proxy(vault, {
+    get(target, property) {
+      if (property === 'put' && commits === 0) return () => Promise.resolve()
+      if (property === 'commit' && commits++ === 0)
+        return () => Promise.reject(new KithError('noSpace', 'the disk is full just now'))
+      const value: unknown = Reflect.get(target, property)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+  const book = openBook(t)
+  const peers = new TestPeers()
+  const clock = new TestClock()
+  const uploader = upload(t, store, peers, book, clock)
+  const { owner } = await connect(t, ann, first, full)
+  peers.add(owner)
+  await until(() => uploader.trouble(first.id) !== undefined && vault.held(ann.id).blocks > 0)
+  // Comes after the answer to the second commit, and is written after what follows from that.
+  await book.counted(first.id, await owner.request('held', {}))
+  t.equal(book.progress(first.id).cursor, 0)
+  clock.pass(10_000)
+  await until(() => book.holds(first.id, store.store.lastSequence))
+  t.equal(vault.held(ann.id).blocks, 1400)
+})
+
 t.test('goes on where it was after a break; what arrived is not sent twice', async (t) => {
   const random = seeded(2)
   const store = await TestStore.open(t)
