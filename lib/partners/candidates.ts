@@ -1,14 +1,23 @@
 /** Who can be given a part of a stripe now, as planning/placement.ts wants to know it. */
+import { availabilitySeen } from '../planning/hours.js'
 import type { PlacePartner } from '../planning/placement.js'
 import type { Agreements } from './agreements.js'
 import type { Book } from './book.js'
 import { prefixOf } from './distance.js'
+import type { Presences } from './presence.js'
 import type { KnownPartner, Roster } from './roster.js'
 
 /** So long ago a partner may have been on line, and still be given its part. */
 const dayMs = 86_400_000
-/** What a partner is taken for, as nobody has counted its hours. */
+/** What a partner is taken for until enough of its hours were seen. */
 const usualAvailability = 0.9
+
+interface CandidatesParts {
+  roster: Roster
+  agreements: Agreements
+  book: Book
+  presences: Presences
+}
 
 /**
  * Of these, those that take blocks, and were on line within the last day.
@@ -16,7 +25,7 @@ const usualAvailability = 0.9
  */
 export function candidatesOf(
   known: readonly KnownPartner[],
-  { roster, agreements, book }: { roster: Roster; agreements: Agreements; book: Book },
+  { roster, agreements, book, presences }: CandidatesParts,
   refuses: (partner: Buffer) => boolean,
   now: number,
 ): PlacePartner[] {
@@ -29,6 +38,7 @@ export function candidatesOf(
     const left = (agreement?.theirs.holds ?? Infinity) - book.progress(key).bytesHeld
     const space = Math.min(Math.max(0, left), Number.MAX_SAFE_INTEGER)
     const prefix = prefixOf(roster.hostOf(key))
-    return [{ id, site: null, prefix, region: null, space, availability: usualAvailability }]
+    const availability = availabilitySeen(presences.of(key)) ?? usualAvailability
+    return [{ id, site: null, prefix, region: null, space, availability }]
   })
 }

@@ -55,6 +55,12 @@ export function hoursSeen({ looked, there }: Presence): Hours | null {
   return looked.map((ms, hour) => ((there[hour] ?? 0) + usual * assumedMs) / (ms + assumedMs))
 }
 
+/** 0..1 of the week: in which it was there; null: too little was seen. */
+export function availabilitySeen(presence: Presence): number | null {
+  const hours = hoursSeen(presence)
+  return hours && sum(hours) / weekHours
+}
+
 /** 0..1 of the promised hours that were looked at: in which it was there; null: nothing was promised, or too little looked at. */
 export function promiseKept({ looked, there }: Presence, promised: Hours | null): number | null {
   if (!promised) return null

@@ -2,6 +2,7 @@ import t from 'tap'
 import { parseWeek, isHourIn } from '../../lib/format/week.js'
 import {
   expectedHours,
+  availabilitySeen,
   hoursSeen,
   type Presence,
   promiseKept,
@@ -45,6 +46,7 @@ t.test('what was seen of a week is what is told of it', (t) => {
 
 t.test('little says nothing, and what was not looked at counts as usual', (t) => {
   t.equal(hoursSeen(unseen), null)
+  t.equal(availabilitySeen(unseen), null)
   t.equal(hoursSeen(seen(unseen, monday, dayMs, true)), null)
   t.equal(promiseKept(seen(unseen, monday, hourMs, true), week('mon-sun 0-24')), null)
   t.same(expectedHours(unseen, week('mon 1-2')), week('mon 1-2'), 'what was promised, then')
@@ -75,6 +77,7 @@ t.test('a span is told to each hour that it touches', (t) => {
 
 t.test('old habits fade', (t) => {
   const night = watched(30, (_, hour) => hour < 6)
+  t.ok(Math.abs((availabilitySeen(night) ?? 0) - 0.25) < 0.02, String(availabilitySeen(night)))
   t.ok((hoursSeen(night)?.[3] ?? 0) > 0.9)
   const changed = watched(20, (_, hour) => hour >= 12, night)
   t.ok((hoursSeen(changed)?.[3] ?? 1) < 0.35, String(hoursSeen(changed)?.[3]))
