@@ -1,7 +1,7 @@
 /**
  * Whose word counts when bytes are let go of here. A partner is a keeper while it shares a circle with us and is bound to
- * keep what it took, did not renege, and gives back what it holds (no commitment runs), has proven by an audit within the last month that it holds what it acknowledged, was found to have
- * lost nothing since, and was on line within the last week.
+ * keep what it took, did not renege, and gives back what it holds (no commitment runs), has proven by an audit within the last
+ * month that it holds what it acknowledged, was found to have lost nothing since, and was on line within the last week.
  * `isKeeper` is pure. What a keeper holds: all blocks up to its cursor that are in no stripe, but those that it is known to lack
  * (book.ts). Of a block in a stripe with n shards, any m of which suffice, and of which keepers hold h, there are as many
  * copies as of these shards could be lost and one more: h - m + 1.
