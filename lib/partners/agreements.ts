@@ -48,6 +48,8 @@ export interface AgreementsOptions {
   /** whom we send to, or how much we take, may have changed */
   changed(): void
   clock: Clock
+  /** counts the notices */
+  tickClock: Clock
   log: Log
 }
 
@@ -117,7 +119,7 @@ export class Agreements {
     this.table = options.db.table('agreements', encodings.bytes, encodings.bytes)
     for (const { key, value } of this.table.range()) this.pacts.set(key.toString('hex'), decodePact(value))
     this.limiter = new Limiter(options.clock, limits)
-    this.tickedAt = options.clock.monotonic()
+    this.tickedAt = options.tickClock.monotonic()
     this.timer = this.nextTick()
   }
 
@@ -150,7 +152,7 @@ export class Agreements {
   }
 
   /** What stands in the way of an agreement, one line each. */
-  trouble(partner: Buffer): string[] {
+  trouble(partner: Buffer, isResting = false): string[] {
     const { refused, document, ending } = this.pact(partner)
     const lines: string[] = []
     const isOver = this.isOver(partner)
@@ -159,9 +161,10 @@ export class Agreements {
         ? `${ending.ending.by.equals(this.self) ? 'you' : 'it'} ended the agreement`
         : 'the agreement ran out'
       const { notice } = negotiation.sidesOf(document.agreement, this.self).theirs
-      lines.push(
-        `${who}: nothing more is sent to it, and it keeps what it holds for ${days(notice)} of its running time`,
-      )
+      const what = isResting
+        ? 'nothing is left of it, and it is not dialled any more (kith agreement renew)'
+        : `nothing more is sent to it, and it keeps what it holds for ${days(notice)} of its running time`
+      lines.push(`${who}: ${what}`)
     }
     if (refused) {
       const what = refused.byUs ? 'its last proposal was declined' : 'it declined the last proposal'
@@ -180,6 +183,12 @@ export class Agreements {
   isOver(partner: Buffer): boolean {
     const standing = this.standing(partner)
     return standing === 'ended' || standing === 'expired'
+  }
+
+  /** Whether it is over, with the notice, and no new one is wanted. */
+  isPast(partner: Buffer): boolean {
+    const { freed, asks, offer } = this.pact(partner)
+    return this.isOver(partner) && freed && !asks.anew && !offer
   }
 
   /** Bytes of quota that this owner may fill: what was agreed upon; without an agreement, what is offered to it. */
@@ -386,7 +395,7 @@ export class Agreements {
 
   /** By the minute: counts notices, and tries again what came to nothing or is due. */
   private async tick(): Promise<void> {
-    const now = this.options.clock.monotonic()
+    const now = this.options.tickClock.monotonic()
     const ms = Math.max(0, Math.floor(now - this.tickedAt))
     this.tickedAt = now
     for (const [id, pact] of this.pacts) {
@@ -402,7 +411,7 @@ export class Agreements {
   }
 
   private nextTick(): Timer {
-    return this.options.clock.after(tickMs, () => (this.ticking = this.tick()))
+    return this.options.tickClock.after(tickMs, () => (this.ticking = this.tick()))
   }
 
   /** What is held goes within the step, so that nothing that a new agreement brings goes with it. */

@@ -92,7 +92,8 @@ export class Partners extends EventEmitter<Events> {
       onChange: (run) => this.onChange(run),
     }
     this.reclaim = new Reclaim({
-      ...{ roster, agreements, log, states: parts.states, vault: options.vault, policy: options.policy },
+      ...parts,
+      ...{ log, vault: options.vault, policy: options.policy },
       leastSilenceMs: () => options.leastSilenceMs?.() ?? usualSilenceMs,
       waits: (key) => this.releases.waits(key),
     })
@@ -229,7 +230,9 @@ export class Partners extends EventEmitter<Events> {
    */
   async renegotiate(partner: string, sizes: { holds?: number; wants?: number }): Promise<PactChange> {
     const found = this.findPartner(partner)
+    // Asked first: a partner at rest that is about to be dialled rests no more.
     const told = await this.parts.agreements.ask(found.key, sizes)
+    if (this.parts.roster.resting.of(found.id)) await this.parts.roster.wake(found.key)
     return { partner: this.infoOf(found.id), told }
   }
 
@@ -469,6 +472,7 @@ export class Partners extends EventEmitter<Events> {
   /** How much goes to whom may have changed. */
   private onAgreement(): void {
     for (const key of this.parts.agreements.strangers().bound) this.parts.roster.reconsider(key)
+    this.reclaim.follow()
     this.parts.states.follow()
     this.parts.pool.poke()
     this.placing.striper.wake()
@@ -552,9 +556,10 @@ export class Partners extends EventEmitter<Events> {
       if (kind === 'wrong') return `it holds damaged blocks (${verdict.blocks} bad in all${again})`
       return kind === 'oldHead' ? 'it gave an old head' : 'its head does not verify or is lost'
     })
+    const { resting } = this.parts.roster
     const refusal = this.uploader.trouble(key)
     if (refusal !== undefined) lines.push(refusal)
-    lines.push(...this.parts.agreements.trouble(key))
+    lines.push(...this.parts.agreements.trouble(key, resting.of(key.toString('hex')) !== undefined))
     lines.push(...this.reclaim.warnings(key))
     if (this.releases.waits(key)) lines.push('it must still be told to release what it held')
     return lines

@@ -55,7 +55,7 @@ export interface PartnersOptions {
   clock: Clock
   /** ms that a friend's data is kept at least after it was last heard of; a year, when not given */
   leastSilenceMs?(): number
-  /** counts the time of partners' states; `clock`, when not given */
+  /** counts the time of partners' states and of notices; `clock`, when not given */
   stateClock?: Clock
   log: Log
 }
@@ -137,7 +137,7 @@ export async function openParts(options: PartnersOptions, hooks: Hooks): Promise
 }
 
 function openAgreements(
-  { identity, policy, vault, clock, log }: PartnersOptions,
+  { identity, policy, vault, clock, stateClock, log }: PartnersOptions,
   { db, book, joined, hooks }: Pick<Parts, 'db' | 'book'> & { joined: Joined; hooks: Hooks },
 ): Agreements {
   const isFriend = (key: Buffer) => joined.roster?.isFriend(key) ?? false
@@ -158,6 +158,7 @@ function openAgreements(
     },
     changed: () => hooks.onAgreement(),
     clock,
+    tickClock: stateClock ?? clock,
     log,
   })
 }

@@ -1,7 +1,8 @@
 /**
  * Room that comes back: what is held for owners that are never heard of any more is let go of at the end of their term
- * (planning/reclaim.ts), after a warning through all the days before; and partners that we parted from are forgotten when nothing is
- * left of them, else the list would fill up with those that were replaced.
+ * (planning/reclaim.ts), after a warning through all the days before; and partners that we parted from are dialled no more when
+ * nothing is left of them: friends rest (resting.ts) until there is a new agreement or the user wants one, others are forgotten,
+ * else the list would fill up with those that were replaced.
  *
  * Crash argument: the vault lets go in its own transactions, which it can repeat; whoever is left over is looked at within the hour.
  */
@@ -9,6 +10,7 @@ import type { Log } from '../base/log.js'
 import { dayMs } from '../planning/partner-state.js'
 import { verdictOn, type OwnerVerdict } from '../planning/reclaim.js'
 import type { Agreements } from './agreements.js'
+import type { Book } from './book.js'
 import type { Policy } from './negotiation.js'
 import type { KnownPartner, Roster } from './roster.js'
 import type { States } from './states.js'
@@ -18,6 +20,7 @@ export interface ReclaimOptions {
   roster: Roster
   agreements: Agreements
   states: States
+  book: Book
   vault: PeersVault
   policy(): Omit<Policy, 'needs'>
   /** ms that a friend's data is kept at least after it was last heard of */
@@ -60,8 +63,7 @@ export class Reclaim {
 
   private async round(): Promise<void> {
     const { roster, vault, log } = this.options
-    for (const partner of roster.known())
-      if (!this.stopped && this.isPast(partner)) await roster.forget(partner.key)
+    for (const partner of roster.known()) if (!this.stopped && this.isPast(partner)) await this.part(partner)
     for (const { key, id } of roster.known()) {
       if (this.stopped || this.verdict(key).kind !== 'expired') continue
       const { blocks, bytes } = await vault.evict(key)
@@ -70,12 +72,29 @@ export class Reclaim {
     }
   }
 
-  /** Of no circle of ours, gone, with nothing left here. */
+  /** An agreement with a friend at rest was made: by its wish, or as both met. */
+  follow(): void {
+    const { roster, agreements, log } = this.options
+    for (const { key, id } of roster.known())
+      if (roster.resting.of(id) && !agreements.isOver(key))
+        roster.wake(key).catch((error: unknown) => log.warn({ err: error }, 'a partner may stay at rest'))
+  }
+
+  /** Parted from: the notices of both are over, here nothing is held for it, and nothing of ours is left there. */
   private isPast({ key, id, circles }: KnownPartner): boolean {
     const { agreements, states, roster, vault, waits } = this.options
-    if (circles.length > 0 || roster.isOnline(id)) return false
-    if (states.get(key).state !== 'gone' || agreements.isBound(key)) return false
-    return !vault.knows(key) && !waits(key)
+    if (roster.resting.of(id) || states.get(key).state !== 'gone' || vault.knows(key) || waits(key))
+      return false
+    return circles.length > 0 ? agreements.isPast(key) : !agreements.isBound(key)
+  }
+
+  private async part({ key, id, circles }: KnownPartner): Promise<void> {
+    const { agreements, book, roster, log } = this.options
+    // Else what the store removes would be kept in mind for it for ever.
+    await book.emptied(key)
+    if (circles.length === 0) await roster.forget(key)
+    else await roster.rest(key, agreements.info(key)?.standing === 'expired' ? 'expired' : 'ended')
+    log.info({ peer: id }, 'parted from: it is not dialled any more')
   }
 
   /** An agreement that is over has its own notice. */

@@ -21,6 +21,7 @@ import { inviteToken, inviteTopic, type Invites } from './invite.js'
 import { Gate } from './membership.js'
 import { Network, type Connection } from './network.js'
 import { decodePartner, encodePartner, type KnownPartner } from './partner-record.js'
+import { Resting, type Rest } from './resting.js'
 import { Session, type Answerer } from './session.js'
 import type { Topic } from './topic.js'
 import type { Peer, Peers, Permissions } from './types.js'
@@ -91,6 +92,7 @@ export class Roster implements Peers {
   private readonly joins = new Set<Joining>()
   /** Strangers met under our topics, until when (monotonic ms) they are not dialled again. */
   private readonly refused = new Map<string, number>()
+  readonly resting: Resting
   private saving: Timer | null = null
   private stopped = false
 
@@ -98,6 +100,7 @@ export class Roster implements Peers {
     private readonly options: RosterOptions,
     private readonly network: Network,
   ) {
+    this.resting = new Resting(options.db)
     this.table = options.db.table('partners', encodings.bytes, encodings.bytes)
     this.state = options.db.table('network', encodings.text, encodings.bytes)
     for (const { key, value } of this.table.range({ limit: maxPartners })) {
@@ -109,7 +112,8 @@ export class Roster implements Peers {
       this.refused.clear()
       this.announceCircle(circle)
     })
-    for (const { key, addresses } of this.partners.values()) network.connect(key, addresses)
+    for (const { key, id, addresses } of this.partners.values())
+      if (!this.resting.of(id)) network.connect(key, addresses)
     for (const circle of options.circles.list()) this.announceCircle(circle)
     this.announceInvites()
     this.holdingsChanged()
@@ -181,6 +185,18 @@ export class Roster implements Peers {
     this.partners.delete(key.toString('hex'))
     this.network.disconnect(key)
     this.notify()
+  }
+
+  /** Nothing is left of it: it is dialled no more, but stays listed, and may come. Durable when it resolves. */
+  async rest(key: Buffer, kind: Rest): Promise<void> {
+    await this.resting.set(key, kind)
+    this.network.disconnect(key)
+  }
+
+  /** It is dialled again. */
+  async wake(key: Buffer): Promise<void> {
+    await this.resting.end(key)
+    this.seek(key)
   }
 
   /** Meets somebody found in the pool. */
@@ -365,8 +381,10 @@ export class Roster implements Peers {
 
   private announceCircle(circle: Circle): void {
     this.announce(`circle ${circle.id}`, circle.topic, (key, addresses) => {
-      const until = this.refused.get(key.toString('hex')) ?? 0
-      if (until <= this.options.clock.monotonic()) this.network.dialFound(key, addresses)
+      const id = key.toString('hex')
+      const until = this.refused.get(id) ?? 0
+      const isSought = until <= this.options.clock.monotonic() && this.resting.of(id) !== 'ended'
+      if (isSought) this.network.dialFound(key, addresses)
     })
   }
 
@@ -536,7 +554,7 @@ export class Roster implements Peers {
       addresses: host && port > 0 ? withAddress(addresses, { host, port }, maxAddresses) : addresses,
     }
     this.partners.set(partner.id, partner)
-    if (!this.stopped) this.network.connect(partner.key, partner.addresses)
+    if (!this.stopped && !this.resting.of(partner.id)) this.network.connect(partner.key, partner.addresses)
     try {
       await this.options.db.transaction(() => this.table.put(partner.key, encodePartner(partner)))
     } catch (error) {

@@ -85,7 +85,7 @@ interface Row {
 
 const tickMs = 60_000
 const ticksToWrite = 10
-const ticksToTell = 60
+const tellMs = 3_600_000
 const maxRows = 4096
 const version = 1
 const rowBytes = 120
@@ -97,6 +97,7 @@ export class States {
   private readonly dirty = new Map<string, boolean>()
   private writing: Promise<void> = Promise.resolve()
   private tickedAt: number
+  private toldAt = -Infinity
   private ticks = 0
   private timer: Timer
   private stopped = false
@@ -241,7 +242,10 @@ export class States {
       if (isLost(this.get(key)) && this.options.agreement(key)?.isOver === false) this.options.lost(key)
     if (this.options.isConnected())
       for (const { key } of this.options.partners()) this.apply(key, { kind: 'time', now: this.now, ms })
-    if (this.ticks % ticksToTell === 0 && this.options.isConnected()) this.options.ticked()
+    if (now - this.toldAt >= tellMs && this.options.isConnected()) {
+      this.toldAt = now
+      this.options.ticked()
+    }
     if (++this.ticks % ticksToWrite === 0) void this.flush()
     if (!this.stopped) this.timer = this.nextTick()
   }

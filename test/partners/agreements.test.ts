@@ -129,6 +129,7 @@ async function bobs(t: Test) {
       free: async (owner) => void (await vault.evict(owner)),
       changed: () => undefined,
       clock,
+      tickClock: clock,
       log: silentLog(),
     })
   const agreements = open()

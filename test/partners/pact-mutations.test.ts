@@ -63,6 +63,7 @@ t.test(`${times} mutations of each request: refused or answered, and bind nobody
     free: () => Promise.resolve(),
     changed: () => undefined,
     clock,
+    tickClock: clock,
     log: silentLog(),
   })
   t.teardown(async () => {
