@@ -23,7 +23,8 @@ import { performance } from 'node:perf_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { ControlClient } from '../lib/daemon/control-client.js'
-import { endKith, isInstalled, kith, run } from './commands.js'
+import { restic } from './backups.js'
+import { endKith, isInstalled, kith } from './commands.js'
 import { median } from './measure.js'
 
 export interface ChangesScale {
@@ -104,36 +105,26 @@ async function tenChanges(files: number, rounds: number, withRestic: boolean, sa
   return protectedTree(
     (tree) => makeFiles(tree, files),
     async ({ place, home, tree, client }) => {
-      const restic = withRestic ? await resticOf(place, tree) : undefined
+      const peer = withRestic ? await restic(place, tree) : undefined
+      await peer?.first()
       const [processes, inDaemon, ratios]: number[][] = [[], [], []]
       for (let round = 0; round < rounds; round++) {
         changeTen(tree, files, 2 * round)
         const { seconds } = await kith(home, 'snapshot', tree)
         processes?.push(seconds)
-        if (restic) ratios?.push((await restic()) / seconds)
+        if (peer) ratios?.push((await peer.again()) / seconds)
         changeTen(tree, files, 2 * round + 1)
         const begun = performance.now()
         await client.call('snapshot', { dir: tree })
         inDaemon?.push(performance.now() - begun)
       }
       const ms = median(inDaemon ?? [])
-      const against = restic ? `, ${median(ratios ?? []).toFixed(0)}x restic` : ''
+      const against = peer ? `, ${median(ratios ?? []).toFixed(0)}x restic` : ''
       const whole = `${(median(processes ?? []) * 1000).toFixed(0)} ms${against}`
       say(`  ${String(files).padStart(8)} files: ${whole}; in the daemon ${ms.toFixed(1)} ms`)
       return ms
     },
   )
-}
-
-async function resticOf(place: string, tree: string): Promise<() => Promise<number>> {
-  const password = join(place, 'restic.password')
-  writeFileSync(password, 'benchmark\n', { mode: 0o600 })
-  const common = ['-q', '-r', join(place, 'restic'), '--password-file', password]
-  const command = async (...args: string[]) =>
-    (await run('restic', [...common, '--cache-dir', join(place, 'restic.cache'), ...args])).seconds
-  await command('init')
-  await command('backup', tree)
-  return () => command('backup', tree)
 }
 
 async function wideDirectory(names: number, rounds: number, say: Say): Promise<void> {

@@ -1,12 +1,13 @@
 /**
- * `npm run bench [-- mount|applications|browse|snapshots|changes|network|format|seal ...] [--small]`: without a subject, all
- * of them; `changes` is part of `snapshots`. Figures are ratios within this run; docs/benchmarks.md has those of a quiet machine. Peers that are not installed are left out with a notice.
+ * `npm run bench [-- mount|applications|browse|snapshots|changes|history|network|format|seal ...] [--small]`: without a subject, all
+ * of them; `changes` and `history` are part of `snapshots`. Figures are ratios within this run; docs/benchmarks.md has those of a quiet machine. Peers that are not installed are left out with a notice.
  */
 import { interrupted } from './commands.js'
 import { benchApplications } from './applications.js'
 import { benchBrowse } from './browse.js'
 import { benchChanges, type ChangesScale } from './changes.js'
 import { benchFormat } from './format.js'
+import { benchHistory, type HistoryScale } from './history.js'
 import { benchMount } from './mount.js'
 import { benchNetwork } from './network.js'
 import { benchOverlap } from './overlap.js'
@@ -21,10 +22,11 @@ const subjects = [
   'browse',
   'snapshots',
   'changes',
+  'history',
   'network',
 ] as const
-/** Without a subject: `changes` is run by `snapshots`. */
-const whole = subjects.filter((subject) => subject !== 'changes')
+/** Without a subject: `changes` and `history` are run by `snapshots`. */
+const whole = subjects.filter((subject) => subject !== 'changes' && subject !== 'history')
 type Subject = (typeof subjects)[number]
 
 function say(line: string): void {
@@ -39,6 +41,10 @@ function changes(small: boolean): ChangesScale {
   return small
     ? { sizes: [1000, 10_000], wide: 10_000, rounds: 3, closed: 5 }
     : { sizes: [10_000, 100_000, 1_000_000], wide: 1_000_000, rounds: 7, closed: 40 }
+}
+
+function history(small: boolean): HistoryScale {
+  return small ? { versions: 5, gigabytes: 2 } : { versions: 20, gigabytes: 10 }
 }
 
 async function main(args: string[]): Promise<number> {
@@ -73,12 +79,14 @@ async function main(args: string[]): Promise<number> {
         say,
       )
     else if (subject === 'changes') await benchChanges(changes(small), say)
+    else if (subject === 'history') await benchHistory(history(small), say)
     else {
       await benchSnapshots(
         small ? { megabytes: 20, rounds: 1, repeats: 2 } : { megabytes: 1500, rounds: 3, repeats: 3 },
         say,
       )
       await benchChanges(changes(small), say)
+      await benchHistory(history(small), say)
     }
   }
   return 0

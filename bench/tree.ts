@@ -56,7 +56,7 @@ export function changeFiles(dir: string, count: number, line: string): number {
   return files.length
 }
 
-function listFiles(dir: string): string[] {
+export function listFiles(dir: string): string[] {
   return readdirSync(dir, { withFileTypes: true })
     .sort((a, b) => (a.name < b.name ? -1 : 1))
     .flatMap((entry) => {

@@ -15,6 +15,7 @@ import { getSystemErrorName } from 'node:util'
 import { close, errnoCode, openAt, readlinkAt, readSmall, smallStops } from '../base/posix.js'
 import { seekData, seekHole, statAt, statFd, xattrsAt, xattrsFd, type FileStat } from '../base/posix.js'
 import { Reader, Writer } from '../format/bytes.js'
+import { defaultSizes } from '../format/chunker.js'
 import {
   maxDirectExtents,
   maxInlineBytes,
@@ -67,6 +68,12 @@ interface Draft {
 interface SmallDraft {
   head: Buffer
   extent: Writer
+}
+
+/** Where the chunks of the file as it was ended; those from `until` on are behind the change. */
+interface OldEnds {
+  until: number
+  ends: ReadonlySet<number>
 }
 
 /** The file changed under the reader's hands. */
@@ -284,16 +291,16 @@ export class SealJob implements Exchange {
     const cuts: Cut[] = []
     for (const { from, until, ends } of requests) {
       const cut = newCut(from)
-      const meets = new Set(ends)
-      await this.cut(fd, stat.size, cut, (at) => at >= until && meets.has(at))
-      if (cut.to < stat.size && !meets.has(cut.to)) throw new Changed()
+      const old = { until, ends: new Set(ends) }
+      await this.cut(fd, stat.size, cut, old)
+      if (cut.to < stat.size && !old.ends.has(cut.to)) throw new Changed()
       cuts.push(cut)
     }
     return cuts
   }
 
-  /** Cuts bytes from cut.to up to `to` into chunks; stops where `meets` says so, or where the file ends. */
-  private async cut(fd: number, to: number, cut: Cut, meets?: (at: number) => boolean): Promise<void> {
+  /** Cuts bytes from cut.to up to `to` into chunks; stops where it meets an old end, or where the file ends. */
+  private async cut(fd: number, to: number, cut: Cut, old?: OldEnds): Promise<void> {
     const { portion } = this
     let read = cut.to
     /** Of what is read and not cut yet. */
@@ -303,7 +310,9 @@ export class SealJob implements Exchange {
         await this.flush(start)
         start = 0
       }
-      const wanted = Math.min(portion.memory.length - portion.used, to - read)
+      // Behind the change, as a rule, the next cut meets an old one.
+      const step = old ? Math.max(old.until - read, 0) + defaultSizes.average : Infinity
+      const wanted = Math.min(portion.memory.length - portion.used, to - read, step)
       const got = readFully(fd, portion.memory, portion.used, wanted, read)
       read += got
       portion.used += got
@@ -313,7 +322,7 @@ export class SealJob implements Exchange {
         cut.count++
         cut.to += end - start
         start = end
-        if (!meets?.(cut.to)) continue
+        if (!old || cut.to < old.until || !old.ends.has(cut.to)) continue
         portion.used = start
         return
       }

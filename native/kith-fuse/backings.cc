@@ -14,6 +14,8 @@
 // filled before that handle's reply, so that the kernel cannot be waiting for a READ of one of them, and no other handle's
 // reply and no truncation comes in between.
 //
+// So is a huge file when its first handle reads and writes (server_open.cc).
+//
 // As an ordinary user we may not register files; kith-passthrough does, if root has installed it. Asking costs a round
 // trip, which those pay who gain: who reads and writes. A reader is as fast from the kernel's cache, and a writer's WRITEs
 // come here in any case. The helper takes no descriptors but those for reading and writing: where a mapping lives, one is
@@ -56,13 +58,15 @@ Backings::Use& Backings::settledLocked(std::unique_lock<std::mutex>& lock, const
   }
 }
 
-Backings::Opened Backings::open(Inode* inode, int fd, int mode, bool small, const std::function<Fd()>& both) {
+Backings::Opened Backings::open(Inode* inode, int fd, int mode, Wish wish, const std::function<Fd()>& both) {
   std::unique_lock lock(mutex_);
   Use& use = settledLocked(lock, inode);
   if (use.handles++ != 0) return {use.id, false};
-  if (inode->passed && (small || !privileged_)) inode->passed = !isAlone(fd);
-  use.filling = small && use.resizing == 0 && !inode->passed;
-  use.id = use.filling ? 0 : registered(fd, mode, inode->passed, both);
+  const bool rather = wish != Wish::passed;
+  if (inode->passed && (rather || !privileged_)) inode->passed = !isAlone(fd);
+  use.filling = wish == Wish::filled && use.resizing == 0 && !inode->passed;
+  const bool cached = use.filling || (wish == Wish::cached && !inode->passed);
+  use.id = cached ? 0 : registered(fd, mode, inode->passed, both);
   if (use.id != 0) inode->passed = true;
   return {use.id, use.filling};
 }

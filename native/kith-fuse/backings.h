@@ -21,14 +21,19 @@ class Backings {
     privileged_ = privileged;
   }
 
+  // What is best for a handle, where it is the first of its inode.
+  enum class Wish {
+    passed,  // passthrough
+    cached,  // through the kernel's cache and us: each change comes here
+    filled,  // cached, and its bytes are given to the kernel at once
+  };
   struct Opened {
     int32_t id;    // the backing id that the reply must carry, or 0: the inode's bytes go through the kernel's cache and us
-    bool filling;  // `small`, and nobody has it open: no other open() or resizing is let through until filled()
+    bool filling;  // as wished: no other open() or resizing is let through until filled()
   };
-  // A file handle on the inode is being opened in this mode (O_ACCMODE); `fd` is a descriptor of the file in the same.
-  // `small`: it would rather be cached. `both` opens the file for reading and writing, if that can be done. To be followed by
-  // one release().
-  Opened open(Inode* inode, int fd, int mode, bool small, const std::function<Fd()>& both);
+  // A file handle on the inode is being opened in this mode (O_ACCMODE); `fd` is a descriptor of the file in the same. `both`
+  // opens the file for reading and writing, if that can be done. To be followed by one release().
+  Opened open(Inode* inode, int fd, int mode, Wish wish, const std::function<Fd()>& both);
   void filled(const Inode* inode);
   void release(const Inode* inode);
 

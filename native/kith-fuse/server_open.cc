@@ -14,6 +14,8 @@ constexpr int keptFlags = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME;
 
 // Files from this size on are not left to the kernel by those who only write.
 constexpr off_t wholeFile = 64 << 20;
+// Nor, from this size on, by those who read and write.
+constexpr off_t hugeFile = 1 << 30;
 
 bool forWriting(uint32_t flags) { return (flags & O_ACCMODE) != O_RDONLY; }
 
@@ -25,6 +27,13 @@ bool wantsWrites(int fd, uint32_t flags) {
   if ((flags & O_ACCMODE) == O_RDWR || flags & O_TRUNC) return false;
   struct stat about;
   return fstat(fd, &about) != 0 || about.st_size >= wholeFile;
+}
+
+Backings::Wish wishOf(const SmallFiles& small, int fd, uint32_t flags) {
+  if (small.suits(fd, flags)) return Backings::Wish::filled;
+  struct stat about;
+  const bool both = (flags & O_ACCMODE) == O_RDWR && !(flags & O_TRUNC);
+  return both && fstat(fd, &about) == 0 && about.st_size >= hugeFile ? Backings::Wish::cached : Backings::Wish::passed;
 }
 
 }  // namespace
@@ -56,7 +65,8 @@ int Server::open(Request& request) {
 // counts as changing (unseen.h). But of those who only write to a big file, or append to any, each WRITE is seen, past the
 // kernel's cache, which would not know what others change in the backing: the daemon then reads again what was written, and
 // not the whole. Below wholeFile that is done in the blink of an eye; a file that is being made new has to be read anyway.
-// Who also reads may map, and so write unseen.
+// Who also reads may map, and so write unseen. A huge file, of which the whole takes seconds again and again, is for them as
+// without passthrough, if nobody has it open or mapped: reads come from the kernel's cache, and each change comes here.
 // A handle of the kernel's outlives a killed server, and can still write: the daemon never heard its close, so it goes on
 // looking at the file.
 wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd fd, uint32_t flags) {
@@ -68,7 +78,7 @@ wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd f
   const int fdNow = handle->fd.get();
   const auto both = [&] { return Fd(openat(AT_FDCWD, caller::ProcName(fdNow).get(), O_RDWR | O_CLOEXEC)); };
   const Backings::Opened how =
-      backings_.open(inode.get(), fdNow, static_cast<int>(flags) & O_ACCMODE, small_.suits(fdNow, flags), both);
+      backings_.open(inode.get(), fdNow, static_cast<int>(flags) & O_ACCMODE, wishOf(small_, fdNow, flags), both);
   if (how.filling) {
     small_.fill(request, inode, fdNow);
     backings_.filled(inode.get());

@@ -2,6 +2,7 @@
 import t from 'tap'
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import {
   appendFileSync,
   chmodSync,
@@ -203,3 +204,51 @@ t.test(
     await closed()
   },
 )
+
+t.test('of a huge file each change is told by its place, also of who reads and maps it', async (t) => {
+  const watched = await Watched.start(t, await mountForTest(t))
+  const file = JSON.stringify(watched.path('huge'))
+  const python = (script: string) =>
+    ran('python3', ['-c', `import mmap, os\nfile = ${file}\nhuge = 1 << 30\n${script}`])
+  await python(`os.truncate(os.open(file, os.O_WRONLY | os.O_CREAT), huge)`)
+  watched.knows('huge', 'huge')
+  await watched.said()
+  await python(`
+reader = os.open(file, os.O_RDONLY)
+view = mmap.mmap(reader, huge, prot=mmap.PROT_READ)
+both = os.open(file, os.O_RDWR)
+os.pwrite(both, b'beside', 1000)
+assert view[1000:1006] == b'beside'
+`)
+  t.ok((await watched.said()).includes('open huge'), 'all of it, as somebody maps the file below')
+  // Its RELEASE comes some time after the end; from then on who asks for the attributes has the end told.
+  let isOver = false
+  while (!isOver) {
+    statSync(watched.path('huge'))
+    isOver = (await watched.said()).includes('close huge')
+    await delay(5)
+  }
+  await python(`
+both = os.open(file, os.O_RDWR)
+assert os.pread(both, 6, 1000) == b'beside'
+reader = os.open(file, os.O_RDONLY)
+writer = os.open(file, os.O_WRONLY)
+view = mmap.mmap(both, huge)
+os.pwrite(both, b'both', 500000000)
+os.pwrite(writer, b'writer', 600000000)
+view[700416000:700416006] = b'mapped'
+for at, text in (500000000, b'both'), (600000000, b'writer'), (700416000, b'mapped'):
+    assert os.pread(reader, len(text), at) == text and view[at:at + len(text)] == text, text
+view.flush()
+`)
+  t.same(await watched.said(), ['data huge 500000000+4', 'data huge 600000000+6', 'data huge 700416000+4096'])
+  await python(`
+reader = os.open(file, os.O_RDONLY)
+assert os.pread(reader, 6, 700416000) == b'mapped'
+assert os.path.getsize(file) == huge
+writer = os.open(file, os.O_WRONLY)
+os.pwrite(writer, b'again!', 700416000)
+both = os.open(file, os.O_RDWR)
+assert os.pread(both, 6, 700416000) == b'again!'
+`)
+})

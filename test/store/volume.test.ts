@@ -6,6 +6,7 @@ import {
   linkSync,
   mkdirSync,
   openSync,
+  readFileSync,
   renameSync,
   rmSync,
   statSync,
@@ -67,6 +68,11 @@ function makeTree(dir: string) {
   closeSync(sparse)
 }
 
+/** By this process, its worker threads included. */
+function bytesRead(): number {
+  return Number(/^rchar: (\d+)/m.exec(readFileSync('/proc/self/io', 'utf8'))?.[1])
+}
+
 t.test('a tree of everything, whole and then as it changes', async (t) => {
   const fixture = await protect(t)
   const { dir, rootFd, volume } = fixture
@@ -105,7 +111,9 @@ t.test('a tree of everything, whole and then as it changes', async (t) => {
     const fd = openSync(join(dir, 'large'), 'r+')
     writeSync(fd, Buffer.from('!'), 0, 1, 5_000_000)
     closeSync(fd)
+    const read = bytesRead()
     await edit(fixture, [change('data', ino(join(dir, 'large')), { offset: 5_000_000, length: 1 })])
+    t.ok(bytesRead() - read < 3 * 256 * 1024 + 60_000, 'three chunks are read at most, and nodes')
     t.ok(fixture.store.blocks.bytes - before < 3 * 256 * 1024 + 60_000)
     await sameAsDirectory(t, fixture)
   })
