@@ -79,6 +79,7 @@ class Node {
         fetch: () => Promise.resolve(undefined),
         heads: () => [],
         has: (name) => store.has(name),
+        isHere: (name) => store.isHere(name),
         removed: () => [],
         lastRemoved: () => 0,
         removalsTold: () => Promise.resolve(),

@@ -3,7 +3,7 @@ import type { Status, VolumeStatus } from '../daemon/api.js'
 import { spaceText } from './budget.js'
 import { optionalDir, type Context } from './context.js'
 import { excludedText } from './exclude.js'
-import { placementText } from './placement.js'
+import { placementText, repairText } from './placement.js'
 import { age, localTime, plural, printable, size, table } from './output.js'
 import type { AuditStatus } from '../daemon/api-state.js'
 import { duration, presenceText } from './partner-state.js'
@@ -34,6 +34,7 @@ function text(status: Status, now: number): string {
       ...(status.placement && status.placement.policy !== 'replica'
         ? [`Placement: ${status.placement.policy}, ${placementText(status.placement)}`]
         : []),
+      ...(status.placement?.repair ? [repairText(status.placement.repair, 'Repairing: ')] : []),
       ...auditLines(status.audits),
       ...(status.awayUntil === null
         ? []

@@ -38,6 +38,22 @@ export const placementStatus = z.object({
   /** stripes there are, and of those, what could not be read from partners alone yet */
   stripes: count,
   unreadable: count,
+  /** parts of stripes made again, as partners with them are lost; null: nothing is to be done */
+  repair: z
+    .object({
+      /** since it began: stripes with such parts, and of those, the ones done with */
+      stripes: count,
+      done: count,
+      /** still to be sent */
+      bytes: count,
+      /** parts without a partner that has room, parts that too few partners on line could give, and stripes lost */
+      noRoom: count,
+      noSource: count,
+      gone: count,
+    })
+    .nullable(),
+  /** the account of what is where was not taken over whole by `recover` */
+  isPartial: z.boolean(),
 })
 
 export const placementParams = z.object({ policy: z.string().max(64).optional() }).strict()

@@ -16,17 +16,26 @@ export function checkedPlacement(text: string): string {
 }
 
 /** Sets and tells it. It holds for what comes from then on. */
-export function placement(services: Services, { policy }: Params<'placement'>): Result<'placement'> {
+export async function placement(
+  services: Services,
+  { policy }: Params<'placement'>,
+): Promise<Result<'placement'>> {
   if (policy !== undefined) {
     services.config.set({ placement: checkedPlacement(policy) })
+    await services.partners.placementSet()
     services.partners.wake()
   }
   return services.partners.placement()
 }
 
 /** What is wrong, each one line. */
-export function placementProblems({ policy, shape, needs, have, unreadable }: PlacementState): string[] {
+export function placementProblems(state: PlacementState): string[] {
+  const { policy, shape, needs, have, unreadable, repair, isPartial } = state
   const problems = []
+  if (isPartial)
+    problems.push(
+      'what lies in which stripe was not taken over whole when the backups were recovered: run kith recover again',
+    )
   if (shape !== null && have < needs)
     problems.push(
       `placement ${policy} takes ${needs} partners that were on line within a day and take blocks, and there are ${have}: ` +
@@ -35,6 +44,16 @@ export function placementProblems({ policy, shape, needs, have, unreadable }: Pl
   if (unreadable > 0)
     problems.push(
       `${unreadable} stripes cannot be read from partners yet, as too few of them have acknowledged their parts`,
+    )
+  if (repair && repair.gone > 0)
+    problems.push(
+      `${repair.gone} stripes cannot be read any more: too many of the partners with their parts are lost, and what is in them ` +
+        'is not here',
+    )
+  if (repair && repair.noRoom > 0)
+    problems.push(
+      `${repair.noRoom} parts of stripes were at partners that are lost, and no other partner on line has room for them: ` +
+        'all can be read, but less may be lost; another partner helps',
     )
   return problems
 }

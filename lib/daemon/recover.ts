@@ -40,6 +40,7 @@ export async function recover(
   // What was backed up goes on as it was.
   if (placement !== undefined && services.config.settings.placement === defaults.placement)
     services.config.set({ placement })
+  await services.partners.placementSet()
   const volumes: Restored[] = []
   const dirs = targets(services, heads, params.to)
   for (const [i, { head, bytes }] of heads.entries()) {

@@ -284,6 +284,7 @@ function ownedBlocks(store: Store, reader: () => BlockReader | undefined): Owned
     fetch: (name) => fetched(reader(), name),
     heads: () => store.volumes().flatMap((volume) => volume.head() ?? []),
     has: (name) => store.blocks.sequence(name) !== undefined || store.blocks.has(name),
+    isHere: (name) => store.blocks.isHere(name),
     removed: (after, limit) => store.removed.since(after, limit),
     lastRemoved: () => store.removed.last,
     removalsTold: (number) => store.removed.told(number),

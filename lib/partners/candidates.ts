@@ -1,16 +1,52 @@
-/** Who can be given a part of a stripe now, as planning/placement.ts wants to know it. */
+/** Who can be given a part of a stripe now, as planning/placement.ts wants to know it; and all partners, as planning/repair.ts does. */
 import { availabilitySeen } from '../planning/hours.js'
+import { counts } from '../planning/partner-state.js'
 import type { PlacePartner } from '../planning/placement.js'
+import type { RepairPartner } from '../planning/repair.js'
 import type { Agreements } from './agreements.js'
 import type { Book } from './book.js'
 import { prefixOf } from './distance.js'
 import type { Presences } from './presence.js'
 import type { KnownPartner, Roster } from './roster.js'
+import type { States } from './states.js'
 
 /** So long ago a partner may have been on line, and still be given its part. */
 const dayMs = 86_400_000
 /** What a partner is taken for until enough of its hours were seen. */
 const usualAvailability = 0.9
+
+interface RepairersParts {
+  roster: Roster
+  states: States
+  agreements: Agreements
+  /** those of `candidatesOf` */
+  candidates: readonly PlacePartner[]
+  /** whether our backups are to be at this partner */
+  isCounted(partner: KnownPartner): boolean
+  /** whether it gives back what it holds */
+  gives(partner: Buffer): boolean
+}
+
+/**
+ * What each of these is to a stripe that it has a part of.
+ * @param isFresh the roster began anew lately: who is no partner yet may become one again
+ */
+export function repairersOf(
+  known: readonly KnownPartner[],
+  { roster, states, agreements, candidates, isCounted, gives }: RepairersParts,
+  isFresh: boolean,
+): RepairPartner[] {
+  const able = new Map(candidates.map((one) => [one.id, one]))
+  const unable = { site: null, prefix: null, region: null, space: 0, availability: usualAvailability }
+  return known.map((partner) => {
+    const { key, id } = partner
+    const now = states.get(key)
+    const parted = agreements.isOver(key) ? 'leaving' : isFresh ? 'good' : 'gone'
+    const state = counts(now) && !isCounted(partner) ? parted : now.state
+    const one = able.get(id) ?? { id, ...unable, prefix: prefixOf(roster.hostOf(key)) }
+    return { ...one, state, online: roster.isOnline(id), gives: gives(key) }
+  })
+}
 
 interface CandidatesParts {
   roster: Roster

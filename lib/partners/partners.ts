@@ -20,11 +20,13 @@ import type { BlockReader } from '../blocks/block-store.js'
 import { decodeHead } from '../format/head.js'
 import type { Presence } from '../planning/hours.js'
 import { counts, isLost, type StateName } from '../planning/partner-state.js'
+import type { PlacePartner } from '../planning/placement.js'
+import type { RepairPartner } from '../planning/repair.js'
 import { caughtWithin } from '../planning/audit-confidence.js'
 import { ownAddresses } from './addresses.js'
 import { Auditor, defaultBytesPerDay, type Audit } from './audit.js'
 import type { Book, Progress } from './book.js'
-import { candidatesOf } from './candidates.js'
+import { candidatesOf, repairersOf } from './candidates.js'
 import type { CircleInfo, CircleSecret } from './circle.js'
 import { Fetcher } from './fetch.js'
 import { distanceOf } from './distance.js'
@@ -105,7 +107,9 @@ export class Partners extends EventEmitter<Events> {
       ...{ db: parts.db, identity, owned, book, fetcher: this.fetcher, clock, log },
       patienceMs: options.patienceMs,
       policy: () => options.placement?.() ?? 'replica',
-      candidates: () => candidatesOf(this.countedOn(), parts, (key) => this.refuses(key), clock.now()),
+      candidates: () => this.candidates(),
+      repairers: (isFresh) => this.repairers(isFresh),
+      graceMs: () => options.policy().terms.grace * 1000,
       partners: () => this.countedOn().map(({ key }) => key),
       onFault: (key, kind, shard) => void this.noteFault(key, kind, shard),
       onPlaced: () => this.uploader.wake(),
@@ -298,6 +302,11 @@ export class Partners extends EventEmitter<Events> {
     this.uploader.wake()
   }
 
+  /** The owner's setting of how they are laid out counts, and no longer what a recovery found. */
+  placementSet(): Promise<void> {
+    return this.placing.pages.policySet()
+  }
+
   /** How our blocks are laid out over partners now. */
   placement(): PlacementState {
     return this.placing.state()
@@ -319,6 +328,7 @@ export class Partners extends EventEmitter<Events> {
           !this.releases.waits(key) &&
           this.book.holds(key, sequence) &&
           this.placing.placement.isSettled(key) &&
+          this.placing.placement.isTold(key) &&
           this.book.head(key, volumeId) >= number,
       )
     )
@@ -422,7 +432,7 @@ export class Partners extends EventEmitter<Events> {
       this.uploader.stop(),
       this.auditor.stop(),
       this.parts.pool.stop(),
-      this.placing.striper.stop(),
+      this.placing.stop(),
     ]
     this.fetcher.stop()
     await Promise.all(parts)
@@ -459,6 +469,7 @@ export class Partners extends EventEmitter<Events> {
       this.parts.pool.hurry()
     }
     this.parts.pool.poke()
+    this.placing.striper.wake()
     this.notify()
   }
 
@@ -482,6 +493,19 @@ export class Partners extends EventEmitter<Events> {
 
   private countedOn(): KnownPartner[] {
     return this.parts.roster.known().filter((partner) => this.isCountedOn(partner))
+  }
+
+  private candidates(): PlacePartner[] {
+    const { clock } = this.options
+    return candidatesOf(this.countedOn(), this.parts, (key) => this.refuses(key), clock.now())
+  }
+
+  private repairers(isFresh: boolean): RepairPartner[] {
+    const { roster, states, agreements } = this.parts
+    const isCounted = (partner: KnownPartner) => this.isCountedOn(partner)
+    const gives = (key: Buffer) => states.committedUntil(key) === 0
+    const all = { roster, states, agreements, candidates: this.candidates(), isCounted, gives }
+    return repairersOf(roster.known(), all, isFresh)
   }
 
   private refuses(key: Buffer): boolean {

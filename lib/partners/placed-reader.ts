@@ -14,6 +14,7 @@ import type { Identity } from '../format/keys.js'
 import { blockName } from '../format/seal.js'
 import { openShard, sealShard } from '../format/shard.js'
 import { placeIn, stripeId, type NumberedStripe } from '../format/stripe.js'
+import type { NamedBlock } from '../format/wire.js'
 import type { Fetcher } from './fetch.js'
 import { shardRef } from './shards.js'
 import { neededOf, type Stripes } from './stripes.js'
@@ -33,9 +34,12 @@ export interface PlacedReaderOptions {
 const cachedElements = 48
 const slowMs = 2_000
 const defaultPatienceMs = 20_000
+const stoppedError = () => new KithError('cancelled', 'reading from partners was stopped')
 
 export class PlacedReader implements BlockReader {
   private readonly elements = new Map<string, Promise<Buffer>>()
+  private readonly underWay = new Set<Gathering>()
+  private stopped = false
 
   constructor(private readonly options: PlacedReaderOptions) {}
 
@@ -59,21 +63,46 @@ export class PlacedReader implements BlockReader {
     )
   }
 
-  /** The shard at this place, made from others. Undefined when too few of them are to be had now. */
-  async remake(stripe: NumberedStripe, index: number): Promise<Buffer | undefined> {
+  /**
+   * The shard of that element for that partner, made from what others hold. Undefined when too much of it is not to be had now.
+   * @param isLost the partner that has the element itself is not asked
+   */
+  async remake(
+    stripe: NumberedStripe,
+    index: number,
+    { partner, isLost }: { partner: Buffer; isLost: boolean },
+  ): Promise<NamedBlock | undefined> {
     const { identity } = this.options
-    const partner = stripe.shards[index]?.partner
-    if (!partner) return undefined
     try {
-      const element = await new Gathering(this.options, stripe, index, true).run()
-      const { bytes } = await sealShard(
-        shardRef(identity, stripe, stripeId(stripe), partner, index),
-        element[index] ?? Buffer.alloc(0),
-      )
-      return bytes
+      const element = (await this.gather(stripe, index, isLost))[index]
+      if (!element) throw new KithError('internal', 'a gathered element is there')
+      return await sealShard(shardRef(identity, stripe, stripeId(stripe), partner, index), element)
     } catch (error) {
-      if (error instanceof KithError && error.code === 'noPartners') return undefined
+      const isForNow =
+        error instanceof KithError && (error.code === 'noPartners' || error.code === 'cancelled')
+      if (isForNow) return undefined
       throw error
+    }
+  }
+
+  /** What is under way fails, and what is asked from here on. */
+  stop(): void {
+    this.stopped = true
+    for (const gathering of this.underWay) gathering.stopWith(stoppedError())
+  }
+
+  private async gather(
+    stripe: NumberedStripe,
+    index: number,
+    isLost: boolean,
+  ): Promise<(Buffer | undefined)[]> {
+    if (this.stopped) throw stoppedError()
+    const gathering = new Gathering(this.options, stripe, index, isLost)
+    this.underWay.add(gathering)
+    try {
+      return await gathering.run()
+    } finally {
+      this.underWay.delete(gathering)
     }
   }
 
@@ -81,7 +110,7 @@ export class PlacedReader implements BlockReader {
     const id = `${stripe.number}.${index}`
     const known = this.elements.get(id)
     if (known) return known
-    const made = new Gathering(this.options, stripe, index, false).run().then((elements) => {
+    const made = this.gather(stripe, index, false).then((elements) => {
       // What was decoded on the way is wanted next, as a rule.
       for (const [i, element] of elements.entries())
         if (element && i < stripe.data && i !== index)
@@ -273,6 +302,11 @@ class Gathering {
     this.isDone = true
     this.stop()
     this.resolve(elements)
+  }
+
+  /** From outside. */
+  stopWith(error: KithError): void {
+    if (!this.isDone) this.fail(error)
   }
 
   private fail(error: unknown): void {

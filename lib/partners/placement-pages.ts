@@ -5,11 +5,16 @@
  *     placement pages    name 32 -> the sealed page
  *     placement leaves   number u64 of its first stripe -> number u64 of the last | name 32 of the page
  *     placement held     partner 32 | name of a page 32 -> 1: acknowledged
- *     placement notes    `head` -> the newest placement head
+ *     placement notes    `head` -> the newest placement head; `adopting` -> 1 while the pages are read after a recovery; `adopted` ->
+ *                        when they were, ms since 1970, u64; `policy` -> the policy that came with them, until the owner's setting
+ *                        is known to be one
  *
  * A page of the lowest level has stripes with numbers in a row; one that changed, came or went makes its page anew, and
  * the pages above. Pages and head become durable in one transaction, so that the head never names a page that is not here.
  * A partner lets go of old pages only after it acknowledged the newest head.
+ *
+ * While a recovery takes the account over, page by page, nothing may follow from a part of it: no head, no repair. After a
+ * crash in the middle that stays so until the account is taken over whole.
  */
 import { type Database, encodings, type Table } from '../blocks/database.js'
 import type { BlockReader } from '../blocks/block-store.js'
@@ -266,7 +271,8 @@ export class PlacementPages {
   async adopt(head: Buffer, read: BlockReader): Promise<string> {
     const { snapshots, sequence } = decodeHead(head)
     const policy = this.policyOf(head)
-    if (sequence <= this.sequence) return policy
+    if (sequence <= this.sequence && !this.isAdopting) return policy
+    await this.db.transaction(() => this.notes.put('adopting', present))
     const open = [snapshots]
     for (let ref = open.pop(); ref; ref = open.pop()) {
       const sealed = await read.get(ref.name)
@@ -276,8 +282,36 @@ export class PlacementPages {
       if ('stripes' in page) await this.stripes.adopt(page.stripes)
       else open.push(...page.pages)
     }
-    await this.db.transaction(() => this.notes.put('head', head))
+    await this.db.transaction(() => {
+      this.notes.put('head', head)
+      this.notes.remove('adopting')
+      this.notes.put('policy', Buffer.from(policy))
+      const now = Buffer.alloc(8)
+      now.writeBigUInt64LE(BigInt(Math.round(this.clock.now())))
+      this.notes.put('adopted', now)
+    })
     return policy
+  }
+
+  /** The account that a recovery reads is not here whole. */
+  get isAdopting(): boolean {
+    return this.notes.get('adopting') !== undefined
+  }
+
+  /** When the account was taken over, ms since 1970; undefined: it began here. */
+  get adoptedAt(): number | undefined {
+    const adopted = this.notes.get('adopted')
+    return adopted && Number(adopted.readBigUInt64LE())
+  }
+
+  /** The policy that came with the account, before the owner's setting is known to be one. */
+  get adoptedPolicy(): string | undefined {
+    return this.notes.get('policy')?.toString()
+  }
+
+  /** From here on the owner's setting is what counts. */
+  async policySet(): Promise<void> {
+    if (this.adoptedPolicy !== undefined) await this.db.transaction(() => this.notes.remove('policy'))
   }
 
   /** Everything was released. The number of the last head stays: a later one must be above it. */
@@ -286,6 +320,7 @@ export class PlacementPages {
       this.pages.clear()
       this.leaves.clear()
       this.heldRows.clear()
+      for (const note of ['adopting', 'adopted', 'policy']) this.notes.remove(note)
     })
   }
 }

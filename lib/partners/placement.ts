@@ -54,6 +54,12 @@ export class Placement {
     return this.view(partner).pending(1).length === 0
   }
 
+  /** Whether the partner has the newest account of what is where. */
+  isTold(partner: Buffer): boolean {
+    const { book, pages, stripes } = this.parts
+    return stripes.isClean && book.head(partner, pages.volume) >= pages.sequence
+  }
+
   /** The partner lost what it held, or some of it that it cannot name. */
   async restart(partner: Buffer): Promise<void> {
     await this.parts.stripes.restart(partner)
@@ -188,12 +194,18 @@ export class PartnerView implements OwnedBlocks {
     const { owned, reader, stripes } = this.parts
     const row = stripes.shard(this.partner, name)
     const stripe = row && stripes.get(row.number)
-    return stripe ? reader.remake(stripe, row.index) : owned.fetch(name)
+    if (!stripe) return owned.fetch(name)
+    const isOwn = stripe.shards[row.index]?.partner.equals(this.partner) === true
+    return (await reader.remake(stripe, row.index, { partner: this.partner, isLost: isOwn }))?.bytes
   }
 
   has(name: Buffer): boolean {
     const { owned, pages, stripes } = this.parts
     return stripes.shard(this.partner, name) !== undefined || pages.isPage(name) || owned.has(name)
+  }
+
+  isHere(name: Buffer): boolean {
+    return this.parts.owned.isHere(name)
   }
 
   heads(): Buffer[] {

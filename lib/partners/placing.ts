@@ -10,8 +10,10 @@ import {
   type PlacePartner,
   type Shape as Counts,
 } from '../planning/placement.js'
+import type { RepairPartner } from '../planning/repair.js'
 import type { Book } from './book.js'
 import type { Fetcher } from './fetch.js'
+import { Mender, type RepairState } from './mender.js'
 import { PlacedReader } from './placed-reader.js'
 import { Placement } from './placement.js'
 import { PlacementPages } from './placement-pages.js'
@@ -33,6 +35,13 @@ export interface PlacingOptions {
   candidates(): PlacePartner[]
   /** all partners that are to have our backups */
   partners(): Buffer[]
+  /**
+   * All that are known, for what is made again of what they hold.
+   * @param isFresh the account was taken over lately: who was not met since is not taken for lost
+   */
+  repairers(isFresh: boolean): RepairPartner[]
+  /** ms for which a partner that was not met since a recovery is not taken for lost */
+  graceMs(): number
   onFault: (partner: Buffer, kind: Damage, shard: Buffer) => void
   patienceMs?: number | undefined
   /** there is something to send */
@@ -51,6 +60,10 @@ export interface PlacementState {
   /** stripes there are, and of those, what too few partners acknowledged to be read from partners alone */
   stripes: number
   unreadable: number
+  /** elements of stripes that are made again, as partners with them are lost; null: nothing is to be done */
+  repair: RepairState | null
+  /** the account of what is where was not taken over whole: `kith recover` is to be run again */
+  isPartial: boolean
 }
 
 export class Placing {
@@ -58,6 +71,7 @@ export class Placing {
   readonly pages: PlacementPages
   readonly placement: Placement
   readonly reader: PlacedReader
+  readonly mender: Mender
   readonly striper: Striper
   /** Of `auto`, what was chosen last. */
   private chosen: Counts | undefined
@@ -68,16 +82,29 @@ export class Placing {
     const pages = new PlacementPages(db, stripes, identity, clock)
     const shards = new Shards(identity, stripes, (name) => owned.get(name))
     const { onFault, onPlaced, candidates } = options
+    const wakeStriper = () => this.striper.wake()
     const { patienceMs } = options
     const reader = new PlacedReader({ identity, stripes, fetcher, clock, onFault, patienceMs })
+    const mender = new Mender({
+      ...{ stripes, shards, reader, clock, log },
+      partners: () => (pages.isAdopting ? undefined : this.repairers()),
+      layout: () => {
+        const { shape } = this.scheme()
+        return { candidates: candidates().map(({ id }) => id), needs: shape ? shape.data + shape.parity : 0 }
+      },
+      isHere: (name) => owned.isHere(name),
+      isBad: (partner, shard) => book.isBad(partner, shard),
+      onMoved: onPlaced,
+      onDissolved: wakeStriper,
+    })
     const striper = new Striper({
       blocks: owned,
       stripes,
       shards,
       pages,
       scheme: () => this.scheme(),
+      mender,
       candidates,
-      partners: () => options.partners(),
       owe: async (names) => {
         for (const partner of options.partners()) await book.lacks(partner, names)
       },
@@ -88,12 +115,35 @@ export class Placing {
     this.stripes = stripes
     this.pages = pages
     this.reader = reader
+    this.mender = mender
     this.striper = striper
     this.placement = new Placement({ owned, book, stripes, pages, shards, striper, reader })
   }
 
+  async stop(): Promise<void> {
+    this.reader.stop()
+    await Promise.all([this.striper.stop(), this.mender.stop()])
+  }
+
+  /** Until the owner's setting is known to be one, that which came with a recovered account. */
+  private policy(): string {
+    return this.pages.adoptedPolicy ?? this.options.policy()
+  }
+
+  /** In a roster that begins anew who is not in it need not be lost: the holders are met one by one. */
+  private repairers(): RepairPartner[] {
+    const { adoptedAt } = this.pages
+    const { clock, graceMs } = this.options
+    const isFresh = adoptedAt !== undefined && Math.abs(clock.now() - adoptedAt) < graceMs()
+    const known = this.options.repairers(isFresh)
+    if (!isFresh) return known
+    const ids = new Set(known.map(({ id }) => id))
+    const others = this.stripes.partners().filter((key) => !ids.has(key.toString('hex')))
+    return [...known, ...others.map((key) => expected(key.toString('hex')))]
+  }
+
   private scheme(): Scheme {
-    const policy = this.options.policy()
+    const policy = this.policy()
     const counts = this.counts(policy)
     return { policy, shape: counts && shapeOf(counts) }
   }
@@ -108,8 +158,9 @@ export class Placing {
   }
 
   state(): PlacementState {
-    const policy = this.options.policy()
+    const policy = this.policy()
     const counts = this.counts(policy)
+    const repair = this.mender.state()
     return {
       policy,
       shape: counts ? shapeText(counts) : null,
@@ -117,6 +168,8 @@ export class Placing {
       have: this.options.candidates().length,
       stripes: this.stripes.count,
       unreadable: this.stripes.unreadable(),
+      repair: repair.stripes > repair.done ? repair : null,
+      isPartial: this.pages.isAdopting,
     }
   }
 
@@ -140,6 +193,12 @@ export class Placing {
     await this.stripes.clear()
     await this.pages.clear()
   }
+}
+
+/** A holder that was not met yet. */
+function expected(id: string): RepairPartner {
+  const unknown = { site: null, prefix: null, region: null, space: 0, availability: 0 }
+  return { id, ...unknown, state: 'good', online: false }
 }
 
 function shapeOf({ data, parity }: Counts): Shape {

@@ -2,7 +2,8 @@
  * Gathers the store's chunk blocks, in the order in which they came, into stripes, and says who gets which shard.
  *
  *   1. what the store removed leaves its stripe (stripes.ts)
- *   2. blocks to be striped anew, then those after `through`: chunks are gathered, nodes pass by (each partner gets them)
+ *   2. blocks to be striped anew (mender.ts, or below, says which), then those after `through`: chunks are gathered, nodes pass
+ *      by (each partner gets them)
  *   3. a stripe is closed when it is full; a partial one when a head waits for it, or when nothing came for a while
  *   4. when nothing is left, the pages are brought up to the table (placement-pages.ts)
  *
@@ -24,6 +25,7 @@ import { blockKind } from '../format/seal.js'
 import { maxElementBytes } from '../format/shard.js'
 import { elementBytesFor, maxStripeBlocks, type StripeContent } from '../format/stripe.js'
 import { placeElements, type PlacePartner } from '../planning/placement.js'
+import type { Mender } from './mender.js'
 import type { PlacementPages } from './placement-pages.js'
 import type { Shards } from './shards.js'
 import { neededOf, type Stripes } from './stripes.js'
@@ -49,10 +51,10 @@ export interface StriperOptions {
   shards: Shards
   pages: PlacementPages
   scheme(): Scheme
+  /** makes again what partners lose */
+  mender: Pick<Mender, 'wake' | 'isMoving'>
   /** who may get a shard now */
   candidates(): PlacePartner[]
-  /** all partners that are to have our backups */
-  partners(): Buffer[]
   /** blocks that are to go to each partner whole after all */
   owe(names: readonly Buffer[]): Promise<void>
   /** there is something to send */
@@ -71,9 +73,8 @@ const quietMs = 5_000
 /** After a failure, e.g. a full disk. */
 const retryMs = 30_000
 const mostUnreadable = 16
-/** Stripes that are made anew in one round, as a partner is lost, and the time to the next. */
-const movedAtOnce = 8
-const moveAgainMs = 10_000
+/** So long the pages may be behind what moved, while elements are on their way: each costs every partner its bytes. */
+const renewMs = 5 * 60_000
 /** While stripes cannot be read, whether their partners are still there. */
 const lookAgainMs = 10 * 60_000
 
@@ -89,6 +90,7 @@ export class Striper {
   private running = false
   private isWanted = false
   private quietSince = 0
+  private renewedAt = -Infinity
   private timer: Timer | undefined
   private stopped = false
   private idle: (() => void)[] = []
@@ -142,11 +144,11 @@ export class Striper {
   }
 
   private async round(): Promise<void> {
-    const { stripes, pages, scheme, onPlaced } = this.options
+    const { stripes, pages, mender, scheme, onPlaced } = this.options
     const { shape, policy } = scheme()
-    if (!shape && stripes.isIdle) return
+    if ((!shape && stripes.isIdle) || pages.isAdopting) return
     await this.followRemovals()
-    await this.leaveLost(shape)
+    mender.wake()
     if (shape) await this.advance(shape)
     else {
       await stripes.decideAll()
@@ -155,10 +157,25 @@ export class Striper {
     const { heads, isAtEnd } = this.atEnd()
     if (isAtEnd || !shape) {
       const isSwept = await stripes.sweep()
-      const isRenewed = await pages.renew(policy)
+      const isRenewed = !this.canWait() && (await this.renew(policy))
       this.covered = { heads, last: stripes.last }
       if (isSwept || isRenewed || stripes.unreadable() === 0) onPlaced()
     }
+  }
+
+  /** Elements are moving, and nothing else happened to the table that a head here could need. */
+  private canWait(): boolean {
+    const { stripes, mender, clock } = this.options
+    const left = this.renewedAt + renewMs - clock.monotonic()
+    if (!mender.isMoving || this.covered?.last !== stripes.last || left <= 0) return false
+    this.timer?.cancel()
+    this.timer = clock.after(left, () => this.wake())
+    return true
+  }
+
+  private renew(policy: string): Promise<boolean> {
+    this.renewedAt = this.options.clock.monotonic()
+    return this.options.pages.renew(policy)
   }
 
   /** Heads and the question whether anything is left, in one turn. */
@@ -221,24 +238,6 @@ export class Striper {
   private isAhead({ data, parity }: Shape): boolean {
     const { stripes, candidates } = this.options
     return stripes.unreadable() >= mostUnreadable && candidates().length >= data + parity
-  }
-
-  /**
-   * What lies in stripes with a part at a partner that reneged or left is striped anew, some of it in each round; where too few
-   * partners are left for that, it stays.
-   */
-  private async leaveLost(shape: Shape | undefined): Promise<void> {
-    const { stripes, partners, candidates, clock } = this.options
-    if (shape && candidates().length < shape.data + shape.parity) return
-    const counted = new Set(partners().map((key) => key.toString('hex')))
-    for (const partner of stripes.partners()) {
-      if (counted.has(partner.toString('hex'))) continue
-      const lost = stripes.livingAt(partner, movedAtOnce)
-      for (const stripe of lost) await stripes.dissolve(stripe)
-      if (lost.length === 0) continue
-      this.timer?.cancel()
-      this.timer = clock.after(moveAgainMs, () => this.wake())
-    }
   }
 
   /** What could not be read in the end, as partners went before their shards arrived, is striped anew. */

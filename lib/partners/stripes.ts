@@ -8,6 +8,7 @@
  *     stripe pending  the same key -> bytes of the element: the partner has not acknowledged it
  *     stripe drops    partner 32 | name 32 -> 1: a shard or page of ours that the partner is to let go of
  *     stripe again    block name 32 -> 1: to be striped anew: too little lives in its stripe, or the stripe cannot be completed
+ *     stripe moves    elements on their way to another partner (moves.ts); their shards have rows in `shards` and `pending`, too
  *     stripe dead     number u64 -> u64: no block is read from it; it goes when all stripes up to the other number are placed
  *     stripe dirty    number u64 -> 1: changed since the pages were made (placement-pages.ts)
  *     stripe notes    `through` -> sequence u64: all blocks of the store up to it are decided: in a stripe, or each partner gets
@@ -17,7 +18,8 @@
  * blocks count as undecided and are gathered again, and after it all shards are pending until a partner says that they are
  * durable. A block that is not in the table and not above `through` goes to every partner by its cursor (upload.ts), so no
  * block is ever without a way out. A stripe is released only when no block is read from it and those that took its blocks
- * over are placed.
+ * over are placed. An element moves in two transactions: the new partner's shard becomes pending; and when it is acknowledged, the
+ * stripe names the new partner, the old one is to let go of its shard, and the page is to be made anew.
  */
 import { type Database, encodings, type Encoding, type Table } from '../blocks/database.js'
 import { codeFor } from '../codes/codes.js'
@@ -25,9 +27,11 @@ import {
   decodeStripe,
   encodeStripe,
   type NumberedStripe,
+  type ShardAt,
   type Stripe,
   type StripeContent,
 } from '../format/stripe.js'
+import { Moves } from './moves.js'
 
 /** Elements of it that always suffice. */
 export function neededOf({ code, data, parity }: StripeContent): number {
@@ -76,6 +80,7 @@ export class Stripes {
   private readonly deadRows: Table<number, number>
   private readonly dirtyRows: Table<number, Buffer>
   private readonly notes: Table<string, number>
+  readonly moves: Moves
   /** Stripes not wholly acknowledged, by number. */
   private readonly open = new Map<number, Open>()
   private readonly cache = new Map<number, NumberedStripe>()
@@ -93,15 +98,22 @@ export class Stripes {
     this.deadRows = db.table('stripe dead', encodings.number, encodings.number)
     this.dirtyRows = db.table('stripe dirty', encodings.number, encodings.bytes)
     this.notes = db.table('stripe notes', encodings.text, encodings.number)
+    this.moves = new Moves(db)
     this.recount()
   }
 
   private recount(): void {
     this.open.clear()
     for (const row of [...this.pendingRows.keysOf()]) {
-      const number = this.shards.get(row)?.number
-      if (number !== undefined) this.opened(number, 1)
+      const shard = this.shards.get(row)
+      if (shard && !this.isMove(row, shard)) this.opened(shard.number, 1)
     }
+  }
+
+  /** Whether it is of an element on its way, and not one of the stripe's own. */
+  private isMove(row: Buffer, { number, index }: ShardRow): boolean {
+    const to = this.moves.get(number, index)
+    return to !== undefined && key(to.partner, to.name).equals(row)
   }
 
   private opened(number: number, pending: number): void {
@@ -307,16 +319,19 @@ export class Stripes {
   /** They are durable at the partner. @returns whether a stripe came within reach, or is placed now */
   async acknowledged(partner: Buffer, names: readonly Buffer[]): Promise<boolean> {
     const numbers: number[] = []
+    let isNews = false
     await this.change(() => {
       for (const name of names) {
         const row = key(partner, name)
-        const number = this.shards.get(row)?.number
+        const shard = this.shards.get(row)
         if (!this.pendingRows.has(row)) continue
         this.pendingRows.remove(row)
-        if (number !== undefined) numbers.push(number)
+        if (!shard) continue
+        const isMoved = this.isMove(row, shard)
+        if (isMoved) isNews = true
+        if (!isMoved || this.arrive(shard, { partner, name })) numbers.push(shard.number)
       }
     })
-    let isNews = false
     for (const number of numbers) {
       const open = this.open.get(number)
       if (!open) continue
@@ -325,6 +340,53 @@ export class Stripes {
       if (open.pending === 0) this.open.delete(number)
     }
     return isNews
+  }
+
+  /**
+   * The element of that stripe goes to another partner as this shard; the old one is let go of when that has arrived. What was on
+   * its way to a third one is called off.
+   * @returns false: it is not wanted any more
+   */
+  async move(number: number, index: number, to: ShardAt): Promise<boolean> {
+    let isTaken = false
+    await this.change(() => {
+      const stripe = this.deadRows.get(number) === undefined ? this.rows.get(number) : undefined
+      const holders = [...(stripe?.shards ?? []), ...this.moves.of(number).map((one) => one.to)]
+      if (!stripe || holders.some(({ partner }) => partner.equals(to.partner))) return
+      const before = this.moves.get(number, index)
+      if (before) this.leave(number, before)
+      const row = key(to.partner, to.name)
+      this.moves.put(number, index, to)
+      this.shards.put(row, { number, index })
+      this.pendingRows.put(row, stripe.elementBytes)
+      this.dropRows.remove(row)
+      isTaken = true
+    })
+    return isTaken
+  }
+
+  /** Inside a transaction: the new partner has it. @returns whether the old one never acknowledged its own */
+  private arrive({ number, index }: ShardRow, to: ShardAt): boolean {
+    const stripe = this.rows.get(number)
+    const old = stripe?.shards[index]
+    this.moves.remove(number, index)
+    this.cache.delete(number)
+    if (!stripe || !old) return false
+    const shards = stripe.shards.map((shard, i) => (i === index ? { ...to } : shard))
+    this.rows.put(number, { ...stripe, shards })
+    this.dirtyRows.put(number, present)
+    const isFirst = this.pendingRows.has(key(old.partner, old.name))
+    this.leave(number, old)
+    return isFirst
+  }
+
+  /** Inside a transaction: a shard that this stripe does not want any more, arrived or not. */
+  private leave(number: number, { partner, name }: ShardAt): void {
+    const row = key(partner, name)
+    if (this.shards.get(row)?.number !== number) return
+    this.shards.remove(row)
+    this.pendingRows.remove(row)
+    this.dropRows.put(row, present)
   }
 
   /** The partner lost something that it cannot name: all of its shards are sent again. */
@@ -389,15 +451,11 @@ export class Stripes {
     }
   }
 
-  /** Stripes with a shard at this partner, from which blocks are read; at most so many. */
-  livingAt(partner: Buffer, limit: number): NumberedStripe[] {
-    const living: NumberedStripe[] = []
-    for (const { value } of this.shards.range(under(partner))) {
-      const stripe = this.deadRows.get(value.number) === undefined ? this.get(value.number) : undefined
-      if (stripe) living.push(stripe)
-      if (living.length === limit) break
-    }
-    return living
+  /** Numbers of the stripes with a shard at this partner, or on its way there, from which blocks are read. */
+  livingAt(partner: Buffer): number[] {
+    return [...this.shards.range(under(partner))]
+      .map(({ value }) => value.number)
+      .filter((number) => this.deadRows.get(number) === undefined)
   }
 
   /** All that is read from it is striped anew. */
@@ -456,6 +514,10 @@ export class Stripes {
     if (alive.size === 0) {
       this.deadRows.put(number, successor)
       for (const row of this.rowsOf(stripe)) this.pendingRows.remove(row)
+      for (const { index, to } of this.moves.of(number)) {
+        this.leave(number, to)
+        this.moves.remove(number, index)
+      }
       this.open.delete(number)
       return
     }
@@ -493,6 +555,11 @@ export class Stripes {
     return true
   }
 
+  /** Nothing changed since the pages were made. */
+  get isClean(): boolean {
+    return [...this.dirtyRows.keysOf({ limit: 1 })].length === 0
+  }
+
   /** Numbers of stripes that came, changed or went since the pages were made. */
   dirty(): number[] {
     return [...this.dirtyRows.keysOf()]
@@ -510,6 +577,7 @@ export class Stripes {
       for (const table of [this.blocks, this.shards, this.pendingRows]) table.clear()
       for (const table of [this.dropRows, this.againRows]) table.clear()
       for (const note of ['through', 'removed']) this.notes.remove(note)
+      this.moves.clear()
     })
     this.open.clear()
     this.cache.clear()

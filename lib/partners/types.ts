@@ -98,6 +98,8 @@ export interface OwnedBlocks {
   fetch(name: Buffer): Promise<Buffer | undefined>
   /** Whether the block is known: here, or kept by partners only. */
   has(name: Buffer): boolean
+  /** Whether its bytes are here; they may turn out not to be whole. */
+  isHere(name: Buffer): boolean
   /** What the store removed, in the order of its numbers: those above `after`. */
   removed(after: number, limit: number): { number: number; name: Buffer }[]
   /** The number of the last removal; 0 before the first. */

@@ -1,5 +1,6 @@
 /**
- * What is made again of elements that partners lost, where, and in what order. Pure: the state of stripes and partners goes in, a
+ * What is made again of elements that partners lost, where, and in what order; the daemon (partners/mender.ts) and the simulation
+ * of years run the same. Pure: the state of stripes and partners goes in, a
  * plan comes out; the same for the same input, in whatever order it is given. A replicated block is a stripe of 1+(copies-1).
  *
  * 1. Off line is not lost. An element counts as *standing* while its holder is bound to keep it: good, late, in grace or leaving.
@@ -22,6 +23,8 @@ import { placeElements, type PlacePartner } from './placement.js'
 export interface RepairPartner extends PlacePartner {
   readonly state: StateName
   readonly online: boolean
+  /** it gives back what it holds; not given: yes */
+  readonly gives?: boolean
 }
 
 export interface RepairElement {
@@ -33,7 +36,7 @@ export interface RepairElement {
 
 export interface RepairStripe {
   readonly id: string
-  /** m */
+  /** m: elements that suffice */
   readonly data: number
   /** bytes of an element */
   readonly bytes: number
@@ -86,7 +89,7 @@ export const repairDefaults: RepairPolicy = {
 }
 
 /** What a stripe is to have made again, with what decides the order. */
-interface Need {
+export interface RepairNeed {
   readonly stripe: RepairStripe
   readonly wanted: readonly { element: number; why: RepairReason }[]
   /** elements over m */
@@ -100,14 +103,14 @@ export function planRepair(
   policy: RepairPolicy = repairDefaults,
 ): RepairPlan {
   const known = new Map(partners.map((partner) => [partner.id, partner]))
-  const needs: Need[] = []
+  const needs: RepairNeed[] = []
   const gone: string[] = []
   for (const stripe of stripes) {
-    const need = needOf(stripe, known, policy)
+    const need = repairNeed(stripe, known, policy)
     if (need.standing < 0 && !stripe.isHere) gone.push(stripe.id)
     else if (need.wanted.length > 0) needs.push(need)
   }
-  needs.sort((a, b) => a.standing - b.standing || a.sure - b.sure || (a.stripe.id < b.stripe.id ? -1 : 1))
+  needs.sort(byUrgency)
   const room = new Map(partners.map(({ id, space }) => [id, space]))
   const plan = { remakes: [] as Remake[], bytes: 0, later: 0, noRoom: 0, noSource: 0, gone: gone.sort() }
   for (const need of needs) {
@@ -118,7 +121,17 @@ export function planRepair(
   return plan
 }
 
-function needOf(stripe: RepairStripe, known: ReadonlyMap<string, RepairPartner>, policy: RepairPolicy): Need {
+/** Rule 4. */
+export function byUrgency(a: RepairNeed, b: RepairNeed): number {
+  return a.standing - b.standing || a.sure - b.sure || (a.stripe.id < b.stripe.id ? -1 : 1)
+}
+
+/** Rules 1 to 3, for one stripe. */
+export function repairNeed(
+  stripe: RepairStripe,
+  known: ReadonlyMap<string, RepairPartner>,
+  policy: RepairPolicy = repairDefaults,
+): RepairNeed {
   const wanted: { element: number; why: RepairReason }[] = []
   const waiting: { element: number; isGrace: boolean }[] = []
   let [standing, sure, underWay] = [0, 0, 0]
@@ -156,7 +169,7 @@ function needOf(stripe: RepairStripe, known: ReadonlyMap<string, RepairPartner>,
 const keeps: ReadonlySet<StateName> = new Set(['good', 'late', 'grace', 'leaving'])
 
 function remake(
-  { stripe, wanted }: Need,
+  { stripe, wanted }: RepairNeed,
   known: ReadonlyMap<string, RepairPartner>,
   room: Map<string, number>,
   plan: { remakes: Remake[]; bytes: number; noRoom: number; noSource: number },
@@ -168,7 +181,8 @@ function remake(
   const isReadable = (element: number) => {
     const { holder, state } = stripe.elements[element] ?? { holder: null, state: 'held' }
     const partner = holder === null ? undefined : known.get(holder)
-    return state === 'held' && partner !== undefined && partner.online && keeps.has(partner.state)
+    if (state !== 'held' || partner === undefined || !keeps.has(partner.state)) return false
+    return partner.online && partner.gives !== false
   }
   const readable = stripe.elements.filter((_, element) => isReadable(element)).length
   const able: { element: number; why: RepairReason; source: Remake['source'] }[] = []

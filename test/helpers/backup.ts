@@ -261,6 +261,9 @@ export class TestStore implements OwnedBlocks {
   has(name: Buffer): boolean {
     return this.store.sequence(name) !== undefined || this.store.has(name)
   }
+  isHere(name: Buffer): boolean {
+    return this.store.isHere(name)
+  }
   removed(after: number, limit: number) {
     return this.gone.since(after, limit)
   }

@@ -118,6 +118,7 @@ export async function startNode(bootstrap: string, options: NodeOptions & { dir:
       fetch: () => Promise.resolve(undefined),
       heads: () => [...heads],
       has: (name) => blocks.has(name),
+      isHere: (name) => blocks.isHere(name),
       removed: () => [],
       lastRemoved: () => 0,
       removalsTold: () => Promise.resolve(),

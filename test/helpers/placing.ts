@@ -7,11 +7,17 @@ import { chunkKey, sealChunk, sealNode } from '../../lib/format/seal.js'
 import { Book } from '../../lib/partners/book.js'
 import { Fetcher } from '../../lib/partners/fetch.js'
 import { Placing } from '../../lib/partners/placing.js'
+import type { PlacePartner } from '../../lib/planning/placement.js'
+import type { RepairPartner } from '../../lib/planning/repair.js'
 import { seededBytes } from './bytes.js'
 import { folder, identity, TestClock, TestPeers, TestStore } from './backup.js'
 
 export const owner = identity(1)
 export const partnerKey = (i: number) => identity(100 + i).id
+
+function repairer(facts: Partial<RepairPartner> & PlacePartner): RepairPartner {
+  return { state: 'good', online: true, ...facts }
+}
 
 export interface PlacingTest {
   placing: Placing
@@ -20,7 +26,13 @@ export interface PlacingTest {
   clock: TestClock
   peers: TestPeers
   /** what may change while it runs */
-  now: { policy: string; partners: Buffer[] }
+  now: {
+    policy: string
+    /** good, and on line */
+    partners: Buffer[]
+    /** by hex, of those that are something else */
+    others: Map<string, Partial<RepairPartner>>
+  }
   /** until nothing is under way */
   settle(): Promise<void>
   /** chunk blocks of so many bytes */
@@ -33,7 +45,7 @@ export interface PlacingTest {
 
 export async function openPlacing(
   t: Test,
-  given: { store?: TestStore; dir?: string; policy?: string; partners?: number } = {},
+  given: { store?: TestStore; dir?: string; policy?: string; partners?: number; patienceMs?: number } = {},
 ): Promise<PlacingTest> {
   const store = given.store ?? (await TestStore.open(t))
   const db = Database.open(join(given.dir ?? folder(t), 'partners'))
@@ -44,6 +56,10 @@ export async function openPlacing(
   const now = {
     policy: given.policy ?? 'erasure:3+2',
     partners: Array.from({ length: given.partners ?? 5 }, (_, i) => partnerKey(i)),
+    others: new Map<string, Partial<RepairPartner>>(),
+  }
+  const placeOf = (id: string) => {
+    return { id, site: null, prefix: null, region: null, space: 2 ** 40, availability: 0.9 }
   }
   const placing = new Placing({
     db,
@@ -52,25 +68,30 @@ export async function openPlacing(
     book,
     fetcher: new Fetcher({ peers, clock, log }),
     policy: () => now.policy,
-    candidates: () =>
-      now.partners.map((key) => ({
-        id: key.toString('hex'),
-        site: null,
-        prefix: null,
-        region: null,
-        space: 2 ** 40,
-        availability: 0.9,
-      })),
+    candidates: () => now.partners.map((key) => placeOf(key.toString('hex'))),
+    repairers: () => [
+      ...now.partners.map((key) => placeOf(key.toString('hex'))).map((one) => repairer(one)),
+      ...[...now.others].map(([id, facts]) => repairer({ ...placeOf(id), ...facts })),
+    ],
+    graceMs: () => 14 * 86_400_000,
     partners: () => now.partners,
     onFault: () => undefined,
+    patienceMs: given.patienceMs,
     onPlaced: () => undefined,
     clock,
     log,
   })
+  /** One sets the other going. */
+  const settled = async () => {
+    for (let i = 0; i < 3; i++) {
+      await placing.striper.settled()
+      await placing.mender.settled()
+    }
+  }
   let closing: Promise<void> | undefined
   const close = () =>
     (closing ??= (async () => {
-      await placing.striper.stop()
+      await placing.stop()
       await db.close()
     })())
   t.teardown(close)
@@ -84,7 +105,7 @@ export async function openPlacing(
     close,
     async settle() {
       placing.striper.wake()
-      await placing.striper.settled()
+      await settled()
     },
     async chunks(random, ...bytes) {
       const names: Buffer[] = []
@@ -107,7 +128,7 @@ export async function openPlacing(
         for (let names = view.pending(1000); names.length > 0; names = view.pending(1000))
           await view.acknowledged(names)
       }
-      await placing.striper.settled()
+      await settled()
     },
   }
 }

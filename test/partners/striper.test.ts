@@ -152,31 +152,6 @@ t.test(
   },
 )
 
-t.test('when a partner is lost, what it had a part of is striped anew with others', async (t) => {
-  const at = await openPlacing(t)
-  await at.settle()
-  const all = [0, 1, 2, 3, 4]
-  const [name = Buffer.alloc(32)] = await at.chunks(seeded(11), 300_000, 300_000)
-  at.store.newest.push(head(owner, 1))
-  await at.settle()
-  await at.acknowledge(...all)
-  at.now.partners = [0, 1, 2, 3].map(partnerKey)
-  await at.settle()
-  t.equal(at.placing.stripes.numberOf(name), 1, 'it stays while there are too few')
-  at.now.partners.push(partnerKey(7))
-  await at.settle()
-  t.equal(at.placing.stripes.numberOf(name), 2)
-  t.ok(at.placing.stripes.get(1), 'the old one stays until the new one is placed')
-  await at.acknowledge(0, 1, 2, 3, 7)
-  await at.settle()
-  t.equal(at.placing.stripes.get(1), undefined)
-  t.equal(at.placing.stripes.livingAt(partnerKey(4), 9).length, 0)
-  for (const { partner, name: shard } of at.placing.stripes.get(2)?.shards ?? []) {
-    t.ok(at.placing.stripes.isHeld(partner, shard), 'it keeps what both had')
-    t.notOk(at.placing.stripes.drops(partner, 99).some((drop) => drop.equals(shard)))
-  }
-})
-
 t.test('copies: as many shards as could be lost, and one more', async (t) => {
   const at = await openPlacing(t)
   await at.settle()
