@@ -267,6 +267,7 @@ class Gathering {
     const { clock, fetcher, patienceMs = defaultPatienceMs } = this.options
     if (this.isDone) return
     this.timer?.cancel()
+    if (this.isHopeless()) return this.fail(this.tooFew())
     if (this.end === Infinity) this.end = clock.monotonic() + patienceMs
     const left = this.end - clock.monotonic()
     if (left <= 0) return this.fail(this.tooFew())
@@ -288,9 +289,21 @@ class Gathering {
     if (this.underWay > 0) this.hedge()
   }
 
+  /** Those that are away do not suffice either. */
+  private isHopeless(): boolean {
+    const have = this.elements.filter(Boolean).length
+    return have + this.gone.size < this.needed && !this.gone.has(this.index)
+  }
+
   private tooFew(): KithError {
     const have = this.elements.filter(Boolean).length
     const { length } = this.stripe.shards
+    if (this.isHopeless())
+      return new KithError(
+        'damaged',
+        `any ${this.needed} of ${length} parts of this data are needed, and the partners that took ${this.bad.size} of them do not ` +
+          'have them, or not as they were: kith repair may find it in live files',
+      )
     return new KithError(
       'noPartners',
       `any ${this.needed} of the ${length} partners that hold this data are needed, and ${have} of them gave their part: ` +

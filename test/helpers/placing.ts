@@ -3,14 +3,14 @@ import { join } from 'node:path'
 import type { Test } from 'tap'
 import { silentLog } from '../../lib/base/log.js'
 import { Database } from '../../lib/blocks/database.js'
-import { chunkKey, sealChunk, sealNode } from '../../lib/format/seal.js'
+import { blockName, chunkKey, sealChunk, sealNode } from '../../lib/format/seal.js'
 import { Book } from '../../lib/partners/book.js'
 import { Fetcher } from '../../lib/partners/fetch.js'
 import { Placing } from '../../lib/partners/placing.js'
 import type { PlacePartner } from '../../lib/planning/placement.js'
 import type { RepairPartner } from '../../lib/planning/repair.js'
 import { seededBytes } from './bytes.js'
-import { folder, identity, TestClock, TestPeers, TestStore } from './backup.js'
+import { connect, folder, identity, openVault, TestClock, TestPeers, TestStore } from './backup.js'
 
 export const owner = identity(1)
 export const partnerKey = (i: number) => identity(100 + i).id
@@ -45,7 +45,13 @@ export interface PlacingTest {
 
 export async function openPlacing(
   t: Test,
-  given: { store?: TestStore; dir?: string; policy?: string; partners?: number; patienceMs?: number } = {},
+  given: {
+    store?: TestStore
+    dir?: string
+    policy?: string
+    partners?: number
+    patienceMs?: number
+  } = {},
 ): Promise<PlacingTest> {
   const store = given.store ?? (await TestStore.open(t))
   const db = Database.open(join(given.dir ?? folder(t), 'partners'))
@@ -130,5 +136,25 @@ export async function openPlacing(
       }
       await settled()
     },
+  }
+}
+
+/** These partners are on line from here on, with what is in `shards` for them, and give what `gives` makes of it. */
+export async function lend(
+  t: Test,
+  at: PlacingTest,
+  shards: ReadonlyMap<number, readonly Buffer[]>,
+  gives: (partner: number, shard: Buffer) => Buffer | undefined = (_, shard) => shard,
+): Promise<void> {
+  for (const [i, all] of shards) {
+    const vault = await openVault(t, identity(100 + i))
+    for (const bytes of all) await vault.put(owner.id, blockName(bytes), bytes)
+    await vault.commit(owner.id)
+    const { get } = vault
+    vault.get = async (of, name) => {
+      const bytes = await get.call(vault, of, name)
+      return bytes && gives(i, bytes)
+    }
+    at.peers.add((await connect(t, owner, identity(100 + i), vault)).owner)
   }
 }

@@ -5,8 +5,8 @@ import { openShard } from '../../lib/format/shard.js'
 import { stripeId, elementsOf } from '../../lib/format/stripe.js'
 import { codeFor } from '../../lib/codes/codes.js'
 import { shardRef } from '../../lib/partners/shards.js'
-import { connect, folder, head, identity, openVault } from '../helpers/backup.js'
-import { openPlacing, owner, partnerKey, type PlacingTest } from '../helpers/placing.js'
+import { folder, head } from '../helpers/backup.js'
+import { lend, openPlacing, owner, partnerKey, type PlacingTest } from '../helpers/placing.js'
 
 t.setTimeout(120_000)
 
@@ -192,13 +192,8 @@ t.test('blocks that are not here: the element comes from what partners hold', as
   at.clock.pass(10_000)
   await at.settle()
   t.match(at.placing.state().repair, { stripes: count, noSource: count }, 'three of four must be on line')
-  for (const i of [0, 2, 3]) {
-    const vault = await openVault(t, identity(100 + i))
-    for (const [id, bytes] of there)
-      if (id.startsWith(keyOf(i))) await vault.put(owner.id, blockName(bytes), bytes)
-    await vault.commit(owner.id)
-    at.peers.add((await connect(t, owner, identity(100 + i), vault)).owner)
-  }
+  const heldBy = (i: number) => [...there].flatMap(([id, bytes]) => (id.startsWith(keyOf(i)) ? [bytes] : []))
+  await lend(t, at, new Map([0, 2, 3].map((i) => [i, heldBy(i)])))
   at.clock.pass(600_000)
   await at.settle()
   t.equal(at.placing.stripes.moves.list().length, count)
