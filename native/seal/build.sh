@@ -7,4 +7,4 @@ for header in sodium zstd; do
     fail "$header.h is missing: apt-get install libsodium-dev libzstd-dev"
 done
 here=$root/native/seal
-addon seal "$here/seal.cc" "$here/hashes.cc" "$here/shard.cc" "$here/calls.cc" "$root/native/posix/js.cc" -lsodium -lzstd
+addon seal "$here/seal.cc" "$here/cipher.cc" "$here/guess.cc" "$here/hashes.cc" "$here/shard.cc" "$here/calls.cc" "$root/native/posix/js.cc" -lsodium -lzstd

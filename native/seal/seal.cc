@@ -1,5 +1,6 @@
 // Sealing and opening, step by step as lib/format/seal.ts has them.
-#include "seal.h"
+#include "cipher.h"
+#include "guess.h"
 
 #include <cstring>
 #include <new>
@@ -53,7 +54,7 @@ Sealer::Sealer()
 }
 
 size_t Sealer::compress(Bytes plain, int level) {
-  if (plain.size < min_compress_bytes) return 0;
+  if (plain.size < min_compress_bytes || !mayCompress(plain)) return 0;
   size_t size = ZSTD_compressCCtx(compressor_.get(), scratch_.get(), ZSTD_COMPRESSBOUND(max_plain_bytes), plain.data,
                                   plain.size, level);
   return ZSTD_isError(size) || size >= plain.size ? 0 : size;
@@ -72,8 +73,7 @@ size_t Sealer::seal(Kind kind, const uint8_t *key, Bytes plain, int level, uint8
   if (kind == Kind::node || smaller)
     keyedHash(key, kind == Kind::chunk ? "kith chunk nonce" : "kith node nonce", {out, header_bytes}, message, nonce);
   memcpy(out + header_bytes, nonce, nonce_bytes);
-  crypto_aead_xchacha20poly1305_ietf_encrypt(out + header_bytes + nonce_bytes, nullptr, message.data, message.size, out,
-                                             header_bytes, nullptr, nonce, key);
+  encrypt(message, out, nonce, key, out + header_bytes + nonce_bytes);
   return message.size + overhead;
 }
 

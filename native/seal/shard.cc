@@ -1,6 +1,8 @@
 // Sealing and opening of shards, step by step as lib/format/shard.ts has them.
 #include "shard.h"
 
+#include "cipher.h"
+
 #include <algorithm>
 #include <cstring>
 
@@ -22,12 +24,10 @@ Bytes Shard::pieceOf(const uint8_t *bytes, size_t piece) const {
   return {bytes + from, std::min(piece_bytes, size_ - from)};
 }
 
-void Shard::tag(size_t piece, Bytes cipher, uint8_t *out) const {
-  uint8_t number[4], key[crypto_onetimeauth_KEYBYTES];
-  static_assert(sizeof key == hash_bytes);
+Shard::TagKey::TagKey(const uint8_t *shard, size_t piece) {
+  uint8_t number[4];
   write32(number, static_cast<uint32_t>(piece));
-  keyedHash(key_, "kith shard piece", {number, sizeof number}, {nullptr, 0}, key);
-  crypto_onetimeauth(out, cipher.data, cipher.size, key);
+  keyedHash(shard, "kith shard piece", {number, sizeof number}, {nullptr, 0}, bytes);
 }
 
 void Shard::seal(const uint8_t *element, uint8_t *out) const {
@@ -35,19 +35,16 @@ void Shard::seal(const uint8_t *element, uint8_t *out) const {
   memcpy(out + header_bytes, nonce_, nonce_bytes);
   auto *cipher = out + header_bytes + nonce_bytes;
   auto *tags = cipher + size_;
-  // Piece by piece: it is authenticated while it lies in the cache.
-  for (size_t piece = 0; piece < piecesOf(size_); piece++) {
-    auto plain = pieceOf(element, piece), sealed = pieceOf(cipher, piece);
-    crypto_stream_xchacha20_xor_ic(cipher + piece * piece_bytes, plain.data, plain.size, nonce_, piece * blocks_per_piece,
-                                   key_);
-    tag(piece, sealed, tags + piece * piece_tag_bytes);
-  }
+  Stream stream(nonce_, key_);
+  for (size_t piece = 0; piece < piecesOf(size_); piece++)
+    stream.part(pieceOf(element, piece), static_cast<uint32_t>(piece * blocks_per_piece), TagKey(key_, piece).bytes,
+                cipher + piece * piece_bytes, tags + piece * piece_tag_bytes);
 }
 
 bool Shard::openPiece(size_t piece, Bytes cipher, const uint8_t *tag_of_it, uint8_t *out) const {
   if (piece >= piecesOf(size_) || cipher.size != pieceOf(nullptr, piece).size) return false;
   uint8_t wanted[piece_tag_bytes];
-  tag(piece, cipher, wanted);
+  crypto_onetimeauth(wanted, cipher.data, cipher.size, TagKey(key_, piece).bytes);
   if (sodium_memcmp(wanted, tag_of_it, piece_tag_bytes) != 0) return false;
   crypto_stream_xchacha20_xor_ic(out, cipher.data, cipher.size, nonce_, piece * blocks_per_piece, key_);
   return true;

@@ -30,7 +30,12 @@ class Shard {
   bool openPiece(size_t piece, Bytes cipher, const uint8_t *tag, uint8_t *out) const;
 
  private:
-  void tag(size_t piece, Bytes cipher, uint8_t *out) const;
+  struct TagKey {
+    TagKey(const uint8_t *shard, size_t piece);
+    ~TagKey() { sodium_memzero(bytes, sizeof bytes); }
+    uint8_t bytes[crypto_onetimeauth_KEYBYTES];
+    static_assert(sizeof bytes == hash_bytes);
+  };
   Bytes pieceOf(const uint8_t *bytes, size_t piece) const;
 
   size_t size_;

@@ -288,3 +288,26 @@ t.test(
     t.end()
   },
 )
+
+t.test(
+  'what zstd makes smaller is compressed, however little it looks like it; what it does not is stored',
+  (t) => {
+    const isSmaller = (plain: Buffer): boolean => {
+      const { ref } = sealChunk(chunkKey(convergence, plain), plain)
+      return ref.sealedBytes < plain.length
+    }
+    const noise = seededBytes(random, 128 * 1024)
+    t.notOk(isSmaller(noise), 'noise')
+    const block = noise.subarray(0, 32 * 1024)
+    t.ok(isSmaller(Buffer.concat([noise.subarray(32 * 1024), block, block])), 'noise that is repeated')
+    t.ok(isSmaller(noise.map((byte) => byte & 0x7f) as Buffer), 'noise of seven bits')
+    t.ok(isSmaller(Buffer.concat([noise, Buffer.alloc(8 * 1024, 'text at the end ')])), 'text at the end')
+    t.ok(isSmaller(Buffer.concat([Buffer.alloc(8 * 1024), noise])), 'zeros at the beginning')
+    for (const at of [1, 3000, 70_000, 110_000]) {
+      const holed = Buffer.from(noise)
+      holed.fill(0, at, at + 16 * 1024)
+      t.ok(isSmaller(holed), `a hole at ${at}`)
+    }
+    t.end()
+  },
+)
