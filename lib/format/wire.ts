@@ -45,6 +45,8 @@
  *     61  poolFacts  answer (wire-pool.ts)
  *     62  probe      nonce 32 | parts of blocks (wire-pool.ts)
  *     63  shown      proofs of them (wire-pool.ts)
+ *     64  getParts   parts of blocks (wire-parts.ts)
+ *     65  parts      as blocks, for each part
  *     70  away       an announced absence (wire-away.ts)
  *     71  awayTaken  until u64: what the partner takes of it, ms since 1970; 0: nothing
  * names: count u16 | count x 32 bytes.
@@ -90,6 +92,8 @@ import {
   type Probe,
 } from './wire-pool.js'
 
+import { partsBytes, readParts, writeParts, type BlockPart } from './wire-parts.js'
+
 export const wireProtocol = 'kith/partner/1'
 export const wireVersion = 1
 /** Capability bit: this node lends space. */
@@ -100,6 +104,8 @@ export const makesAgreements = 2
 export const provesParts = 4
 /** Capability bit: this node takes announced absences. */
 export const hearsAbsences = 8
+/** Capability bit: this node gives parts of blocks back. */
+export const givesParts = 16
 
 export const nonceBytes = 32
 export const maxHeads = 16
@@ -129,6 +135,7 @@ export interface Requests {
   reveal: { r1: Buffer; spread: Spread }
   poolQuery: PoolQuery
   probe: Probe
+  getParts: { parts: BlockPart[] }
   away: { notice: Buffer }
 }
 
@@ -153,6 +160,8 @@ export interface Replies {
   poolQuery: PoolAnswer
   /** one a part asked for, in order */
   probe: { proofs: (Buffer | undefined)[] }
+  /** one a part asked for, in order */
+  getParts: { blocks: (Buffer | 'absent' | 'later')[] }
   away: { until: number }
 }
 
@@ -224,6 +233,7 @@ const pairs: { [K in RequestKind]: { request: number; reply: number } } = {
   reveal: { request: 52, reply: 53 },
   poolQuery: { request: 60, reply: 61 },
   probe: { request: 62, reply: 63 },
+  getParts: { request: 64, reply: 65 },
   away: { request: 70, reply: 71 },
 }
 
@@ -269,6 +279,8 @@ const bounds = new Map<number, number>([
   [61, poolAnswerBytes],
   [62, probeBytes],
   [63, shownBytes],
+  [64, partsBytes],
+  [65, maxBatchBody],
   [70, absenceBytes],
   [71, 8],
 ])
@@ -364,6 +376,7 @@ const writeRequest: { [K in RequestKind]: (out: Writer, message: Requests[K]) =>
   reveal: (out, { r1, spread }) => out.raw(r1).u8(spread.bits).u16(spread.draws),
   poolQuery: writePoolQuery,
   probe: writeProbe,
+  getParts: writeParts,
   away: (out, { notice }) => out.raw(notice),
 }
 
@@ -423,6 +436,7 @@ const writeReply: { [K in RequestKind]: (out: Writer, message: Replies[K]) => Wr
   reveal: writeDrawn,
   poolQuery: writePoolAnswer,
   probe: (out, { proofs }) => writeShown(out, proofs),
+  getParts: writeBlocks,
   away: (out, { until }) => out.number(until),
 }
 
@@ -451,6 +465,7 @@ const decodeRequestBody: { [K in RequestKind]: (body: Reader) => Requests[K] } =
   reveal: (body) => ({ r1: body.slice(hashBytes), spread: decodeSpread(body) }),
   poolQuery: readPoolQuery,
   probe: readProbe,
+  getParts: readParts,
   away: (body) => ({ notice: body.slice(absenceBytes) }),
 }
 
@@ -516,6 +531,7 @@ const decodeReplyBody: { [K in RequestKind]: (body: Reader) => Replies[K] } = {
   reveal: decodeDrawn,
   poolQuery: readPoolAnswer,
   probe: (body) => ({ proofs: readShown(body) }),
+  getParts: decodeBlocks,
   away: (body) => ({ until: body.number() }),
 }
 

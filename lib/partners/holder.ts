@@ -12,6 +12,7 @@ import {
   type RequestKind,
   type Requests,
 } from '../format/wire.js'
+import type { BlockPart } from '../format/wire-parts.js'
 import type { BlockRange } from '../format/wire-pool.js'
 import type { Answerer } from './session.js'
 import type { AnswerPacts, AnswerPool, Permissions, PeersVault } from './types.js'
@@ -23,6 +24,7 @@ const needs: { [K in RequestKind]: 'member' | 'owner' | 'stranger' | 'either' } 
   headPut: 'member',
   headGet: 'owner',
   get: 'owner',
+  getParts: 'owner',
   prove: 'owner',
   held: 'owner',
   release: 'owner',
@@ -105,6 +107,7 @@ export class Holder implements Answerer {
     },
     headGet: async ({ volume }) => ({ heads: this.vault.heads(this.peer, volume) }),
     get: ({ names }) => this.get(names),
+    getParts: ({ parts }) => this.getParts(parts),
     prove: async ({ nonce, names }) => ({ proofs: await this.vault.prove(this.peer, nonce, names) }),
     held: async () => this.vault.held(this.peer),
     release: ({ request }) => this.vault.release(this.peer, request),
@@ -175,7 +178,8 @@ export class Holder implements Answerer {
     return added
   }
 
-  private async get(names: Buffer[]): Promise<Replies['get']> {
+  /** @throws KithError denied while by the commitment restores are not honoured */
+  private honour(): void {
     const until = this.more.refusesUntil?.() ?? 0
     if (until > 0) {
       const date = new Date(until).toISOString().slice(0, 10)
@@ -184,6 +188,23 @@ export class Holder implements Answerer {
         `by the commitment of the agreement, restores are honoured from ${date} on`,
       )
     }
+  }
+
+  /** Parts of a block follow one another as a rule: it is read, and compared with its name, once. */
+  private async getParts(parts: BlockPart[]): Promise<Replies['getParts']> {
+    this.honour()
+    const blocks: Replies['getParts']['blocks'] = []
+    let last: { name: Buffer; bytes: Buffer | undefined } | undefined
+    for (const { name, offset, length } of parts) {
+      if (last?.name.equals(name) !== true) last = { name, bytes: await this.vault.get(this.peer, name) }
+      const part = last.bytes?.subarray(offset, offset + length)
+      blocks.push(part?.length === length ? part : 'absent')
+    }
+    return { blocks }
+  }
+
+  private async get(names: Buffer[]): Promise<Replies['get']> {
+    this.honour()
     let room = maxBatchBytes
     const blocks: Replies['get']['blocks'] = []
     for (const name of names) {

@@ -34,6 +34,7 @@ import {
   type Hello,
   lendsSpace,
   makesAgreements,
+  givesParts,
   hearsAbsences,
   provesParts,
   type NamedBlock,
@@ -170,6 +171,7 @@ export class Session implements Peer {
         capabilities:
           provesParts |
           hearsAbsences |
+          givesParts |
           (options.lends ? lendsSpace : 0) |
           (options.agrees ? makesAgreements : 0),
         name: options.name,
@@ -192,6 +194,10 @@ export class Session implements Peer {
 
   get proves(): boolean {
     return ((this.hello?.capabilities ?? 0) & provesParts) !== 0
+  }
+
+  get gives(): boolean {
+    return ((this.hello?.capabilities ?? 0) & givesParts) !== 0
   }
 
   get hears(): boolean {
@@ -466,6 +472,8 @@ function fits(message: Requests[RequestKind], reply: ReplyFrame): boolean {
   if (reply.kind === 'prove') return reply.message.proofs.length === names
   if (reply.kind === 'probe')
     return 'ranges' in message && reply.message.proofs.length === message.ranges.length
+  if (reply.kind === 'getParts')
+    return 'parts' in message && reply.message.blocks.length === message.parts.length
   assert(names === undefined, 'requests that name blocks are answered one by one')
   return true
 }

@@ -25,6 +25,8 @@ export interface Peer {
   readonly agrees: boolean
   /** Proves possession of parts of blocks; what another claims to hold does not count. */
   readonly proves: boolean
+  /** Gives parts of blocks back; of an older kith whole ones are asked. */
+  readonly gives: boolean
   /** Takes announced absences; an older kith does not. */
   readonly hears: boolean
   readonly closed: boolean

@@ -77,6 +77,8 @@ function poolMessages(id: number): Record<string, Buffer> {
   return {
     poolQuery: encodeRequest('poolQuery', id, { facts: someFacts, sketch }),
     poolFacts: encodeReply('poolQuery', id, { facts: someFacts, holds: Buffer.alloc(43, 3) }),
+    getParts: encodeRequest('getParts', id, { parts: ranges }),
+    parts: encodeReply('getParts', id, { blocks: [Buffer.alloc(9, 4), 'absent'] }),
     probe: encodeRequest('probe', id, { nonce: Buffer.alloc(32, 3), ranges }),
     shown: encodeReply('probe', id, { proofs: [Buffer.alloc(32, 1), undefined, Buffer.alloc(32, 2)] }),
   }
