@@ -6,6 +6,7 @@
  * then the directory's path; `notes`, `garbage` -> how often snapshots were forgotten since the last prune, u64 big endian; `heads`, volume id -> the newest signed head (format/head.ts). The others are those of
  * blocks/block-store.ts and state.ts. Volume keys lie here wrapped under the phrase's KEK, as they do in the head.
  */
+import type { Timer } from '../base/clock.js'
 import { BlockStore, type BlockReader } from '../blocks/block-store.js'
 import { Database, encodings, type Encoding, type Table } from '../blocks/database.js'
 import { KithError } from '../base/errors.js'
@@ -53,6 +54,8 @@ const rowEncoding: Encoding<VolumeRow> = {
 /** At most sixteen tables a volume, and a few of the store's own. */
 const maxTables = 1024
 
+const restMs = 1000
+
 export class Store implements VolumeStore, VolumeHost {
   readonly pool: SealPool
   /** For partners to follow. */
@@ -63,6 +66,7 @@ export class Store implements VolumeStore, VolumeHost {
   private readonly open = new Map<string, Volume>()
   private pruning: Promise<unknown> | undefined
   private readonly closing = new AbortController()
+  private resting: Timer | undefined
 
   private constructor(
     readonly db: Database,
@@ -201,6 +205,7 @@ export class Store implements VolumeStore, VolumeHost {
     this.closing.abort()
     await this.pruning
     await Promise.all(this.volumes().map((volume) => volume.close()))
+    this.resting?.cancel()
     await this.pool.close()
     await this.blocks.commit().catch((error: unknown) => {
       this.options.log.warn({ error: String(error) }, 'what was fetched last is not kept')
@@ -210,6 +215,14 @@ export class Store implements VolumeStore, VolumeHost {
   }
 
   // ---- what volumes ask of their host
+
+  /** Memory is given back when those who worked have let go of it. */
+  rest(): void {
+    this.resting?.cancel()
+    this.resting = this.options.clock.after(restMs, () => {
+      if (this.pool.rest()) this.db.rest()
+    })
+  }
 
   row(id: Buffer): VolumeRow {
     const row = this.rows.get(id)

@@ -69,6 +69,8 @@ export interface VolumeHost {
   putHead(id: Buffer, head: Buffer): void
   /** Inside a transaction: a prune is due. */
   noteGarbage(): void
+  /** Nothing is read for now. */
+  rest(): void
 }
 
 export class Volume implements ProtectedVolume {
@@ -441,6 +443,7 @@ export class Volume implements ProtectedVolume {
     this.records.push(record)
     this.numbers.set(record.id.toString('hex'), number)
     this.last = record
+    this.host.rest()
     const { problemCount, problems } = outcome
     return { ...infoOf(record), problemCount, problems, excluded: this.excluded() }
   }
