@@ -2,7 +2,7 @@
  * The holder's side of a session: answers one peer's requests from our vault, as far as the peer may ask.
  * Members of a circle, and who is bound to us by an agreement, may make agreements and place data; owners of data here may read,
  * audit and release it; strangers of the open pool may ask what we offer, have a few claims proven, and propose an agreement;
- * nobody else gets an answer that tells what is here.
+ * who holds data of the same owner may ask when it was last on line; nobody else gets an answer that tells what is here.
  */
 import { KithError, asKithError } from '../base/errors.js'
 import {
@@ -15,10 +15,10 @@ import {
 import type { BlockPart } from '../format/wire-parts.js'
 import type { BlockRange } from '../format/wire-pool.js'
 import type { Answerer } from './session.js'
-import type { AnswerPacts, AnswerPool, Permissions, PeersVault } from './types.js'
+import type { AnswerFellows, AnswerPacts, AnswerPool, Permissions, PeersVault } from './types.js'
 
 /** What a peer that is no member must be for each request. */
-const needs: { [K in RequestKind]: 'member' | 'owner' | 'stranger' | 'either' } = {
+const needs: { [K in RequestKind]: 'member' | 'owner' | 'stranger' | 'either' | 'fellow' } = {
   offer: 'member',
   commit: 'member',
   headPut: 'member',
@@ -37,6 +37,9 @@ const needs: { [K in RequestKind]: 'member' | 'owner' | 'stranger' | 'either' } 
   poolQuery: 'stranger',
   probe: 'stranger',
   away: 'either',
+  fellowsPut: 'member',
+  fellowsGet: 'owner',
+  seen: 'fellow',
 }
 /** Parts of blocks that a stranger has proven to it, in one session: each costs a read. */
 const maxProbedByStranger = 16
@@ -46,6 +49,7 @@ export interface Beside {
   pool?: AnswerPool
   /** until then restores are not honoured, as agreed upon, ms since 1970; 0: they are */
   refusesUntil?(): number
+  fellows?: AnswerFellows
   /** takes its announced absence. @returns until when, ms since 1970. @throws KithError denied */
   away?(notice: Buffer): Promise<number>
   /** a sealed block of this node's own, if the peer may know of it and it is here */
@@ -92,7 +96,8 @@ export class Holder implements Answerer {
     const need = needs[kind]
     const isOwners = owner && (need === 'owner' || need === 'either')
     const isStrangers = stranger && (need === 'stranger' || need === 'either')
-    if (!member && !isOwners && !isStrangers) {
+    const isFellows = need === 'fellow' && this.more.fellows?.isFellow() === true
+    if (need === 'fellow' ? !isFellows : !member && !isOwners && !isStrangers) {
       throw new KithError('denied', 'you share no circle with this partner and have no data here')
     }
     return this.answers[kind](message)
@@ -123,6 +128,9 @@ export class Holder implements Answerer {
     },
     away: async ({ notice }) => ({ until: (await this.more.away?.(notice)) ?? 0 }),
     probe: ({ nonce, ranges }) => this.probe(nonce, ranges),
+    fellowsPut: async (message) => this.lists().put(message),
+    fellowsGet: () => Promise.resolve(this.lists().get()),
+    seen: (message) => Promise.resolve(this.lists().seen(message)),
   }
 
   /**
@@ -167,6 +175,11 @@ export class Holder implements Answerer {
   private pacts(): AnswerPacts {
     if (this.agreements) return this.agreements
     throw new KithError('unsupported', 'this node makes no agreements')
+  }
+
+  private lists(): AnswerFellows {
+    if (this.more.fellows) return this.more.fellows
+    throw new KithError('unsupported', "this node keeps no lists of partners' partners")
   }
 
   /** What could be taken is kept even when something was refused. */

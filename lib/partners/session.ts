@@ -36,6 +36,7 @@ import {
   makesAgreements,
   givesParts,
   hearsAbsences,
+  keepsFellows,
   provesParts,
   type NamedBlock,
   type Replies,
@@ -172,6 +173,7 @@ export class Session implements Peer {
           provesParts |
           hearsAbsences |
           givesParts |
+          keepsFellows |
           (options.lends ? lendsSpace : 0) |
           (options.agrees ? makesAgreements : 0),
         name: options.name,
@@ -198,6 +200,10 @@ export class Session implements Peer {
 
   get gives(): boolean {
     return ((this.hello?.capabilities ?? 0) & givesParts) !== 0
+  }
+
+  get keepsLists(): boolean {
+    return ((this.hello?.capabilities ?? 0) & keepsFellows) !== 0
   }
 
   get hears(): boolean {
