@@ -425,7 +425,7 @@ export class Roster implements Peers {
   }
 
   private onRefused({ connection }: Gate): void {
-    this.network.disconnect(connection.remotePublicKey)
+    this.network.refuse(connection.remotePublicKey)
     this.refused.set(connection.id, this.options.clock.monotonic() + refusedForMs)
     for (const oldest of this.refused.keys()) {
       if (this.refused.size <= 1024) break
