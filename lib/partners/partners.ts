@@ -154,7 +154,7 @@ export class Partners extends EventEmitter<Events> {
       onState: (key, after) => joined.partners?.onState(key, after),
       onLost: (key) => joined.partners?.onLost(key),
       onRenewed: (key) => joined.partners?.placing.placement.restart(key),
-      onHour: () => joined.partners?.onHour(),
+      onHour: () => joined.partners?.reclaim.run(),
       countedOn: () => joined.partners?.countedOn() ?? [],
     })
     joined.partners = new Partners(options, parts)
@@ -497,11 +497,6 @@ export class Partners extends EventEmitter<Events> {
     this.placing.striper.wake()
     this.notify()
     this.uploader.retry()
-  }
-
-  private onHour(): void {
-    this.reclaim.run()
-    this.parts.fellows.follow()
   }
 
   private countedOn(): KnownPartner[] {

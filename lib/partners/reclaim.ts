@@ -76,9 +76,11 @@ export class Reclaim {
   }
 
   private async round(): Promise<void> {
-    const { roster, vault, log } = this.options
+    const { roster, fellows, vault, log } = this.options
     for (const partner of roster.known()) if (!this.stopped && this.isPast(partner)) await this.part(partner)
-    await this.options.fellows.sweep()
+    // A list that is old by now is made anew.
+    fellows.follow()
+    await fellows.sweep()
     for (const { key, id } of roster.known()) {
       if (this.stopped || this.verdict(key).kind === 'kept') continue
       await this.inquire(key, id)

@@ -120,7 +120,7 @@ t.test('a small file out of a stripe: its pieces travel, and not the element', a
   const older = () =>
     online().map((peer): Peer => {
       const { key, name, lends, agrees, proves, hears, closed } = peer
-      const rest = { key, name, lends, agrees, proves, hears, closed, gives: false }
+      const rest = { key, name, lends, agrees, proves, hears, closed, gives: false, keepsLists: false }
       return {
         ...rest,
         request: (kind, message) => peer.request(kind, message),
