@@ -140,19 +140,29 @@ export class Store implements VolumeStore, VolumeHost {
     return volume
   }
 
-  /** Names of the blocks of all chunks that only this volume has: volumes share none, since each has keys of its own. */
+  /**
+   * Names of blocks that only this volume has. Volumes have none in common, since each has keys of its own; but those of two that
+   * share with one circle have the same keys of chunks, and then what one of them needs no longer is for a prune to find out.
+   */
   blockNames(id: Buffer): Buffer[] {
-    return [...(this.open.get(id.toString('hex'))?.blockNames() ?? [])]
+    const volume = this.open.get(id.toString('hex'))
+    return volume ? [...volume.blockNames(!this.hasTwin(volume))] : []
+  }
+
+  private hasTwin({ id, keys }: Volume): boolean {
+    const others = this.volumes().filter((volume) => !volume.id.equals(id))
+    return others.some((volume) => volume.keys.convergence.equals(keys.convergence))
   }
 
   async removeVolume(id: Buffer): Promise<void> {
     const volume = this.open.get(id.toString('hex'))
     if (!volume) throw new KithError('notFound', 'there is no such volume')
     await volume.close()
+    const names = this.open.size === 1 ? [...this.blocks.names()] : this.blockNames(id)
+    const hasTwin = this.hasTwin(volume)
     this.open.delete(id.toString('hex'))
-    // Volumes share no blocks, since each has keys of its own.
-    const names = this.open.size === 0 ? [...this.blocks.names()] : [...volume.blockNames()]
     await this.db.transaction(() => {
+      if (hasTwin) this.noteGarbage()
       this.rows.remove(id)
       this.heads.remove(id)
       volume.clear()

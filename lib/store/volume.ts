@@ -389,9 +389,9 @@ export class Volume implements ProtectedVolume {
     this.state.clear()
   }
 
-  /** Names of the blocks that this volume brought in: chunks and nodes. */
-  *blockNames(): Generator<Buffer> {
-    for (const { value } of this.state.chunks.range()) yield value.name
+  /** Names of the blocks that this volume brought in: nodes, and chunks unless told otherwise. */
+  *blockNames(chunks = true): Generator<Buffer> {
+    if (chunks) for (const { value } of this.state.chunks.range()) yield value.name
     yield* this.state.nodes.keysOf()
   }
 
