@@ -14,7 +14,7 @@ declare module 'protomux' {
   }
 
   export interface Message {
-    /** As the channel's encoding takes it; without one, bytes. */
+    /** As the channel's encoding takes it; without one, bytes. @returns false when the stream has enough for now */
     send(message: Buffer | readonly Buffer[]): boolean
   }
 
@@ -39,6 +39,8 @@ declare module 'protomux' {
     onopen?(): void
     /** @param remote whether the other side closed it */
     onclose?(remote: boolean): void
+    /** after a send() that said false: the stream takes more */
+    ondrain?(): void
   }
 
   export interface Channel {

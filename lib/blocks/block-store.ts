@@ -61,6 +61,8 @@ export interface BlockStoreOptions {
   db: Database
   clock: Clock
   log: Log
+  /** What is committed is not read soon, and takes no memory of the kernel's. */
+  isCold?: boolean
 }
 
 export class BlockStore implements BlockReader {
@@ -89,7 +91,7 @@ export class BlockStore implements BlockReader {
     dir: string,
     private readonly options: BlockStoreOptions,
   ) {
-    this.segments = new Segments(join(dir, 'segments'))
+    this.segments = new Segments(join(dir, 'segments'), options.isCold)
     const { db } = options
     this.index = db.table('blocks', encodings.bytes, rowEncoding)
     this.order = db.table('order', encodings.number, encodings.bytes)
@@ -158,7 +160,8 @@ export class BlockStore implements BlockReader {
     for (let attempt = 0; ; attempt++) {
       const place = this.tail.pending.get(idOf(name)) ?? this.index.get(name)
       if (!place || isEvicted(place)) return undefined
-      if ('data' in place && place.data) return place.data
+      // A copy: what it is gathered in is used again.
+      if ('data' in place && place.data) return Buffer.from(place.data)
       const record = await this.readRecord(place)
       if (record && matches(record, name, place)) {
         this.damaged.delete(idOf(name))
@@ -169,15 +172,10 @@ export class BlockStore implements BlockReader {
       if (!now || isEvicted(now)) return undefined
       if (attempt < 3 && (now.segment !== place.segment || now.offset !== place.offset)) continue
       this.damaged.add(idOf(name))
-      const short = name.toString('hex', 0, 6)
-      this.options.log.warn(
-        { block: short, segment: place.segment, offset: place.offset },
-        'block is damaged',
-      )
-      throw new KithError(
-        'damaged',
-        `block ${short} in segment ${place.segment} is damaged: fetch it from a partner`,
-      )
+      const [block, { segment, offset }] = [name.toString('hex', 0, 6), place]
+      this.options.log.warn({ block, segment, offset }, 'block is damaged')
+      const where = `block ${block} in segment ${segment}`
+      throw new KithError('damaged', `${where} is damaged: fetch it from a partner`)
     }
   }
 

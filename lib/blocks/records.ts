@@ -5,7 +5,7 @@ import { decodeHeader, headerBytes } from './segments.js'
 
 export interface Pending extends Place {
   name: Buffer
-  /** Until it is written to the segment. */
+  /** Until it is written to the segment; not to be kept, since its memory is used again. */
   data: Buffer | undefined
 }
 

@@ -17,7 +17,7 @@ import { open, rm, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { assert, KithError } from '../base/errors.js'
 import { reached } from '../base/persistence.js'
-import { readCached } from '../base/posix.js'
+import { dropCached, readCached } from '../base/posix.js'
 
 export const segmentBytes = 64 * 1024 * 1024
 export const nameBytes = 32
@@ -70,7 +70,11 @@ export class Segments {
   /** Made since their folder was last synced. */
   private readonly unnamed = new Set<number>()
 
-  constructor(dir: string) {
+  /** @param isCold what was written is not read soon: the kernel's memory is for others */
+  constructor(
+    dir: string,
+    private readonly isCold = false,
+  ) {
     this.dir = dir
     mkdirSync(dir, { recursive: true, mode: 0o700 })
   }
@@ -104,6 +108,7 @@ export class Segments {
     const handle = await this.handle(id)
     reached('segmentSync')
     await handle.datasync()
+    if (this.isCold && handle.fd >= 0) dropCached(handle.fd)
     if (!this.unnamed.delete(id)) return
     const folder = await open(this.dir, 'r')
     try {

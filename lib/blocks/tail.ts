@@ -2,14 +2,34 @@
  * Where blocks are appended: the end of the active segment. They are gathered in memory, written in pieces of some MiB, and
  * synced before the index may name them.
  *
+ * Blocks that come one by one are copied into memory of the tail's own, which is used again once it is written: what brought
+ * them is free at once, and V8 need not collect it. Records that lie in one memory already stay there.
+ *
  * What a failed write leaves stays gathered, and the next flush tries again at the same place. After a failed sync nobody
  * knows what the disk has: everything is refused until the store is opened anew.
  */
 import { assert, KithError } from '../base/errors.js'
 import { idOf, type Pending, recordBytes, type Run } from './records.js'
-import { decodeHeader, encodeHeader, headerBytes, segmentBytes, type Segments } from './segments.js'
+import {
+  decodeHeader,
+  encodeHeader,
+  headerBytes,
+  maxBlockBytes,
+  segmentBytes,
+  type Segments,
+} from './segments.js'
 
 const flushBytes = 4 * 1024 * 1024
+/** Of one slab: two of the largest blocks. */
+const slabBytes = 2 * (maxBlockBytes + headerBytes)
+/** Kept to be used again. */
+const maxSpare = 2
+
+/** Memory that blocks are copied into, one after the other. */
+interface Slab {
+  bytes: Buffer
+  used: number
+}
 
 export class Tail {
   /** Appended and not yet named by the index, in order. */
@@ -21,6 +41,9 @@ export class Tail {
   pendingBytes = 0
   private runs: Run[] = []
   private gathered = 0
+  /** What is gathered lies in these; blocks go into the last one. */
+  private slabs: Slab[] = []
+  private readonly spare: Slab[] = []
   /** Written since their last sync. */
   private readonly unsynced = new Set<number>()
   /** Writes to segments, one at a time. */
@@ -39,8 +62,31 @@ export class Tail {
 
   append(name: Buffer, data: Buffer): Pending {
     const run = this.runFor(data.length)
-    run.parts.push(encodeHeader(name, data.length), data)
-    return this.join(run, Buffer.from(name), data.length, data)
+    const slab = this.slabFor(headerBytes + data.length)
+    const start = slab.used
+    encodeHeader(name, data.length).copy(slab.bytes, start)
+    data.copy(slab.bytes, start + headerBytes)
+    slab.used += headerBytes + data.length
+    const last = run.parts.at(-1)
+    const isNext =
+      last?.buffer === slab.bytes.buffer && last.byteOffset + last.length === slab.bytes.byteOffset + start
+    if (isNext) run.parts.pop()
+    run.parts.push(slab.bytes.subarray(isNext ? start - last.length : start, slab.used))
+    const copy = slab.bytes.subarray(start + headerBytes, slab.used)
+    return this.join(run, Buffer.from(name), data.length, copy)
+  }
+
+  private slabFor(bytes: number): Slab {
+    const last = this.slabs.at(-1)
+    if (last && last.bytes.length - last.used >= bytes) return last
+    const slab = this.spare.pop() ?? { bytes: Buffer.allocUnsafeSlow(slabBytes), used: 0 }
+    this.slabs.push(slab)
+    return slab
+  }
+
+  /** Nothing of these is to be written any more. */
+  private reuse(slabs: readonly Slab[]): void {
+    for (const { bytes } of slabs.slice(0, maxSpare - this.spare.length)) this.spare.push({ bytes, used: 0 })
   }
 
   /**
@@ -104,8 +150,9 @@ export class Tail {
   flush(): Promise<void> {
     const done = this.writing.then(async () => {
       if (this.broken) throw this.broken
-      const runs = this.runs
+      const { runs, slabs } = this
       this.runs = []
+      this.slabs = []
       try {
         for (let run = runs[0]; run; run = runs[0]) {
           this.unsynced.add(run.segment)
@@ -114,8 +161,11 @@ export class Tail {
           this.gathered -= run.bytes
           runs.shift()
         }
-      } finally {
+        this.reuse(slabs)
+      } catch (error) {
         this.runs = [...runs, ...this.runs]
+        this.slabs = [...slabs, ...this.slabs]
+        throw error
       }
     })
     this.writing = done.catch(() => undefined)

@@ -38,6 +38,7 @@ interface Addon {
     out: Buffer,
     ids: Buffer,
   ): [number, number]
+  names(sealed: readonly Buffer[], out: Buffer): void
   seal(kind: number, key: Buffer, plain: Buffer, level: number, out: Buffer, name: Buffer): number
   open(kind: number, key: Buffer, name: Buffer, sealed: Buffer, plainBytes: number): Buffer | number
 }
@@ -98,6 +99,13 @@ export function chunkId(key: Buffer): Buffer {
 /** The name of a sealed block. */
 export function blockName(sealed: Buffer): Buffer {
   return hash('kith block', sealed)
+}
+
+/** The names of several: those of four blocks at a time cost less than two alone. */
+export function blockNames(sealed: readonly Buffer[]): Buffer[] {
+  const names = Buffer.allocUnsafe(sealed.length * hashBytes)
+  addon.names(sealed, names)
+  return sealed.map((_, i) => names.subarray(i * hashBytes, (i + 1) * hashBytes))
 }
 
 /** @param key chunkKey of `plain`, which has 1 to maxPlainBytes bytes */

@@ -2,7 +2,7 @@
  * The holder's side of a session: answers one peer's requests from our vault, as far as the peer may ask.
  * Members of a circle, and who is bound to us by an agreement, may make agreements and place data; owners of data here may read,
  * audit and release it; strangers of the open pool may ask what we offer, have a few claims proven, and propose an agreement;
- * who holds data of the same owner may ask when it was last on line; nobody else gets an answer that tells what is here.
+ * nobody else gets an answer that tells what is here.
  */
 import { KithError, asKithError } from '../base/errors.js'
 import {
@@ -12,19 +12,17 @@ import {
   type RequestKind,
   type Requests,
 } from '../format/wire.js'
-import type { BlockPart } from '../format/wire-parts.js'
 import type { BlockRange } from '../format/wire-pool.js'
 import type { Answerer } from './session.js'
-import type { AnswerFellows, AnswerPacts, AnswerPool, Permissions, PeersVault } from './types.js'
+import type { AnswerPacts, AnswerPool, Permissions, PeersVault } from './types.js'
 
 /** What a peer that is no member must be for each request. */
-const needs: { [K in RequestKind]: 'member' | 'owner' | 'stranger' | 'either' | 'fellow' } = {
+const needs: { [K in RequestKind]: 'member' | 'owner' | 'stranger' | 'either' } = {
   offer: 'member',
   commit: 'member',
   headPut: 'member',
   headGet: 'owner',
   get: 'owner',
-  getParts: 'owner',
   prove: 'owner',
   held: 'owner',
   release: 'owner',
@@ -37,10 +35,10 @@ const needs: { [K in RequestKind]: 'member' | 'owner' | 'stranger' | 'either' | 
   poolQuery: 'stranger',
   probe: 'stranger',
   away: 'either',
-  fellowsPut: 'member',
-  fellowsGet: 'owner',
-  seen: 'fellow',
 }
+/** Names are checked so many at a time, side by side; a few small ones are not waited with. */
+const checkedAtOnce = 4
+const waitedWith = 256 * 1024
 /** Parts of blocks that a stranger has proven to it, in one session: each costs a read. */
 const maxProbedByStranger = 16
 
@@ -49,7 +47,6 @@ export interface Beside {
   pool?: AnswerPool
   /** until then restores are not honoured, as agreed upon, ms since 1970; 0: they are */
   refusesUntil?(): number
-  fellows?: AnswerFellows
   /** takes its announced absence. @returns until when, ms since 1970. @throws KithError denied */
   away?(notice: Buffer): Promise<number>
   /** a sealed block of this node's own, if the peer may know of it and it is here */
@@ -59,6 +56,8 @@ export interface Beside {
 export class Holder implements Answerer {
   /** Why a block sent since the last commit was not taken. */
   private refused: KithError | undefined
+  /** Blocks that came and are not checked yet: fewer than are checked at once. */
+  private unchecked: NamedBlock[] = []
   private probed = 0
 
   /**
@@ -77,16 +76,23 @@ export class Holder implements Answerer {
   async put(blocks: NamedBlock[]): Promise<void> {
     if (!this.permissions().member)
       throw new KithError('protocol', 'the partner sent blocks without an offer')
-    for (const { name, bytes } of blocks) {
-      if (this.refused) return
-      try {
-        await this.vault.put(this.peer, name, bytes)
-      } catch (error) {
-        const known = asKithError(error)
-        if (known.code === 'damaged')
-          throw new KithError('protocol', `the partner broke the protocol: ${known.message}`)
-        this.refused = known
-      }
+    this.unchecked.push(...blocks)
+    const bytes = this.unchecked.reduce((sum, block) => sum + block.bytes.length, 0)
+    if (this.unchecked.length >= checkedAtOnce || bytes < waitedWith) await this.settle()
+  }
+
+  /** Takes in what was put; it waits for nothing any more. */
+  async settle(): Promise<void> {
+    const blocks = this.unchecked
+    this.unchecked = []
+    if (blocks.length === 0 || this.refused) return
+    try {
+      await this.vault.putAll(this.peer, blocks)
+    } catch (error) {
+      const known = asKithError(error)
+      if (known.code === 'damaged')
+        throw new KithError('protocol', `the partner broke the protocol: ${known.message}`)
+      this.refused = known
     }
   }
 
@@ -96,8 +102,7 @@ export class Holder implements Answerer {
     const need = needs[kind]
     const isOwners = owner && (need === 'owner' || need === 'either')
     const isStrangers = stranger && (need === 'stranger' || need === 'either')
-    const isFellows = need === 'fellow' && this.more.fellows?.isFellow() === true
-    if (need === 'fellow' ? !isFellows : !member && !isOwners && !isStrangers) {
+    if (!member && !isOwners && !isStrangers) {
       throw new KithError('denied', 'you share no circle with this partner and have no data here')
     }
     return this.answers[kind](message)
@@ -112,7 +117,6 @@ export class Holder implements Answerer {
     },
     headGet: async ({ volume }) => ({ heads: this.vault.heads(this.peer, volume) }),
     get: ({ names }) => this.get(names),
-    getParts: ({ parts }) => this.getParts(parts),
     prove: async ({ nonce, names }) => ({ proofs: await this.vault.prove(this.peer, nonce, names) }),
     held: async () => this.vault.held(this.peer),
     release: ({ request }) => this.vault.release(this.peer, request),
@@ -128,9 +132,6 @@ export class Holder implements Answerer {
     },
     away: async ({ notice }) => ({ until: (await this.more.away?.(notice)) ?? 0 }),
     probe: ({ nonce, ranges }) => this.probe(nonce, ranges),
-    fellowsPut: async (message) => this.lists().put(message),
-    fellowsGet: () => Promise.resolve(this.lists().get()),
-    seen: (message) => Promise.resolve(this.lists().seen(message)),
   }
 
   /**
@@ -177,13 +178,9 @@ export class Holder implements Answerer {
     throw new KithError('unsupported', 'this node makes no agreements')
   }
 
-  private lists(): AnswerFellows {
-    if (this.more.fellows) return this.more.fellows
-    throw new KithError('unsupported', "this node keeps no lists of partners' partners")
-  }
-
   /** What could be taken is kept even when something was refused. */
   private async commit(): Promise<Replies['commit']> {
+    await this.settle()
     const refused = this.refused
     this.refused = undefined
     const added = await this.vault.commit(this.peer)
@@ -191,8 +188,7 @@ export class Holder implements Answerer {
     return added
   }
 
-  /** @throws KithError denied while by the commitment restores are not honoured */
-  private honour(): void {
+  private async get(names: Buffer[]): Promise<Replies['get']> {
     const until = this.more.refusesUntil?.() ?? 0
     if (until > 0) {
       const date = new Date(until).toISOString().slice(0, 10)
@@ -201,23 +197,6 @@ export class Holder implements Answerer {
         `by the commitment of the agreement, restores are honoured from ${date} on`,
       )
     }
-  }
-
-  /** Parts of a block follow one another as a rule: it is read, and compared with its name, once. */
-  private async getParts(parts: BlockPart[]): Promise<Replies['getParts']> {
-    this.honour()
-    const blocks: Replies['getParts']['blocks'] = []
-    let last: { name: Buffer; bytes: Buffer | undefined } | undefined
-    for (const { name, offset, length } of parts) {
-      if (last?.name.equals(name) !== true) last = { name, bytes: await this.vault.get(this.peer, name) }
-      const part = last.bytes?.subarray(offset, offset + length)
-      blocks.push(part?.length === length ? part : 'absent')
-    }
-    return { blocks }
-  }
-
-  private async get(names: Buffer[]): Promise<Replies['get']> {
-    this.honour()
     let room = maxBatchBytes
     const blocks: Replies['get']['blocks'] = []
     for (const name of names) {

@@ -6,6 +6,7 @@
  * - Window. Each frame costs its length and `frameOverhead`; at most `windowBytes` may be under way in each direction.
  *   The receiver gives credit back when it is done with a frame, so that a slow disk there slows the sender here, and
  *   nothing piles up. A peer that sends beyond the window, or gives back more than it got, breaks the protocol.
+ *   Within the window, frames wait for the stream to drain: what is encrypted early only lies in memory.
  * - At most `maxOutstanding` requests of a peer are open; beyond a rate they are put off, not refused.
  * - Requests that change the vault begin one after the other, in the order sent (so a commit answers for the puts before
  *   it). A commit goes on beside the offers and puts that follow, so that the disk that syncs does not hold up the line; a head
@@ -34,9 +35,7 @@ import {
   type Hello,
   lendsSpace,
   makesAgreements,
-  givesParts,
   hearsAbsences,
-  keepsFellows,
   provesParts,
   type NamedBlock,
   type Replies,
@@ -71,6 +70,8 @@ export interface Answerer {
   answer<K extends RequestKind>(kind: K, message: Requests[K]): Promise<Replies[K]>
   /** Failures other than `protocol` come with the next commit. */
   put(blocks: NamedBlock[]): Promise<void>
+  /** Called before each request that changes the vault: it answers for what was put before it. */
+  settle?(): Promise<void>
 }
 
 export interface SessionOptions {
@@ -121,6 +122,8 @@ export class Session implements Peer {
   private readonly outbox: Outgoing[] = []
   /** What we may still send. */
   private window = windowBytes
+  /** The stream has more than it can send now. */
+  private isFull = false
   /** Of a stranger, all that came. */
   private strange = { frames: 0, bytes: 0 }
   /** What the peer has sent and we have not given back: received, and done with. */
@@ -161,6 +164,7 @@ export class Session implements Peer {
       protocol: wireProtocol,
       messages: [{ encoding: inParts, onmessage: (bytes) => this.receive(bytes) }],
       onclose: () => this.close('the connection ended'),
+      ondrain: () => this.drained(),
     })
     if (channel === null) throw new KithError('busy', 'there is a session on this connection already')
     this.channel = channel
@@ -172,8 +176,6 @@ export class Session implements Peer {
         capabilities:
           provesParts |
           hearsAbsences |
-          givesParts |
-          keepsFellows |
           (options.lends ? lendsSpace : 0) |
           (options.agrees ? makesAgreements : 0),
         name: options.name,
@@ -196,14 +198,6 @@ export class Session implements Peer {
 
   get proves(): boolean {
     return ((this.hello?.capabilities ?? 0) & provesParts) !== 0
-  }
-
-  get gives(): boolean {
-    return ((this.hello?.capabilities ?? 0) & givesParts) !== 0
-  }
-
-  get keepsLists(): boolean {
-    return ((this.hello?.capabilities ?? 0) & keepsFellows) !== 0
   }
 
   get hears(): boolean {
@@ -266,18 +260,24 @@ export class Session implements Peer {
   }
 
   private pump(): void {
-    for (let next = this.outbox[0]; next && next.cost <= this.window; next = this.outbox[0]) {
+    for (let next = this.outbox[0]; next && next.cost <= this.window && !this.isFull; next = this.outbox[0]) {
       this.outbox.shift()
       this.window -= next.cost
-      this.transmit(next.parts)
+      this.isFull = !this.transmit(next.parts)
       next.sent?.()
     }
     if (this.outbox.length === 0) this.stalledAt = undefined
     else this.stalledAt ??= this.options.clock.monotonic()
   }
 
-  private transmit(parts: readonly Buffer[]): void {
-    this.channel.messages[0]?.send(parts)
+  /** @returns whether the stream takes more at once; else it drains later */
+  private transmit(parts: readonly Buffer[]): boolean {
+    return this.channel.messages[0]?.send(parts) ?? true
+  }
+
+  private drained(): void {
+    this.isFull = false
+    this.pump()
   }
 
   // Receiving
@@ -381,6 +381,7 @@ export class Session implements Peer {
 
   private async changed(frame: RequestFrame): Promise<void> {
     if (frame.kind !== 'commit' && frame.kind !== 'offer') await this.commits
+    await this.options.answerer.settle?.()
     const answered = this.reply(frame).then((reply) => this.queue(reply, () => this.answering--))
     if (frame.kind !== 'commit') return answered
     const settled = answered.catch((error: unknown) => this.violated(error))
@@ -478,8 +479,6 @@ function fits(message: Requests[RequestKind], reply: ReplyFrame): boolean {
   if (reply.kind === 'prove') return reply.message.proofs.length === names
   if (reply.kind === 'probe')
     return 'ranges' in message && reply.message.proofs.length === message.ranges.length
-  if (reply.kind === 'getParts')
-    return 'parts' in message && reply.message.blocks.length === message.parts.length
   assert(names === undefined, 'requests that name blocks are answered one by one')
   return true
 }

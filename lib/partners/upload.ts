@@ -58,8 +58,12 @@ const batchBlocks = 512
 const batchBytes = 16 * 1024 * 1024
 /** Shards, of 1 MiB at most, and pages. */
 const batchShares = 16
-/** Blocks read ahead of being sent: those that come from other partners take a while. */
+/**
+ * Blocks read ahead of being sent, since those that come from other partners take a while; and their bytes, about: what is
+ * kept for long is collected late, and the collector then runs for every few MiB that are sent.
+ */
 const readsAtOnce = 16
+const aheadBytes = 2 * 1024 * 1024
 /** Batches sent whose commit is not yet answered: the next is on its way while the partner's disk syncs. */
 const maxUnanswered = 2
 /** From one try at what was not to be had to the next; a partner that comes is reason enough, too. */
@@ -365,8 +369,11 @@ class Flow {
     const left: Buffer[] = []
     const wanted = names.filter((_, i) => missing[i])
     const reads: Promise<Buffer | undefined>[] = []
+    // Blocks to come are taken to be as large as the last one.
+    let usual = maxBatchBytes
     for (const [i, name] of wanted.entries()) {
-      for (const next of wanted.slice(i + reads.length, i + readsAtOnce)) {
+      const atOnce = Math.min(readsAtOnce, Math.max(1, Math.floor(aheadBytes / usual)))
+      for (const next of wanted.slice(i + reads.length, i + atOnce)) {
         const read = this.read(next)
         read.catch(() => undefined) // met where it is waited for
         reads.push(read)
@@ -376,6 +383,7 @@ class Flow {
         if (this.blocks.has(name)) left.push(Buffer.from(name))
         continue
       }
+      usual = Math.max(1, sealed.length)
       const most = Math.min(maxBatchBytes, this.options.pace.portion)
       if (group.length === maxAsked || (group.length > 0 && bytes + sealed.length > most)) {
         await this.put(group, bytes)

@@ -6,7 +6,6 @@
  * then the directory's path; `notes`, `garbage` -> how often snapshots were forgotten since the last prune, u64 big endian; `heads`, volume id -> the newest signed head (format/head.ts). The others are those of
  * blocks/block-store.ts and state.ts. Volume keys lie here wrapped under the phrase's KEK, as they do in the head.
  */
-import type { Timer } from '../base/clock.js'
 import { BlockStore, type BlockReader } from '../blocks/block-store.js'
 import { Database, encodings, type Encoding, type Table } from '../blocks/database.js'
 import { KithError } from '../base/errors.js'
@@ -54,8 +53,6 @@ const rowEncoding: Encoding<VolumeRow> = {
 /** At most sixteen tables a volume, and a few of the store's own. */
 const maxTables = 1024
 
-const restMs = 1000
-
 export class Store implements VolumeStore, VolumeHost {
   readonly pool: SealPool
   /** For partners to follow. */
@@ -66,7 +63,6 @@ export class Store implements VolumeStore, VolumeHost {
   private readonly open = new Map<string, Volume>()
   private pruning: Promise<unknown> | undefined
   private readonly closing = new AbortController()
-  private resting: Timer | undefined
 
   private constructor(
     readonly db: Database,
@@ -140,29 +136,19 @@ export class Store implements VolumeStore, VolumeHost {
     return volume
   }
 
-  /**
-   * Names of blocks that only this volume has. Volumes have none in common, since each has keys of its own; but those of two that
-   * share with one circle have the same keys of chunks, and then what one of them needs no longer is for a prune to find out.
-   */
+  /** Names of the blocks of all chunks that only this volume has: volumes share none, since each has keys of its own. */
   blockNames(id: Buffer): Buffer[] {
-    const volume = this.open.get(id.toString('hex'))
-    return volume ? [...volume.blockNames(!this.hasTwin(volume))] : []
-  }
-
-  private hasTwin({ id, keys }: Volume): boolean {
-    const others = this.volumes().filter((volume) => !volume.id.equals(id))
-    return others.some((volume) => volume.keys.convergence.equals(keys.convergence))
+    return [...(this.open.get(id.toString('hex'))?.blockNames() ?? [])]
   }
 
   async removeVolume(id: Buffer): Promise<void> {
     const volume = this.open.get(id.toString('hex'))
     if (!volume) throw new KithError('notFound', 'there is no such volume')
     await volume.close()
-    const names = this.open.size === 1 ? [...this.blocks.names()] : this.blockNames(id)
-    const hasTwin = this.hasTwin(volume)
     this.open.delete(id.toString('hex'))
+    // Volumes share no blocks, since each has keys of its own.
+    const names = this.open.size === 0 ? [...this.blocks.names()] : [...volume.blockNames()]
     await this.db.transaction(() => {
-      if (hasTwin) this.noteGarbage()
       this.rows.remove(id)
       this.heads.remove(id)
       volume.clear()
@@ -215,7 +201,6 @@ export class Store implements VolumeStore, VolumeHost {
     this.closing.abort()
     await this.pruning
     await Promise.all(this.volumes().map((volume) => volume.close()))
-    this.resting?.cancel()
     await this.pool.close()
     await this.blocks.commit().catch((error: unknown) => {
       this.options.log.warn({ error: String(error) }, 'what was fetched last is not kept')
@@ -225,14 +210,6 @@ export class Store implements VolumeStore, VolumeHost {
   }
 
   // ---- what volumes ask of their host
-
-  /** Memory is given back when those who worked have let go of it. */
-  rest(): void {
-    this.resting?.cancel()
-    this.resting = this.options.clock.after(restMs, () => {
-      if (this.pool.rest()) this.db.rest()
-    })
-  }
 
   row(id: Buffer): VolumeRow {
     const row = this.rows.get(id)

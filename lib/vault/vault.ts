@@ -21,7 +21,7 @@ import { Database } from '../blocks/database.js'
 import { blockOverhead } from '../format/agreement.js'
 import { coinNonce, drawnWindows, maxDrawn, type Spread, windowRange } from '../format/coin.js'
 import { decodeHead } from '../format/head.js'
-import { blockName } from '../format/seal.js'
+import { blockNames } from '../format/seal.js'
 import { maxHeads, possessionProof, type ProvenBlock } from '../format/wire.js'
 import { rangeProof, type BlockRange } from '../format/wire-pool.js'
 import { acceptRelease, type Release } from '../format/wire-release.js'
@@ -73,7 +73,7 @@ export class Vault {
     const db = Database.open(join(dir, 'index'))
     try {
       const tables = new VaultTables(db)
-      const blocks = await BlockStore.open(dir, { db, clock: options.clock, log: options.log })
+      const blocks = await BlockStore.open(dir, { db, clock: options.clock, log: options.log, isCold: true })
       const coinSecret = tables.coinSecret() ?? randomBytes(32)
       if (!tables.coinSecret()) await db.transaction(() => tables.putCoinSecret(coinSecret))
       return new Vault(db, tables, blocks, options, coinSecret)
@@ -150,11 +150,22 @@ export class Vault {
    * Takes a block in, until the owner's next commit not for good.
    * @throws KithError `damaged` when the bytes are not what the name says, `noSpace` beyond a quota or on a full disk
    */
-  async put(owner: Buffer, name: Buffer, bytes: Buffer): Promise<void> {
+  put(owner: Buffer, name: Buffer, bytes: Buffer): Promise<void> {
+    return this.putAll(owner, [{ name, bytes }])
+  }
+
+  /** The same of several, in turn: their names are checked side by side, before any is taken. */
+  async putAll(owner: Buffer, blocks: readonly { name: Buffer; bytes: Buffer }[]): Promise<void> {
     this.assertOpen()
-    if (bytes.length === 0 || bytes.length > maxBlockBytes || !blockName(bytes).equals(name)) {
+    const fits = blocks.every(({ bytes }) => bytes.length > 0 && bytes.length <= maxBlockBytes)
+    const names = fits ? blockNames(blocks.map(({ bytes }) => bytes)) : []
+    if (!blocks.every(({ name }, i) => names[i]?.equals(name)))
       throw new KithError('damaged', 'a block differs from its name')
-    }
+    for (const { name, bytes } of blocks) await this.take(owner, name, bytes)
+  }
+
+  private async take(owner: Buffer, name: Buffer, bytes: Buffer): Promise<void> {
+    this.assertOpen()
     const isHere = this.blocks.size(name) !== undefined
     const isOwned = isHere && this.tables.size(owner, name) !== undefined
     if (isOwned && !this.tables.isDropping(owner, name)) return

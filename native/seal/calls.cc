@@ -166,6 +166,28 @@ static napi_value openOne(const Call &call) {
   return opened == Opened::whole ? plain : posix::number(call.env, static_cast<int64_t>(opened));
 }
 
+static Bytes bytesAt(const Call &call, size_t index, uint32_t at, napi_value &value) {
+  check(napi_get_element(call.env, call.values[index], at, &value));
+  void *data = nullptr;
+  size_t size = 0;
+  check(napi_get_buffer_info(call.env, value, &data, &size));
+  return {static_cast<const uint8_t *>(data), size};
+}
+
+// names(sealed blocks, out): the name of each, one after the other
+static napi_value names(const Call &call) {
+  uint32_t count = 0;
+  if (napi_get_array_length(call.env, call.values[0], &count) != napi_ok) throw BadArgument{"seal: an array is expected"};
+  auto *out = room(call, 1, count * hash_bytes);
+  std::vector<Hashing> blocks;
+  for (uint32_t i = 0; i < count; i++) {
+    napi_value value;
+    blocks.push_back({bytesAt(call, 0, i, value), out + i * hash_bytes});
+  }
+  hashMany("kith block", nullptr, blocks);
+  return posix::undefined(call.env);
+}
+
 static uint8_t byteArgument(const Call &call, size_t index) {
   auto value = call.integer(index);
   if (value < 0 || value > 255) throw BadArgument{"seal: a byte is expected"};
@@ -181,14 +203,6 @@ struct Sealing {
   Bytes element;
   uint8_t *out, *name;
 };
-
-static Bytes bytesAt(const Call &call, size_t index, uint32_t at, napi_value &value) {
-  check(napi_get_element(call.env, call.values[index], at, &value));
-  void *data = nullptr;
-  size_t size = 0;
-  check(napi_get_buffer_info(call.env, value, &data, &size));
-  return {static_cast<const uint8_t *>(data), size};
-}
 
 // sealShards(keys, contexts, code, indexes, elements, outs, names): a promise; off the event loop. Keys, contexts, indexes (a
 // byte each) and names lie one after the other.
@@ -256,6 +270,7 @@ static napi_value start(const Call &call) {
   posix::define<sealChunks>(call.env, exports, "sealChunks");
   posix::define<sealOne>(call.env, exports, "seal");
   posix::define<openOne>(call.env, exports, "open");
+  posix::define<names>(call.env, exports, "names");
   posix::define<sealShards>(call.env, exports, "sealShards");
   posix::define<openShard>(call.env, exports, "openShard");
   posix::define<openPiece>(call.env, exports, "openPiece");

@@ -379,3 +379,23 @@ t.test('one block put by several at once counts once, also while puts wait for r
   t.equal(store.blocks.count, filling.length + 1)
   await store.close()
 })
+
+t.test(
+  'what is read before it is written stays what it was, and memory is used again for other blocks',
+  async (t) => {
+    const store = await open(t.testdir())
+    const read = []
+    for (let i = 0; i < 40; i++) {
+      const block = made(3000 + i, 600_000 + i)
+      await store.blocks.put(block.name, block.bytes)
+      read.push({ block, bytes: await store.blocks.get(block.name) })
+      if (i % 7 === 6) await store.blocks.commit()
+    }
+    await store.blocks.commit()
+    for (const { block, bytes } of read) {
+      t.ok(bytes?.equals(block.bytes), 'as it was read')
+      t.ok((await store.blocks.get(block.name))?.equals(block.bytes), 'as it was written')
+    }
+    await store.close()
+  },
+)

@@ -4,6 +4,7 @@ import { seeded } from '../../lib/base/random.js'
 import {
   blockHeader,
   blockName,
+  blockNames,
   chunkId,
   chunkKey,
   chunkKeys,
@@ -311,3 +312,12 @@ t.test(
     t.end()
   },
 )
+
+t.test('names of many blocks at once are those of each', (t) => {
+  for (let count = 0; count < 12; count++) {
+    const blocks = Array.from({ length: count }, () => seededBytes(random, random() % 3000))
+    t.same(blockNames(blocks), blocks.map(blockName))
+  }
+  t.throws(() => blockNames([Buffer.alloc(1), 'text' as unknown as Buffer]), 'only of memory')
+  t.end()
+})

@@ -7,7 +7,6 @@ import { blockName, chunkKey, sealChunk, sealNode } from '../../lib/format/seal.
 import { Book } from '../../lib/partners/book.js'
 import { Fetcher } from '../../lib/partners/fetch.js'
 import { Placing } from '../../lib/partners/placing.js'
-import type { Session } from '../../lib/partners/session.js'
 import type { PlacePartner } from '../../lib/planning/placement.js'
 import type { RepairPartner } from '../../lib/planning/repair.js'
 import { seededBytes } from './bytes.js'
@@ -140,17 +139,13 @@ export async function openPlacing(
   }
 }
 
-/**
- * These partners are on line from here on, with what is in `shards` for them, and give what `gives` makes of it.
- * @returns the sessions with them
- */
+/** These partners are on line from here on, with what is in `shards` for them, and give what `gives` makes of it. */
 export async function lend(
   t: Test,
   at: PlacingTest,
   shards: ReadonlyMap<number, readonly Buffer[]>,
   gives: (partner: number, shard: Buffer) => Buffer | undefined = (_, shard) => shard,
-): Promise<Session[]> {
-  const sessions: Session[] = []
+): Promise<void> {
   for (const [i, all] of shards) {
     const vault = await openVault(t, identity(100 + i))
     for (const bytes of all) await vault.put(owner.id, blockName(bytes), bytes)
@@ -160,9 +155,6 @@ export async function lend(
       const bytes = await get.call(vault, of, name)
       return bytes && gives(i, bytes)
     }
-    const { owner: session } = await connect(t, owner, identity(100 + i), vault)
-    at.peers.add(session)
-    sessions.push(session)
+    at.peers.add((await connect(t, owner, identity(100 + i), vault)).owner)
   }
-  return sessions
 }

@@ -1,4 +1,4 @@
-/** The holder's answers to offers, where this node has the offered blocks of its own. */
+/** The holder: offers of what this node has of its own, and blocks whose names are checked several at a time. */
 import t from 'tap'
 import { KithError } from '../../lib/base/errors.js'
 import { seeded } from '../../lib/base/random.js'
@@ -32,4 +32,28 @@ t.test('without room for it, it is asked for, and refused as any other', async (
   t.same(await holder.answer('offer', { names: [ours.name] }), { missing: [true] })
   await holder.put([ours])
   await t.rejects(holder.answer('commit', {}), { code: 'noSpace' })
+})
+
+const large = Array.from({ length: 5 }, () => block(random, 300_000))
+
+t.test('large blocks are checked several at a time, and all are in the next commit', async (t) => {
+  const vault = await openVault(t, bob)
+  const holder = new Holder(vault, ann.id, member)
+  for (const one of large) await holder.put([one])
+  t.match(await holder.answer('commit', {}), { blocks: 5 })
+  for (const { name, bytes } of large) t.same(await vault.get(ann.id, name), bytes)
+})
+
+t.test('one that differs from its name ends the session, wherever it comes', async (t) => {
+  for (let at = 0; at < large.length; at++) {
+    const vault = await openVault(t, bob)
+    const holder = new Holder(vault, ann.id, member)
+    const sent = large.map((one, i) => (i === at ? { ...one, bytes: other.bytes } : one))
+    const all = async () => {
+      for (const one of sent) await holder.put([one])
+      await holder.settle()
+    }
+    await t.rejects(all(), { code: 'protocol' })
+    t.equal(await vault.get(ann.id, sent[at]?.name ?? ours.name), undefined)
+  }
 })

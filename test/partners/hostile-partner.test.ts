@@ -50,10 +50,13 @@ const pretending =
   (vault: Vault): Partial<PeersVault> => {
     const told = { blocks: 0, bytes: 0 }
     return {
-      put: async (owner, name, bytes) => {
-        told.blocks++
-        told.bytes += bytes.length
-        if (keeps(name)) await vault.put(owner, name, bytes)
+      putAll: async (owner, blocks) => {
+        told.blocks += blocks.length
+        told.bytes += blocks.reduce((sum, { bytes }) => sum + bytes.length, 0)
+        await vault.putAll(
+          owner,
+          blocks.filter(({ name }) => keeps(name)),
+        )
       },
       commit: async (owner) => {
         await vault.commit(owner)

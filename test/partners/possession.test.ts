@@ -37,9 +37,9 @@ async function uploaded(t: Test, store: TestStore, vault: PeersVault, wanted = 1
   const book = openBook(t)
   let sent = 0
   const counting = changed(vault, {
-    put: (owner, name, bytes) => {
-      sent++
-      return vault.put(owner, name, bytes)
+    putAll: (owner, blocks) => {
+      sent += blocks.length
+      return vault.putAll(owner, blocks)
     },
   })
   const { owner } = await connect(t, ann, bob, counting)
