@@ -65,6 +65,7 @@ interface Addon {
   peerCredentials(fd: number): [number, number, number]
   flockExclusive(fd: number): boolean
   giveBackMemory(): void
+  letGoOfMapped(path: Buffer): void
   dropCached(fd: number): void
   reopenDirectory(fd: number): number
   placeFile(
@@ -424,6 +425,14 @@ export function flockExclusive(fd: number): boolean {
 /** Gives back to the system what the allocator keeps for later; some ten milliseconds when that is much. */
 export function giveBackMemory(): void {
   addon.giveBackMemory()
+}
+
+/**
+ * Pages of this file that are mapped for reading leave this process' memory: they stay in the system's cache, and come back
+ * when they are read. To be called by the thread that maps the file.
+ */
+export function letGoOfMapped(path: string): void {
+  addon.letGoOfMapped(Buffer.from(path))
 }
 
 /** The kernel need not keep the file's pages in memory any longer: nobody is going to read them soon. */

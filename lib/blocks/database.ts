@@ -10,11 +10,13 @@
  * Keys compare bytewise. Numbers as keys are stored as 8 bytes big endian (the one exception to little endian in kith),
  * since that is what makes their order the numeric one.
  */
-import { mkdirSync, statfsSync } from 'node:fs'
+import { mkdirSync, realpathSync, statfsSync } from 'node:fs'
+import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { open, type Database as LmdbDatabase, type RootDatabase } from 'lmdb'
 import { assert, KithError } from '../base/errors.js'
 import { reached } from '../base/persistence.js'
+import { letGoOfMapped } from '../base/posix.js'
 
 /** How a type is stored as a key or a value. */
 export interface Encoding<T> {
@@ -211,6 +213,14 @@ export class Database {
     } finally {
       this.running = false
     }
+  }
+
+  /**
+   * After much was read: what is mapped into memory goes. lmdb-js keeps the smaller maps of before the file grew, so that what was
+   * read through each of them counts again.
+   */
+  rest(): void {
+    letGoOfMapped(realpathSync(join(this.dir, 'data.mdb')))
   }
 
   async close(): Promise<void> {

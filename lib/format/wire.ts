@@ -39,21 +39,29 @@
  *     47  pactEnded  empty
  *     50  flip       commitment 32 (coin.ts)
  *     51  flipped    r2 32
- *     52  reveal     r1 32 | bits u8 (<= 32) | draws u16 (1 to 2048)
- *     53  drawn      count u8 (<= 128) | count x (name 32 | proof 32)
+ *     52  reveal     r1 32 | spread (wire-flip.ts)
+ *     53  drawn      blocks and proofs (wire-flip.ts)
  *     60  poolQuery  query (wire-pool.ts), by strangers of the open pool
  *     61  poolFacts  answer (wire-pool.ts)
  *     62  probe      nonce 32 | parts of blocks (wire-pool.ts)
  *     63  shown      proofs of them (wire-pool.ts)
+ *     64  getParts   parts of blocks (wire-parts.ts)
+ *     65  parts      as blocks, for each part
  *     70  away       an announced absence (wire-away.ts)
  *     71  awayTaken  until u64: what the partner takes of it, ms since 1970; 0: nothing
+ *     72  fellowsPut a signed list of partners (wire-fellows.ts), to be kept
+ *     73  fellowsKept number u64 of the list that is kept now
+ *     74  fellowsGet empty: the list that the asker gave to keep
+ *     75  fellowsGiven that list, or nothing
+ *     76  seen       owner 32, about whom the asker wants to know
+ *     77  seenAge    ms since it was last on line u64; 0: it is now
  * names: count u16 | count x 32 bytes.
  */
 import { asKithError, type ErrorCode, KithError } from '../base/errors.js'
 import { agreementBytes, endingBytes } from './agreement.js'
 import { Reader, Writer } from './bytes.js'
-import { maxBits, maxDrawn, maxDraws, type Spread } from './coin.js'
-import { hashBytes, keyedHash } from './hash.js'
+import type { Spread } from './coin.js'
+import { hashBytes, keyedHash, publicKeyBytes } from './hash.js'
 import { maxHeadBytes } from './head.js'
 import { volumeIdBytes } from './keys.js'
 import { maxSealedBytes } from './seal.js'
@@ -72,6 +80,9 @@ import {
   type Wishes,
 } from './wire-agreement.js'
 import { absenceBytes } from './wire-away.js'
+import { fellowListBytes } from './wire-fellows.js'
+import { drawnBytes, readDrawn, readSpread, spreadBytes, writeDrawn, writeSpread } from './wire-flip.js'
+import type { ProvenBlock } from './wire-flip.js'
 import {
   poolAnswerBytes,
   probeBytes,
@@ -90,6 +101,8 @@ import {
   type Probe,
 } from './wire-pool.js'
 
+import { partsBytes, readParts, writeParts, type BlockPart } from './wire-parts.js'
+
 export const wireProtocol = 'kith/partner/1'
 export const wireVersion = 1
 /** Capability bit: this node lends space. */
@@ -100,6 +113,10 @@ export const makesAgreements = 2
 export const provesParts = 4
 /** Capability bit: this node takes announced absences. */
 export const hearsAbsences = 8
+/** Capability bit: this node gives parts of blocks back. */
+export const givesParts = 16
+/** Capability bit: this node keeps lists of partners' partners, and answers for them. */
+export const keepsFellows = 32
 
 export const nonceBytes = 32
 export const maxHeads = 16
@@ -129,7 +146,11 @@ export interface Requests {
   reveal: { r1: Buffer; spread: Spread }
   poolQuery: PoolQuery
   probe: Probe
+  getParts: { parts: BlockPart[] }
   away: { notice: Buffer }
+  fellowsPut: { list: Buffer }
+  fellowsGet: Record<never, never>
+  seen: { owner: Buffer }
 }
 
 /** Request name -> what its reply carries. */
@@ -153,14 +174,16 @@ export interface Replies {
   poolQuery: PoolAnswer
   /** one a part asked for, in order */
   probe: { proofs: (Buffer | undefined)[] }
+  /** one a part asked for, in order */
+  getParts: { blocks: (Buffer | 'absent' | 'later')[] }
   away: { until: number }
+  fellowsPut: { number: number }
+  /** empty: none is kept */
+  fellowsGet: { list: Buffer }
+  seen: { ageMs: number }
 }
 
-/** A block, and the proof that the holder has it. */
-export interface ProvenBlock {
-  name: Buffer
-  proof: Buffer
-}
+export type { ProvenBlock } from './wire-flip.js'
 
 export type RequestKind = keyof Requests
 
@@ -224,7 +247,11 @@ const pairs: { [K in RequestKind]: { request: number; reply: number } } = {
   reveal: { request: 52, reply: 53 },
   poolQuery: { request: 60, reply: 61 },
   probe: { request: 62, reply: 63 },
+  getParts: { request: 64, reply: 65 },
   away: { request: 70, reply: 71 },
+  fellowsPut: { request: 72, reply: 73 },
+  fellowsGet: { request: 74, reply: 75 },
+  seen: { request: 76, reply: 77 },
 }
 
 const nameListBytes = (count: number) => 2 + count * hashBytes
@@ -263,14 +290,22 @@ const bounds = new Map<number, number>([
   [47, 0],
   [50, hashBytes],
   [51, hashBytes],
-  [52, hashBytes + 3],
-  [53, 1 + maxDrawn * 2 * hashBytes],
+  [52, hashBytes + spreadBytes],
+  [53, drawnBytes],
   [60, queryBytes],
   [61, poolAnswerBytes],
   [62, probeBytes],
   [63, shownBytes],
+  [64, partsBytes],
+  [65, maxBatchBody],
   [70, absenceBytes],
   [71, 8],
+  [72, fellowListBytes],
+  [73, 8],
+  [74, 0],
+  [75, fellowListBytes],
+  [76, publicKeyBytes],
+  [77, 8],
 ])
 
 /** The largest frame there is. */
@@ -361,10 +396,14 @@ const writeRequest: { [K in RequestKind]: (out: Writer, message: Requests[K]) =>
   pactOffer: (out, { offer }) => out.raw(offer),
   pactEnd: (out, { ending }) => out.raw(ending),
   flip: (out, { committed }) => out.raw(committed),
-  reveal: (out, { r1, spread }) => out.raw(r1).u8(spread.bits).u16(spread.draws),
+  reveal: (out, { r1, spread }) => writeSpread(out.raw(r1), spread),
   poolQuery: writePoolQuery,
   probe: writeProbe,
+  getParts: writeParts,
   away: (out, { notice }) => out.raw(notice),
+  fellowsPut: (out, { list }) => out.raw(list),
+  fellowsGet: (out) => out,
+  seen: (out, { owner }) => out.raw(owner),
 }
 
 function writeMissing(out: Writer, { missing }: Replies['offer']): Writer {
@@ -391,28 +430,13 @@ function writeBlocks(out: Writer, { blocks }: Replies['get']): Writer {
   return out
 }
 
-function writeProofs(out: Writer, { proofs }: Replies['prove']): Writer {
-  out.u8(proofs.length)
-  for (const proof of proofs) {
-    if (proof === undefined) out.u8(0)
-    else out.u8(1).raw(proof)
-  }
-  return out
-}
-
-function writeDrawn(out: Writer, { drawn }: Replies['reveal']): Writer {
-  out.u8(drawn.length)
-  for (const { name, proof } of drawn) out.raw(name).raw(proof)
-  return out
-}
-
 const writeReply: { [K in RequestKind]: (out: Writer, message: Replies[K]) => Writer } = {
   offer: writeMissing,
   commit: (out, { blocks, bytes }) => out.u32(blocks).number(bytes),
   headPut: (out) => out,
   headGet: writeHeads,
   get: writeBlocks,
-  prove: writeProofs,
+  prove: (out, { proofs }) => writeShown(out, proofs),
   held: (out, { bytes, blocks, releaseNumber }) => out.number(bytes).number(blocks).number(releaseNumber),
   release: (out, { blocks, bytes }) => out.number(blocks).number(bytes),
   pactNewest: writeNewest,
@@ -420,10 +444,14 @@ const writeReply: { [K in RequestKind]: (out: Writer, message: Replies[K]) => Wr
   pactOffer: writeAnswer,
   pactEnd: (out) => out,
   flip: (out, { r2 }) => out.raw(r2),
-  reveal: writeDrawn,
+  reveal: (out, { drawn }) => writeDrawn(out, drawn),
   poolQuery: writePoolAnswer,
   probe: (out, { proofs }) => writeShown(out, proofs),
+  getParts: writeBlocks,
   away: (out, { until }) => out.number(until),
+  fellowsPut: (out, { number }) => out.number(number),
+  fellowsGet: (out, { list }) => out.raw(list),
+  seen: (out, { ageMs }) => out.number(ageMs),
 }
 
 export function encodeRequest<K extends RequestKind>(kind: K, id: number, message: Requests[K]): Buffer {
@@ -448,10 +476,14 @@ const decodeRequestBody: { [K in RequestKind]: (body: Reader) => Requests[K] } =
   pactOffer: (body) => ({ offer: body.slice(agreementBytes) }),
   pactEnd: (body) => ({ ending: body.slice(endingBytes) }),
   flip: (body) => ({ committed: body.slice(hashBytes) }),
-  reveal: (body) => ({ r1: body.slice(hashBytes), spread: decodeSpread(body) }),
+  reveal: (body) => ({ r1: body.slice(hashBytes), spread: readSpread(body) }),
   poolQuery: readPoolQuery,
   probe: readProbe,
+  getParts: readParts,
   away: (body) => ({ notice: body.slice(absenceBytes) }),
+  fellowsPut: (body) => ({ list: rest(body) }),
+  fellowsGet: () => ({}),
+  seen: (body) => ({ owner: body.slice(publicKeyBytes) }),
 }
 
 function decodeMissing(body: Reader): { missing: boolean[] } {
@@ -471,29 +503,6 @@ function decodeBlocks(body: Reader): { blocks: (Buffer | 'absent' | 'later')[] }
   return { blocks }
 }
 
-function decodeProofs(body: Reader): { proofs: (Buffer | undefined)[] } {
-  const length = count(body, body.u8(), maxAsked, 1)
-  const proofs = Array.from({ length }, () => {
-    const status = body.u8()
-    if (status > 1) throw violation('an unknown status')
-    return status === 1 ? body.slice(hashBytes) : undefined
-  })
-  return { proofs }
-}
-
-function decodeSpread(body: Reader): Spread {
-  const spread = { bits: body.u8(), draws: body.u16() }
-  if (spread.bits > maxBits || spread.draws === 0 || spread.draws > maxDraws)
-    throw violation('a draw is out of bounds')
-  return spread
-}
-
-function decodeDrawn(body: Reader): { drawn: ProvenBlock[] } {
-  const length = count(body, body.u8(), maxDrawn, 2 * hashBytes)
-  const drawn = Array.from({ length }, () => ({ name: body.slice(hashBytes), proof: body.slice(hashBytes) }))
-  return { drawn }
-}
-
 function decodeHeads(body: Reader): { heads: Buffer[] } {
   const length = count(body, body.u8(), maxHeads, 4)
   return { heads: Array.from({ length }, () => readSized(body, maxHeadBytes)) }
@@ -505,7 +514,7 @@ const decodeReplyBody: { [K in RequestKind]: (body: Reader) => Replies[K] } = {
   headPut: () => ({}),
   headGet: decodeHeads,
   get: decodeBlocks,
-  prove: decodeProofs,
+  prove: (body) => ({ proofs: readShown(body) }),
   held: (body) => ({ bytes: body.number(), blocks: body.number(), releaseNumber: body.number() }),
   release: (body) => ({ blocks: body.number(), bytes: body.number() }),
   pactNewest: readNewest,
@@ -513,10 +522,14 @@ const decodeReplyBody: { [K in RequestKind]: (body: Reader) => Replies[K] } = {
   pactOffer: readAnswer,
   pactEnd: () => ({}),
   flip: (body) => ({ r2: body.slice(hashBytes) }),
-  reveal: decodeDrawn,
+  reveal: (body) => ({ drawn: readDrawn(body) }),
   poolQuery: readPoolAnswer,
   probe: (body) => ({ proofs: readShown(body) }),
+  getParts: decodeBlocks,
   away: (body) => ({ until: body.number() }),
+  fellowsPut: (body) => ({ number: body.number() }),
+  fellowsGet: (body) => ({ list: rest(body) }),
+  seen: (body) => ({ ageMs: body.number() }),
 }
 
 function decodePut(body: Reader): NamedBlock[] {

@@ -40,9 +40,9 @@ export class AuditTraffic {
 
   /** The same peer, whose requests are counted. */
   metered(peer: Peer): Peer {
-    const { key, name, lends, agrees, proves, hears } = peer
+    const { key, name, lends, agrees, proves, gives, hears, keepsLists } = peer
     return {
-      ...{ key, name, lends, agrees, proves, hears },
+      ...{ key, name, lends, agrees, proves, gives, hears, keepsLists },
       get closed() {
         return peer.closed
       },

@@ -10,6 +10,7 @@ import { KithError } from '../base/errors.js'
 import { type Clock, type Timer } from '../base/clock.js'
 import type { Log } from '../base/log.js'
 import { blockName } from '../format/seal.js'
+import type { BlockPart } from '../format/wire-parts.js'
 import { maxAsked } from '../format/wire.js'
 import type { Damage, Peer, Peers } from './types.js'
 
@@ -149,6 +150,26 @@ export class Fetcher {
     const outcome = await line.ask(name)
     if (outcome === 'wrong') line.faults++
     return outcome
+  }
+
+  /**
+   * Parts of blocks, from this partner and no other: what they should be is for the caller to know. At most 64, together no more than
+   * the largest block. `gone`: it cannot be asked for parts.
+   */
+  async partsFrom(partner: Buffer, parts: BlockPart[]): Promise<(Buffer | 'absent')[] | 'gone'> {
+    const peer = this.peer(partner)
+    if (!peer?.gives) return 'gone'
+    try {
+      const { blocks } = await peer.request('getParts', { parts })
+      const isSound = blocks.every(
+        (bytes, i) => typeof bytes === 'string' || bytes.length === parts[i]?.length,
+      )
+      return isSound
+        ? blocks.map((bytes) => (bytes === 'later' ? 'absent' : bytes))
+        : blocks.map(() => 'absent')
+    } catch {
+      return 'gone'
+    }
   }
 
   /** How well the partner does: lower is better; infinite when it is not on line. */

@@ -2,7 +2,7 @@
  * The holder's side of a session: answers one peer's requests from our vault, as far as the peer may ask.
  * Members of a circle, and who is bound to us by an agreement, may make agreements and place data; owners of data here may read,
  * audit and release it; strangers of the open pool may ask what we offer, have a few claims proven, and propose an agreement;
- * nobody else gets an answer that tells what is here.
+ * who holds data of the same owner may ask when it was last on line; nobody else gets an answer that tells what is here.
  */
 import { KithError, asKithError } from '../base/errors.js'
 import {
@@ -12,17 +12,19 @@ import {
   type RequestKind,
   type Requests,
 } from '../format/wire.js'
+import type { BlockPart } from '../format/wire-parts.js'
 import type { BlockRange } from '../format/wire-pool.js'
 import type { Answerer } from './session.js'
-import type { AnswerPacts, AnswerPool, Permissions, PeersVault } from './types.js'
+import type { AnswerFellows, AnswerPacts, AnswerPool, Permissions, PeersVault } from './types.js'
 
 /** What a peer that is no member must be for each request. */
-const needs: { [K in RequestKind]: 'member' | 'owner' | 'stranger' | 'either' } = {
+const needs: { [K in RequestKind]: 'member' | 'owner' | 'stranger' | 'either' | 'fellow' } = {
   offer: 'member',
   commit: 'member',
   headPut: 'member',
   headGet: 'owner',
   get: 'owner',
+  getParts: 'owner',
   prove: 'owner',
   held: 'owner',
   release: 'owner',
@@ -35,6 +37,9 @@ const needs: { [K in RequestKind]: 'member' | 'owner' | 'stranger' | 'either' } 
   poolQuery: 'stranger',
   probe: 'stranger',
   away: 'either',
+  fellowsPut: 'member',
+  fellowsGet: 'owner',
+  seen: 'fellow',
 }
 /** Names are checked so many at a time, side by side; a few small ones are not waited with. */
 const checkedAtOnce = 4
@@ -47,6 +52,7 @@ export interface Beside {
   pool?: AnswerPool
   /** until then restores are not honoured, as agreed upon, ms since 1970; 0: they are */
   refusesUntil?(): number
+  fellows?: AnswerFellows
   /** takes its announced absence. @returns until when, ms since 1970. @throws KithError denied */
   away?(notice: Buffer): Promise<number>
   /** a sealed block of this node's own, if the peer may know of it and it is here */
@@ -102,7 +108,8 @@ export class Holder implements Answerer {
     const need = needs[kind]
     const isOwners = owner && (need === 'owner' || need === 'either')
     const isStrangers = stranger && (need === 'stranger' || need === 'either')
-    if (!member && !isOwners && !isStrangers) {
+    const isFellows = need === 'fellow' && this.more.fellows?.isFellow() === true
+    if (need === 'fellow' ? !isFellows : !member && !isOwners && !isStrangers) {
       throw new KithError('denied', 'you share no circle with this partner and have no data here')
     }
     return this.answers[kind](message)
@@ -117,6 +124,7 @@ export class Holder implements Answerer {
     },
     headGet: async ({ volume }) => ({ heads: this.vault.heads(this.peer, volume) }),
     get: ({ names }) => this.get(names),
+    getParts: ({ parts }) => this.getParts(parts),
     prove: async ({ nonce, names }) => ({ proofs: await this.vault.prove(this.peer, nonce, names) }),
     held: async () => this.vault.held(this.peer),
     release: ({ request }) => this.vault.release(this.peer, request),
@@ -132,6 +140,9 @@ export class Holder implements Answerer {
     },
     away: async ({ notice }) => ({ until: (await this.more.away?.(notice)) ?? 0 }),
     probe: ({ nonce, ranges }) => this.probe(nonce, ranges),
+    fellowsPut: async (message) => this.lists().put(message),
+    fellowsGet: () => Promise.resolve(this.lists().get()),
+    seen: (message) => Promise.resolve(this.lists().seen(message)),
   }
 
   /**
@@ -178,6 +189,11 @@ export class Holder implements Answerer {
     throw new KithError('unsupported', 'this node makes no agreements')
   }
 
+  private lists(): AnswerFellows {
+    if (this.more.fellows) return this.more.fellows
+    throw new KithError('unsupported', "this node keeps no lists of partners' partners")
+  }
+
   /** What could be taken is kept even when something was refused. */
   private async commit(): Promise<Replies['commit']> {
     await this.settle()
@@ -188,7 +204,8 @@ export class Holder implements Answerer {
     return added
   }
 
-  private async get(names: Buffer[]): Promise<Replies['get']> {
+  /** @throws KithError denied while by the commitment restores are not honoured */
+  private honour(): void {
     const until = this.more.refusesUntil?.() ?? 0
     if (until > 0) {
       const date = new Date(until).toISOString().slice(0, 10)
@@ -197,6 +214,23 @@ export class Holder implements Answerer {
         `by the commitment of the agreement, restores are honoured from ${date} on`,
       )
     }
+  }
+
+  /** Parts of a block follow one another as a rule: it is read, and compared with its name, once. */
+  private async getParts(parts: BlockPart[]): Promise<Replies['getParts']> {
+    this.honour()
+    const blocks: Replies['getParts']['blocks'] = []
+    let last: { name: Buffer; bytes: Buffer | undefined } | undefined
+    for (const { name, offset, length } of parts) {
+      if (last?.name.equals(name) !== true) last = { name, bytes: await this.vault.get(this.peer, name) }
+      const part = last.bytes?.subarray(offset, offset + length)
+      blocks.push(part?.length === length ? part : 'absent')
+    }
+    return { blocks }
+  }
+
+  private async get(names: Buffer[]): Promise<Replies['get']> {
+    this.honour()
     let room = maxBatchBytes
     const blocks: Replies['get']['blocks'] = []
     for (const name of names) {

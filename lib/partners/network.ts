@@ -70,6 +70,8 @@ const maxDialled = 256
 const triesForFound = 6
 const firstDelay = 1000
 const longestDelay = 5 * 60_000
+/** Who was refused waits like one that could not be reached so many times: two minutes. */
+const failuresOfRefused = 7
 /** A stream over which nothing came for so long is dead; keep-alives come every 5 s. */
 const silenceBound = 20_000
 /** Between searches that a change of this machine's network began; a bad cable makes many changes. */
@@ -205,6 +207,14 @@ export class Network extends EventEmitter<NetworkEvents> {
       peer.stream?.destroy()
     }
     this.live.get(id)?.stream.destroy()
+  }
+
+  /** Ends what there is with a peer that was refused. A known one may have been too slow to say who it is: it is dialled again, later. */
+  refuse(key: Buffer): void {
+    const peer = this.dialled.get(key.toString('hex'))
+    if (peer?.tries !== Infinity) return this.disconnect(key)
+    peer.failures = failuresOfRefused
+    this.connection(key)?.stream.destroy()
   }
 
   /** Looks up all topics and dials all wanted peers now: the network came back, or a user waits. */

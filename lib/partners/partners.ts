@@ -155,6 +155,7 @@ export class Partners extends EventEmitter<Events> {
       onLost: (key) => joined.partners?.onLost(key),
       onRenewed: (key) => joined.partners?.placing.placement.restart(key),
       onHour: () => joined.partners?.reclaim.run(),
+      countedOn: () => joined.partners?.countedOn() ?? [],
     })
     joined.partners = new Partners(options, parts)
     parts.pool.start()
@@ -415,7 +416,7 @@ export class Partners extends EventEmitter<Events> {
   async recover(signal?: AbortSignal): Promise<Recovered & { placement?: string }> {
     const { identity, clock, log } = this.options
     const { roster } = this.parts
-    const found = await findBackups({ roster, owner: identity.id, clock, log, ...(signal && { signal }) })
+    const found = await findBackups({ roster, identity, clock, log, ...(signal && { signal }) })
     return this.placing.recovered(found)
   }
 
@@ -437,7 +438,12 @@ export class Partners extends EventEmitter<Events> {
     this.fetcher.stop()
     await Promise.all(parts)
     await this.parts.agreements.stop()
-    await Promise.all([this.parts.states.stop(), this.parts.presences.stop(), this.reclaim.stop()])
+    await Promise.all([
+      this.parts.fellows.stop(),
+      this.parts.states.stop(),
+      this.parts.presences.stop(),
+      this.reclaim.stop(),
+    ])
     await this.parts.db.close()
   }
 
@@ -457,6 +463,7 @@ export class Partners extends EventEmitter<Events> {
     this.parts.agreements.follow()
     this.parts.states.follow()
     this.parts.absence.follow()
+    this.parts.fellows.follow()
     this.parts.pool.poke()
     this.placing.striper.wake()
     this.notify()
@@ -484,6 +491,7 @@ export class Partners extends EventEmitter<Events> {
   private onAgreement(): void {
     for (const key of this.parts.agreements.strangers().bound) this.parts.roster.reconsider(key)
     this.reclaim.follow()
+    this.parts.fellows.follow()
     this.parts.states.follow()
     this.parts.pool.poke()
     this.placing.striper.wake()

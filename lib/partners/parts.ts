@@ -15,15 +15,16 @@ import { OwnAbsence } from './absence.js'
 import { Agreements } from './agreements.js'
 import { Book, type Progress } from './book.js'
 import { Circles } from './circle.js'
+import { Fellows } from './fellows.js'
 import { Holder } from './holder.js'
 import { Invites } from './invite.js'
 import type { Policy } from './negotiation.js'
 import { Overlap } from './overlap.js'
 import { Pool, type PoolSettings } from './pool.js'
 import { Presences } from './presence.js'
-import { Roster } from './roster.js'
+import { Roster, type KnownPartner } from './roster.js'
 import { States, termsOf } from './states.js'
-import type { OwnedBlocks, PeersVault } from './types.js'
+import type { OwnedBlocks, PeersVault, Permissions } from './types.js'
 
 export interface PartnersOptions {
   /** of our own: KITH_HOME/partners */
@@ -71,6 +72,7 @@ export interface Parts {
   presences: Presences
   pool: Pool
   absence: OwnAbsence
+  fellows: Fellows
 }
 
 /** What follows from what the parts find. */
@@ -85,12 +87,15 @@ export interface Hooks {
   onRenewed(key: Buffer): Promise<void> | undefined
   /** by the hour, while there is a network */
   onHour(): void
+  /** partners that our backups are to be at */
+  countedOn(): KnownPartner[]
 }
 
 interface Joined {
   roster?: Roster
   states?: States
   pool?: Pool
+  fellows?: Fellows
 }
 
 /** @throws KithError noSpace, internal (no UDP port) */
@@ -129,7 +134,9 @@ export async function openParts(options: PartnersOptions, hooks: Hooks): Promise
       clock: options.stateClock ?? clock,
       log,
     })
-    return { db, book, circles, invites, roster, agreements, states, presences, pool, absence }
+    const fellows = openFellows(options, { db, roster, agreements, states, hooks })
+    joined.fellows = fellows
+    return { db, book, circles, invites, roster, agreements, states, presences, pool, absence, fellows }
   } catch (error) {
     await db.close()
     throw error
@@ -179,7 +186,8 @@ function openRoster(
     heldOwners: () => vault.owners().map(({ owner }) => owner),
     holdsFor: (key) => vault.knows(key),
     answererFor: (key, permissions) =>
-      new Holder(vault, key, permissions, agreements.answersFor(key), {
+      new Holder(vault, key, () => within(permissions(), joined), agreements.answersFor(key), {
+        ...(joined.fellows && { fellows: joined.fellows.answersFor(key) }),
         pool: (query) => joined.pool?.answer(query) ?? Promise.reject(starting()),
         away: async (notice) => joined.states?.heard(key, notice) ?? 0,
         refusesUntil: () => joined.states?.refusesUntil(key) ?? 0,
@@ -187,7 +195,8 @@ function openRoster(
       }),
     agrees: true,
     isBound: (key) => agreements.isBound(key),
-    welcomes: (key, host) => joined.pool?.welcomes(key, host) ?? false,
+    welcomes: (key, host) =>
+      joined.fellows?.isFellow(key) === true || (joined.pool?.welcomes(key, host) ?? false),
     clock,
     log,
   })
@@ -221,6 +230,44 @@ function openStates(
     clock: stateClock ?? clock,
     log,
   })
+}
+
+function openFellows(
+  { identity, vault, stateClock, clock, log }: PartnersOptions,
+  {
+    db,
+    roster,
+    agreements,
+    states,
+    hooks,
+  }: Pick<Parts, 'db' | 'roster' | 'agreements' | 'states'> & { hooks: Hooks },
+): Fellows {
+  return new Fellows({
+    db,
+    identity,
+    partners: () =>
+      hooks.countedOn().map(({ key, addresses }) => {
+        const { number = 0, until = null } = agreements.info(key) ?? {}
+        return { key, addresses, agreement: number, until: until ?? 0 }
+      }),
+    online: () => roster.online(),
+    peer: (key) => roster.peer(key),
+    dial: (key, addresses) => roster.meet(key, addresses),
+    part: (key) => roster.part(key),
+    ageOf: (owner) => {
+      const known = roster.known().find(({ key }) => key.equals(owner))
+      if (!known) return undefined
+      return roster.isOnline(known.id) ? 0 : (stateClock ?? clock).now() - states.get(owner).lastSeen
+    },
+    holdsFor: (owner) => vault.knows(owner),
+    clock,
+    log,
+  })
+}
+
+/** Who is let in as a fellow only may not ask what strangers of the pool may. */
+function within(permissions: Permissions, { pool }: Joined): Permissions {
+  return { ...permissions, stranger: permissions.stranger === true && pool?.deals === true }
 }
 
 function openPresences(

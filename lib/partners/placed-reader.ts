@@ -1,5 +1,6 @@
 /**
- * Reads blocks that lie in stripes. A block is cut from the one or two data elements that hold it; when the partner with such an
+ * Reads blocks that lie in stripes. A block is cut from the one or two data elements that hold it: of a small one only the pieces
+ * around it are fetched (pieces.ts), else the element; when the partner with such an
  * element is away, slow, or does not give it as it was, the element is made from as many others as it takes: those that
  * answer first. A wrong shard counts as none, and against the partner. Blocks in no stripe come from whichever partner
  * has them (fetch.ts).
@@ -16,6 +17,7 @@ import { openShard, sealShard } from '../format/shard.js'
 import { placeIn, stripeId, type NumberedStripe } from '../format/stripe.js'
 import type { NamedBlock } from '../format/wire.js'
 import type { Fetcher } from './fetch.js'
+import { Pieces } from './pieces.js'
 import { shardRef } from './shards.js'
 import { neededOf, type Stripes } from './stripes.js'
 import type { Damage } from './types.js'
@@ -39,9 +41,12 @@ const stoppedError = () => new KithError('cancelled', 'reading from partners was
 export class PlacedReader implements BlockReader {
   private readonly elements = new Map<string, Promise<Buffer>>()
   private readonly underWay = new Set<Gathering>()
+  private readonly pieces: Pieces
   private stopped = false
 
-  constructor(private readonly options: PlacedReaderOptions) {}
+  constructor(private readonly options: PlacedReaderOptions) {
+    this.pieces = new Pieces(options)
+  }
 
   /** As Fetcher.get. @throws KithError noPartners when too few partners can be asked; damaged when what they give is */
   async get(name: Buffer): Promise<Buffer | undefined> {
@@ -52,10 +57,17 @@ export class PlacedReader implements BlockReader {
     const { elementBytes } = stripe
     const first = Math.floor(place.offset / elementBytes)
     const last = Math.floor((place.offset + place.bytes - 1) / elementBytes)
-    const wanted = Array.from({ length: last - first + 1 }, (_, i) => this.element(stripe, first + i))
-    const bytes = Buffer.concat(await Promise.all(wanted))
-    const from = place.offset - first * elementBytes
-    const block = Buffer.from(bytes.subarray(from, from + place.bytes))
+    const wanted = Array.from({ length: last - first + 1 }, (_, i) => {
+      const start = (first + i) * elementBytes
+      const from = Math.max(place.offset, start) - start
+      return this.range(
+        stripe,
+        first + i,
+        from,
+        Math.min(place.offset + place.bytes - start, elementBytes) - from,
+      )
+    })
+    const block = Buffer.concat(await Promise.all(wanted))
     if (blockName(block).equals(name)) return block
     throw new KithError(
       'damaged',
@@ -104,6 +116,12 @@ export class PlacedReader implements BlockReader {
     } finally {
       this.underWay.delete(gathering)
     }
+  }
+
+  private async range(stripe: NumberedStripe, index: number, offset: number, bytes: number): Promise<Buffer> {
+    const isKnown = this.elements.has(`${stripe.number}.${index}`)
+    const part = isKnown || this.stopped ? undefined : await this.pieces.read(stripe, index, offset, bytes)
+    return part ?? (await this.element(stripe, index)).subarray(offset, offset + bytes)
   }
 
   private element(stripe: NumberedStripe, index: number): Promise<Buffer> {

@@ -166,6 +166,12 @@ export class Pool {
     }
   }
 
+  /** Whether this node has to do with strangers at all. */
+  get deals(): boolean {
+    const { open, partners } = this.options.settings()
+    return open || partners > 0 || this.targets.size + this.options.agreements.strangers().offered.length > 0
+  }
+
   /** Whether this peer, no member of a circle of ours, may come in. */
   welcomes(key: Buffer, host: string | undefined): boolean {
     const { agreements, roster } = this.options

@@ -1,6 +1,6 @@
 /**
  * Room that comes back: what is held for owners that are never heard of any more is let go of at the end of their term
- * (planning/reclaim.ts), after a warning through all the days before; and partners that we parted from are dialled no more when
+ * (planning/reclaim.ts), after a warning through all the days before, in which its other partners are asked for it once a day; and partners that we parted from are dialled no more when
  * nothing is left of them: friends rest (resting.ts) until there is a new agreement or the user wants one, others are forgotten,
  * else the list would fill up with those that were replaced.
  *
@@ -11,6 +11,7 @@ import { dayMs } from '../planning/partner-state.js'
 import { verdictOn, type OwnerVerdict } from '../planning/reclaim.js'
 import type { Agreements } from './agreements.js'
 import type { Book } from './book.js'
+import type { Fellows } from './fellows.js'
 import type { Policy } from './negotiation.js'
 import type { KnownPartner, Roster } from './roster.js'
 import type { States } from './states.js'
@@ -21,6 +22,7 @@ export interface ReclaimOptions {
   agreements: Agreements
   states: States
   book: Book
+  fellows: Fellows
   vault: PeersVault
   policy(): Omit<Policy, 'needs'>
   /** ms that a friend's data is kept at least after it was last heard of */
@@ -32,7 +34,17 @@ export interface ReclaimOptions {
 
 export const usualSilenceMs = 365 * dayMs
 
+/** Between two rounds of questions about one owner, of the time that it was silent. */
+const askEveryMs = dayMs
+
+/** What another partner of an owner said: so long ago it saw it, when it was silent here for so long. */
+interface Word {
+  silentMs: number
+  ageMs: number | undefined
+}
+
 export class Reclaim {
+  private readonly words = new Map<string, Word>()
   private running: Promise<void> = Promise.resolve()
   private stopped = false
 
@@ -56,15 +68,22 @@ export class Reclaim {
     if (verdict.kind !== 'warned') return []
     const days = (ms: number) => Math.ceil(ms / dayMs)
     const silent = days(this.options.states.get(owner).silentMs)
+    const elsewhere = this.elsewhere(owner)
     return [
       `not heard of for ${silent} days: what you hold for it goes after ${days(verdict.leftMs)} more, unless it comes back`,
+      ...(elsewhere === undefined ? [] : [`another of its partners saw it ${within(days(elsewhere))}`]),
     ]
   }
 
   private async round(): Promise<void> {
-    const { roster, vault, log } = this.options
+    const { roster, fellows, vault, log } = this.options
     for (const partner of roster.known()) if (!this.stopped && this.isPast(partner)) await this.part(partner)
+    // A list that is old by now is made anew.
+    fellows.follow()
+    await fellows.sweep()
     for (const { key, id } of roster.known()) {
+      if (this.stopped || this.verdict(key).kind === 'kept') continue
+      await this.inquire(key, id)
       if (this.stopped || this.verdict(key).kind !== 'expired') continue
       const { blocks, bytes } = await vault.evict(key)
       roster.holdingsChanged()
@@ -97,6 +116,29 @@ export class Reclaim {
     log.info({ peer: id }, 'parted from: it is not dialled any more')
   }
 
+  /** Has the owner's other partners asked, once a day of its silence. */
+  private async inquire(key: Buffer, id: string): Promise<void> {
+    const { states, fellows, log } = this.options
+    const { silentMs } = states.get(key)
+    const last = this.words.get(id)
+    if (last && silentMs >= last.silentMs && silentMs - last.silentMs < askEveryMs) return
+    const said = await fellows.ask(key)
+    const before = this.elsewhere(key)
+    // Who does not answer today takes nothing back of what was said before.
+    const ageMs = said === undefined || (before !== undefined && before < said) ? before : said
+    this.words.set(id, { silentMs, ageMs })
+    if (said !== undefined) log.info({ peer: id, ageMs: said }, 'another partner of a silent owner saw it')
+  }
+
+  /** Ms since another partner saw it, counted like its silence here. */
+  private elsewhere(owner: Buffer): number | undefined {
+    const word = this.words.get(owner.toString('hex'))
+    const { silentMs } = this.options.states.get(owner)
+    // It was here since.
+    if (word?.ageMs === undefined || silentMs < word.silentMs) return undefined
+    return word.ageMs + silentMs - word.silentMs
+  }
+
   /** An agreement that is over has its own notice. */
   private verdict(key: Buffer): OwnerVerdict {
     const { agreements, roster, states, vault, policy, leastSilenceMs } = this.options
@@ -108,6 +150,11 @@ export class Reclaim {
       grace: (theirs ?? terms).grace,
       notice: (ours ?? terms).notice,
       leastMs: roster.isFriend(key) ? leastSilenceMs() : 0,
+      elsewhereMs: this.elsewhere(key),
     })
   }
+}
+
+function within(days: number): string {
+  return days <= 1 ? 'within the last day' : `within the last ${days} days`
 }

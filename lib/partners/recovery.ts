@@ -4,6 +4,9 @@
  * verified, and the one with the highest sequence wins, per volume: a partner can hold back or fail, but it can neither
  * forge a head nor, against one honest partner, pass an old one for the newest.
  *
+ * Each also gives back the list of all partners that it was given to keep (fellows.ts). By the newest of those that verify the
+ * others are dialled at their addresses, so that one partner that is found suffices, whatever the DHT says.
+ *
  * How long it waits: until every holder that was found has answered or failed, but no longer than 3 s after the last
  * good answer; 60 s in all. When the DHT answers and names nobody, after 4 rounds on it (some 8 s). Holders that were
  * found and cannot be reached are dialled anew every 5 s: somebody waits, and on a slow machine the first dials fail.
@@ -12,6 +15,8 @@ import { sleep, type Clock } from '../base/clock.js'
 import { asKithError, KithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { decodeHead, newestHeads, type Head } from '../format/head.js'
+import type { Identity } from '../format/keys.js'
+import { readOwnList } from './fellows.js'
 import type { Roster } from './roster.js'
 import type { Peer } from './types.js'
 
@@ -26,8 +31,8 @@ export interface Recovered {
 
 export interface RecoveryOptions {
   roster: Roster
-  /** our public key */
-  owner: Buffer
+  /** ours */
+  identity: Identity
   clock: Clock
   log: Log
   signal?: AbortSignal
@@ -53,7 +58,8 @@ export async function findBackups(options: RecoveryOptions): Promise<Recovered> 
   const asked = new Set<string>()
   const answers: Answer[] = []
   const faults: string[] = []
-  let announced = 0
+  const announced = new Set<string>()
+  let newest = 0
   let pending = 0
   let lastNews = clock.monotonic()
   const ask = async (peer: Peer) => {
@@ -63,12 +69,29 @@ export async function findBackups(options: RecoveryOptions): Promise<Recovered> 
       const { heads } = await peer.request('headGet', {})
       answers.push({ peer, heads })
       lastNews = clock.monotonic()
+      if (peer.keepsLists) await follow(peer)
     } catch (error) {
       faults.push(`${named(peer)} did not answer: ${asKithError(error).message}`)
     }
     pending--
   }
-  const topic = roster.seekHolders((count) => (announced = count))
+  const follow = async (peer: Peer) => {
+    try {
+      const { list } = await peer.request('fellowsGet', {})
+      if (list.length === 0) return
+      const { number, partners } = readOwnList(options.identity, peer.key, list)
+      if (number <= newest) return
+      newest = number
+      for (const { key, addresses } of partners) {
+        announced.add(key.toString('hex'))
+        roster.meet(key, addresses)
+      }
+    } catch (error) {
+      const { code, message } = asKithError(error)
+      if (code !== 'unsupported') faults.push(`${named(peer)} gave no good list of partners: ${message}`)
+    }
+  }
+  const topic = roster.seekHolders((id) => announced.add(id))
   const start = clock.monotonic()
   let redialled = start
   try {
@@ -76,12 +99,12 @@ export async function findBackups(options: RecoveryOptions): Promise<Recovered> 
       signal?.throwIfAborted()
       for (const peer of roster.holders()) if (!asked.has(peer.key.toString('hex'))) void ask(peer)
       const now = clock.monotonic()
-      const all = topic.finished > 0 && pending === 0 && asked.size >= announced && announced > 0
+      const all = topic.finished > 0 && pending === 0 && asked.size >= announced.size && announced.size > 0
       if (all && answers.length > 0) break
       if (answers.some(({ heads }) => heads.length > 0) && now - lastNews > settleMs) break
-      if (topic.finished >= roundsOfNobody && announced === 0 && asked.size === 0) break
+      if (topic.finished >= roundsOfNobody && announced.size === 0 && asked.size === 0) break
       if (now - start > boundMs) break
-      if (asked.size < announced && now - redialled > redialMs) {
+      if (asked.size < announced.size && now - redialled > redialMs) {
         redialled = now
         roster.hurry()
       }
@@ -90,8 +113,8 @@ export async function findBackups(options: RecoveryOptions): Promise<Recovered> 
   } finally {
     await topic.close()
   }
-  log.info({ announced, asked: asked.size, answers: answers.length }, 'asked for backups')
-  return conclude(answers, faults, options.owner, { announced, heard: topic.heard })
+  log.info({ announced: announced.size, asked: asked.size, answers: answers.length }, 'asked for backups')
+  return conclude(answers, faults, options.identity.id, { announced: announced.size, heard: topic.heard })
 }
 
 function conclude(

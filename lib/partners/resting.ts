@@ -3,7 +3,7 @@
  * listed, and are let in when they come, but nobody dials them. Who ended it by notice is not sought at all; whose agreement just ran
  * out may have been away, so it is met when it is seen in the circle, and both go on.
  *
- * Table `resting`, under the partner's key: 1, ended by notice; 2, ran out.
+ * Table `resting`, under the partner's key: [0] 1, ended by notice; 2, ran out
  */
 import { encodings, type Database, type Table } from '../blocks/database.js'
 

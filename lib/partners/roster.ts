@@ -333,9 +333,9 @@ export class Roster implements Peers {
 
   /**
    * Looks for all who announce that they hold data of ours, and dials them, until the search is closed.
-   * @param found tells how many are announced, at each that is found
+   * @param found told of each that is found, maybe several times
    */
-  seekHolders(found: (count: number) => void): Topic {
+  seekHolders(found: (id: string) => void): Topic {
     const announced = new Set<string>()
     return this.network.topic(rendezvousTopic(this.network.publicKey), {
       announce: false,
@@ -344,7 +344,7 @@ export class Roster implements Peers {
         if (!announced.has(id) && announced.size >= maxHolders) return
         announced.add(id)
         this.network.dialFound(key, addresses)
-        found(announced.size)
+        found(id)
       },
     })
   }
@@ -425,7 +425,7 @@ export class Roster implements Peers {
   }
 
   private onRefused({ connection }: Gate): void {
-    this.network.disconnect(connection.remotePublicKey)
+    this.network.refuse(connection.remotePublicKey)
     this.refused.set(connection.id, this.options.clock.monotonic() + refusedForMs)
     for (const oldest of this.refused.keys()) {
       if (this.refused.size <= 1024) break

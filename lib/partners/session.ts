@@ -35,7 +35,9 @@ import {
   type Hello,
   lendsSpace,
   makesAgreements,
+  givesParts,
   hearsAbsences,
+  keepsFellows,
   provesParts,
   type NamedBlock,
   type Replies,
@@ -176,6 +178,8 @@ export class Session implements Peer {
         capabilities:
           provesParts |
           hearsAbsences |
+          givesParts |
+          keepsFellows |
           (options.lends ? lendsSpace : 0) |
           (options.agrees ? makesAgreements : 0),
         name: options.name,
@@ -198,6 +202,14 @@ export class Session implements Peer {
 
   get proves(): boolean {
     return ((this.hello?.capabilities ?? 0) & provesParts) !== 0
+  }
+
+  get gives(): boolean {
+    return ((this.hello?.capabilities ?? 0) & givesParts) !== 0
+  }
+
+  get keepsLists(): boolean {
+    return ((this.hello?.capabilities ?? 0) & keepsFellows) !== 0
   }
 
   get hears(): boolean {
@@ -479,6 +491,8 @@ function fits(message: Requests[RequestKind], reply: ReplyFrame): boolean {
   if (reply.kind === 'prove') return reply.message.proofs.length === names
   if (reply.kind === 'probe')
     return 'ranges' in message && reply.message.proofs.length === message.ranges.length
+  if (reply.kind === 'getParts')
+    return 'parts' in message && reply.message.blocks.length === message.parts.length
   assert(names === undefined, 'requests that name blocks are answered one by one')
   return true
 }

@@ -6,7 +6,7 @@
 import { codeFor } from '../codes/codes.js'
 import { KithError } from '../base/errors.js'
 import { partnershipKey, type Identity } from '../format/keys.js'
-import { sealShard, type ShardRef } from '../format/shard.js'
+import { sealShard, sealShards, type ShardRef } from '../format/shard.js'
 import { elementsOf, stripeId, type NumberedStripe, type StripeContent } from '../format/stripe.js'
 import { blockName } from '../format/seal.js'
 import type { NamedBlock } from '../format/wire.js'
@@ -49,13 +49,8 @@ export class Shards {
     const data = elementsOf(content, blocks)
     const parity = await codeFor(content.code, content.data, content.parity).encode(data)
     const id = stripeId(content)
-    const elements = [...data, ...parity]
-    return Promise.all(
-      partners.map((partner, index) => {
-        const element = elements[index] ?? Buffer.alloc(0)
-        return sealShard(shardRef(this.identity, content, id, partner, index), element)
-      }),
-    )
+    const refs = partners.map((partner, index) => shardRef(this.identity, content, id, partner, index))
+    return sealShards(refs, [...data, ...parity])
   }
 
   /** Those of a stripe that was just made. */

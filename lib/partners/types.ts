@@ -25,8 +25,12 @@ export interface Peer {
   readonly agrees: boolean
   /** Proves possession of parts of blocks; what another claims to hold does not count. */
   readonly proves: boolean
+  /** Gives parts of blocks back; of an older kith whole ones are asked. */
+  readonly gives: boolean
   /** Takes announced absences; an older kith does not. */
   readonly hears: boolean
+  /** Keeps lists of partners' partners; an older kith does not. */
+  readonly keepsLists: boolean
   readonly closed: boolean
   /** @throws KithError: what the partner answered, `timeout`, or `noPartners` when the connection is gone */
   request<K extends RequestKind>(kind: K, message: Requests[K]): Promise<Replies[K]>
@@ -74,6 +78,17 @@ export interface AnswerPacts {
   offer(message: Requests['pactOffer']): Promise<Replies['pactOffer']>
   /** @throws KithError denied, as above */
   end(message: Requests['pactEnd']): Promise<Replies['pactEnd']>
+}
+
+/** Answers the messages about partners' partners with one peer (fellows.ts). */
+export interface AnswerFellows {
+  /** whether the peer holds data of an owner of whom we hold some, by that owner's word */
+  isFellow(): boolean
+  /** @throws KithError denied for a list that is not this partner's to us */
+  put(message: Requests['fellowsPut']): Promise<Replies['fellowsPut']>
+  get(): Replies['fellowsGet']
+  /** @throws KithError denied when it is no fellow for that owner, notFound */
+  seen(message: Requests['seen']): Replies['seen']
 }
 
 /** Answers a stranger's query (pool.ts). */

@@ -6,6 +6,9 @@
  *
  * The term is that grace and the notice that we promised, and for friends `leastMs` at least: who lost a house may need a while
  * to come back. One sign of life, and it begins anew.
+ *
+ * Other partners of the owner are asked when they saw it last: while one says that it did within the term, it lives, and only we
+ * lost each other. Their word may be false, so the term is put off by no more than once itself.
  */
 export interface Silence {
   readonly silentMs: number
@@ -14,13 +17,17 @@ export interface Silence {
   /** seconds that we keep what we hold after an end */
   readonly notice: number
   readonly leastMs: number
+  /** ms since another partner of the owner saw it on line, by its word; undefined: none said so */
+  readonly elsewhereMs?: number | undefined
 }
 
 export type OwnerVerdict =
   { readonly kind: 'kept' | 'expired' } | { readonly kind: 'warned'; readonly leftMs: number }
 
-export function verdictOn({ silentMs, grace, notice, leastMs }: Silence): OwnerVerdict {
-  const leftMs = Math.max((grace + notice) * 1000, leastMs) - silentMs
+export function verdictOn({ silentMs, grace, notice, leastMs, elsewhereMs }: Silence): OwnerVerdict {
+  const term = Math.max((grace + notice) * 1000, leastMs)
+  const byOthers = Math.min(term - (elsewhereMs ?? term), 2 * term - silentMs)
+  const leftMs = Math.max(term - silentMs, byOthers)
   if (leftMs <= 0) return { kind: 'expired' }
   return silentMs < grace * 1000 ? { kind: 'kept' } : { kind: 'warned', leftMs }
 }

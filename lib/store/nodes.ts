@@ -12,7 +12,7 @@ import { WeightedCache } from './lru.js'
 type AnyNode = DirectoryNode | FileNode | SnapshotNode
 
 /** Plaintext bytes of the nodes kept decoded; they take some five times as much memory. */
-const cachedNodeBytes = 8 * 1024 * 1024
+const cachedNodeBytes = 4 * 1024 * 1024
 
 export class Nodes {
   private readonly cache = new WeightedCache<{ node: AnyNode; bytes: number }>(

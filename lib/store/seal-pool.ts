@@ -1,10 +1,12 @@
 /**
  * The worker threads that read, cut and seal, and the main thread's side of their jobs: it answers which chunks are
- * known, and takes blocks in. Threads start with the first job and stay. Each has some jobs at a time, so that it never
+ * known, and takes blocks in. Threads start with the first job; after much work one stays. Each has some jobs at a time, so that it never
  * waits for an answer; a job's answer waits until the blocks before are taken in. So the bytes in flight are bounded:
  * threads x jobs x 8 MiB (what a job has read, and what it has sealed of the portion before), and 4 MiB of scratch a thread.
  */
 import { availableParallelism } from 'node:os'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { Worker } from 'node:worker_threads'
 import { KithError } from '../base/errors.js'
 import { giveBackMemory } from '../base/posix.js'
@@ -28,8 +30,9 @@ const jobsPerThread = 3
 /** What a thread holds is short-lived and small: without a bound its heap would grow with its garbage. */
 const resourceLimits = { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 256 }
 
-/** Sealed bytes after which the allocator is left with much that nobody uses. */
+/** Sealed bytes, and entries read, after which the allocator and the collector are left with much that nobody uses. */
 const muchBytes = 16 * 1024 * 1024
+const manyItems = 5000
 
 interface Job {
   id: number
@@ -48,13 +51,21 @@ interface Thread {
   jobs: Map<number, Job>
 }
 
+/** A full collection: by itself the heap shrinks only after a long while in which little is allocated. */
+function collect(): void {
+  setFlagsFromString('--expose-gc')
+  const gc = runInNewContext('gc') as () => void
+  gc()
+}
+
 export class SealPool {
   private readonly threads: Thread[] = []
   private readonly queue: Job[] = []
   private nextId = 1
   private closed = false
-  /** Sealed since memory was given back. */
+  /** Since memory was given back. */
   private sealedBytes = 0
+  private itemsRead = 0
   private readonly size: number
 
   constructor(workers = availableParallelism()) {
@@ -69,6 +80,7 @@ export class SealPool {
     return new Promise((resolve, reject) => {
       const taking = Promise.resolve()
       const id = this.nextId++
+      this.itemsRead += items.length
       this.queue.push({ id, items, keys, intake, taking, failure: undefined, resolve, reject })
       this.next()
     })
@@ -80,11 +92,20 @@ export class SealPool {
     return this.threads.length < this.size || this.threads.some(({ jobs }) => jobs.size < 2)
   }
 
-  /** Nothing more is to be read for now: what many blocks went through is not kept until the next ones. */
-  rest(): void {
-    if (this.sealedBytes < muchBytes) return
+  /**
+   * Nothing more is to be read for now: what many blocks went through is not kept until the next ones.
+   * @returns whether it was much
+   */
+  rest(): boolean {
+    if (this.threads.some(({ jobs }) => jobs.size > 0)) return false
+    if (this.sealedBytes < muchBytes && this.itemsRead < manyItems) return false
     this.sealedBytes = 0
+    this.itemsRead = 0
+    const [, ...others] = this.threads
+    for (const thread of others) this.end(thread)
+    collect()
     giveBackMemory()
+    return true
   }
 
   async close(): Promise<void> {
@@ -178,9 +199,18 @@ export class SealPool {
     this.next()
   }
 
-  private lost(thread: Thread, error: unknown): void {
+  private end(thread: Thread): void {
+    this.remove(thread)
+    void thread.worker.terminate().then(giveBackMemory)
+  }
+
+  private remove(thread: Thread): void {
     const at = this.threads.indexOf(thread)
     if (at >= 0) this.threads.splice(at, 1)
+  }
+
+  private lost(thread: Thread, error: unknown): void {
+    this.remove(thread)
     for (const job of thread.jobs.values()) {
       job.reject(new KithError('internal', `a worker thread failed: ${String(error)}`, { cause: error }))
     }

@@ -135,7 +135,6 @@ export class Snapshotter {
     const root: DirectoryEntry = { ...attributes, type: 'directory', node, totals }
     this.place(this.root, 0n, Buffer.alloc(0), node, totals)
     this.exclusions.settle(this.root.ino)
-    this.options.pool.rest()
     await this.places.forgetRemoved(this.options.access.nodes)
     this.stopIfCancelled()
     const { problemCount, problems } = this

@@ -6,6 +6,7 @@
  * then the directory's path; `notes`, `garbage` -> how often snapshots were forgotten since the last prune, u64 big endian; `heads`, volume id -> the newest signed head (format/head.ts). The others are those of
  * blocks/block-store.ts and state.ts. Volume keys lie here wrapped under the phrase's KEK, as they do in the head.
  */
+import type { Timer } from '../base/clock.js'
 import { BlockStore, type BlockReader } from '../blocks/block-store.js'
 import { Database, encodings, type Encoding, type Table } from '../blocks/database.js'
 import { KithError } from '../base/errors.js'
@@ -53,6 +54,8 @@ const rowEncoding: Encoding<VolumeRow> = {
 /** At most sixteen tables a volume, and a few of the store's own. */
 const maxTables = 1024
 
+const restMs = 1000
+
 export class Store implements VolumeStore, VolumeHost {
   readonly pool: SealPool
   /** For partners to follow. */
@@ -63,6 +66,7 @@ export class Store implements VolumeStore, VolumeHost {
   private readonly open = new Map<string, Volume>()
   private pruning: Promise<unknown> | undefined
   private readonly closing = new AbortController()
+  private resting: Timer | undefined
 
   private constructor(
     readonly db: Database,
@@ -136,19 +140,29 @@ export class Store implements VolumeStore, VolumeHost {
     return volume
   }
 
-  /** Names of the blocks of all chunks that only this volume has: volumes share none, since each has keys of its own. */
+  /**
+   * Names of blocks that only this volume has. Volumes have none in common, since each has keys of its own; but those of two that
+   * share with one circle have the same keys of chunks, and then what one of them needs no longer is for a prune to find out.
+   */
   blockNames(id: Buffer): Buffer[] {
-    return [...(this.open.get(id.toString('hex'))?.blockNames() ?? [])]
+    const volume = this.open.get(id.toString('hex'))
+    return volume ? [...volume.blockNames(!this.hasTwin(volume))] : []
+  }
+
+  private hasTwin({ id, keys }: Volume): boolean {
+    const others = this.volumes().filter((volume) => !volume.id.equals(id))
+    return others.some((volume) => volume.keys.convergence.equals(keys.convergence))
   }
 
   async removeVolume(id: Buffer): Promise<void> {
     const volume = this.open.get(id.toString('hex'))
     if (!volume) throw new KithError('notFound', 'there is no such volume')
     await volume.close()
+    const names = this.open.size === 1 ? [...this.blocks.names()] : this.blockNames(id)
+    const hasTwin = this.hasTwin(volume)
     this.open.delete(id.toString('hex'))
-    // Volumes share no blocks, since each has keys of its own.
-    const names = this.open.size === 0 ? [...this.blocks.names()] : [...volume.blockNames()]
     await this.db.transaction(() => {
+      if (hasTwin) this.noteGarbage()
       this.rows.remove(id)
       this.heads.remove(id)
       volume.clear()
@@ -201,6 +215,7 @@ export class Store implements VolumeStore, VolumeHost {
     this.closing.abort()
     await this.pruning
     await Promise.all(this.volumes().map((volume) => volume.close()))
+    this.resting?.cancel()
     await this.pool.close()
     await this.blocks.commit().catch((error: unknown) => {
       this.options.log.warn({ error: String(error) }, 'what was fetched last is not kept')
@@ -210,6 +225,14 @@ export class Store implements VolumeStore, VolumeHost {
   }
 
   // ---- what volumes ask of their host
+
+  /** Memory is given back when those who worked have let go of it. */
+  rest(): void {
+    this.resting?.cancel()
+    this.resting = this.options.clock.after(restMs, () => {
+      if (this.pool.rest()) this.db.rest()
+    })
+  }
 
   row(id: Buffer): VolumeRow {
     const row = this.rows.get(id)

@@ -69,6 +69,8 @@ export interface VolumeHost {
   putHead(id: Buffer, head: Buffer): void
   /** Inside a transaction: a prune is due. */
   noteGarbage(): void
+  /** Nothing is read for now. */
+  rest(): void
 }
 
 export class Volume implements ProtectedVolume {
@@ -387,9 +389,9 @@ export class Volume implements ProtectedVolume {
     this.state.clear()
   }
 
-  /** Names of the blocks that this volume brought in: chunks and nodes. */
-  *blockNames(): Generator<Buffer> {
-    for (const { value } of this.state.chunks.range()) yield value.name
+  /** Names of the blocks that this volume brought in: nodes, and chunks unless told otherwise. */
+  *blockNames(chunks = true): Generator<Buffer> {
+    if (chunks) for (const { value } of this.state.chunks.range()) yield value.name
     yield* this.state.nodes.keysOf()
   }
 
@@ -441,6 +443,7 @@ export class Volume implements ProtectedVolume {
     this.records.push(record)
     this.numbers.set(record.id.toString('hex'), number)
     this.last = record
+    this.host.rest()
     const { problemCount, problems } = outcome
     return { ...infoOf(record), problemCount, problems, excluded: this.excluded() }
   }

@@ -6,9 +6,13 @@
 #include "stat.h"
 
 #include <climits>
+#include <cstdio>
 #include <fcntl.h>
+#include <fstream>
 #include <malloc.h>
+#include <string>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -232,6 +236,22 @@ static napi_value giveBackMemory(const Call &call) {
   return undefined(call.env);
 }
 
+// letGoOfMapped(path): pages of the file that this process has mapped, shared and for reading, leave its memory; they stay in
+// the system's cache, and come back when they are read. In the thread that maps and unmaps the file, so that what is
+// listed is still what lies there.
+static napi_value letGoOfMapped(const Call &call) {
+  const std::string path = call.path(0);
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long start = 0, end = 0;
+    int at = 0;
+    if (sscanf(line.c_str(), "%lx-%lx r--s %*s %*s %*s %n", &start, &end, &at) != 2 || at == 0) continue;
+    if (line.compare(static_cast<size_t>(at), std::string::npos, path) == 0)
+      madvise(reinterpret_cast<void *>(start), end - start, MADV_DONTNEED);
+  }
+  return undefined(call.env);
+}
+
 // dropCached(fd): the kernel forgets the file's pages that are on the disk, and begins to write those that are not. Advice only.
 static napi_value dropCached(const Call &call) {
   posix_fadvise(call.fd(0), 0, 0, POSIX_FADV_DONTNEED);
@@ -265,6 +285,7 @@ static napi_value start(const Call &call) {
   define<peerCredentials>(env, exports, "peerCredentials");
   define<flockExclusive>(env, exports, "flockExclusive");
   define<giveBackMemory>(env, exports, "giveBackMemory");
+  define<letGoOfMapped>(env, exports, "letGoOfMapped");
   define<dropCached>(env, exports, "dropCached");
   defineConstant(env, exports, "O_PATH", O_PATH);
   defineDirectory(env, exports);

@@ -7,4 +7,5 @@ for header in sodium zstd; do
     fail "$header.h is missing: apt-get install libsodium-dev libzstd-dev"
 done
 here=$root/native/seal
-addon seal "$here/seal.cc" "$here/cipher.cc" "$here/guess.cc" "$here/hashes.cc" "$here/shard.cc" "$here/calls.cc" "$root/native/posix/js.cc" -lsodium -lzstd
+# Sums are made in the order in which they are written: hashes.cc is 5 % faster so.
+addon seal -fno-tree-reassoc "$here/seal.cc" "$here/cipher.cc" "$here/guess.cc" "$here/hashes.cc" "$here/shard.cc" "$here/calls.cc" "$root/native/posix/js.cc" -lsodium -lzstd

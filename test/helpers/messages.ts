@@ -12,6 +12,9 @@ import { encodeSketch } from '../../lib/format/sketch.js'
 import type { Facts } from '../../lib/format/wire-pool.js'
 import { sketchOf } from '../../lib/planning/sketch.js'
 import { encodeAbsence } from '../../lib/format/wire-away.js'
+import { encodeFellowList, sealPartnerList } from '../../lib/format/wire-fellows.js'
+import { encodeAddresses } from '../../lib/partners/addresses.js'
+import { fellowsOf } from '../../lib/partners/fellows.js'
 import { encodeRelease } from '../../lib/format/wire-release.js'
 import { somePact, someTerms } from './agreements.js'
 import { block, head, identity } from './backup.js'
@@ -55,10 +58,39 @@ export function everyMessage(seed: number): Record<string, Buffer> {
       notice: encodeAbsence({ partner: identity(2).id, made: 5, until: 9 }, ann.keyPair),
     }),
     awayTaken: encodeReply('away', id, { until: 1_700_000_000_000 }),
+    fellowsPut: encodeRequest('fellowsPut', id, { list: someList }),
+    fellowsKept: encodeReply('fellowsPut', id, { number: 1_700_000_000_000 }),
+    fellowsGet: encodeRequest('fellowsGet', id, {}),
+    fellowsGiven: encodeReply('fellowsGet', id, { list: someList }),
+    seen: encodeRequest('seen', id, { owner: ann.id }),
+    seenAge: encodeReply('seen', id, { ageMs: 5000 }),
     ...pactMessages(id),
     ...poolMessages(id),
   }
 }
+
+/** Ann's to the second of her partners. */
+export const someList = (() => {
+  const ann = identity(1)
+  const partners = [2, 3, 4]
+    .map((n) => ({
+      key: identity(n).id,
+      agreement: n,
+      until: 0,
+      addresses: encodeAddresses([{ host: '10.0.0.1', port: n }]),
+    }))
+    .sort((a, b) => Buffer.compare(a.key, b.key))
+  const sealed = sealPartnerList(ann.kek, ann.id, 7, partners)
+  const partner = identity(2).id
+  const content = {
+    partner,
+    number: 7,
+    made: 1_700_000_000_000,
+    fellows: fellowsOf(partners, partner),
+    sealed,
+  }
+  return encodeFellowList(content, ann.keyPair)
+})()
 
 export const someFacts: Facts = {
   space: 2 ** 40,
@@ -77,6 +109,8 @@ function poolMessages(id: number): Record<string, Buffer> {
   return {
     poolQuery: encodeRequest('poolQuery', id, { facts: someFacts, sketch }),
     poolFacts: encodeReply('poolQuery', id, { facts: someFacts, holds: Buffer.alloc(43, 3) }),
+    getParts: encodeRequest('getParts', id, { parts: ranges }),
+    parts: encodeReply('getParts', id, { blocks: [Buffer.alloc(9, 4), 'absent'] }),
     probe: encodeRequest('probe', id, { nonce: Buffer.alloc(32, 3), ranges }),
     shown: encodeReply('probe', id, { proofs: [Buffer.alloc(32, 1), undefined, Buffer.alloc(32, 2)] }),
   }

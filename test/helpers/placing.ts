@@ -7,6 +7,7 @@ import { blockName, chunkKey, sealChunk, sealNode } from '../../lib/format/seal.
 import { Book } from '../../lib/partners/book.js'
 import { Fetcher } from '../../lib/partners/fetch.js'
 import { Placing } from '../../lib/partners/placing.js'
+import type { Session } from '../../lib/partners/session.js'
 import type { PlacePartner } from '../../lib/planning/placement.js'
 import type { RepairPartner } from '../../lib/planning/repair.js'
 import { seededBytes } from './bytes.js'
@@ -139,13 +140,17 @@ export async function openPlacing(
   }
 }
 
-/** These partners are on line from here on, with what is in `shards` for them, and give what `gives` makes of it. */
+/**
+ * These partners are on line from here on, with what is in `shards` for them, and give what `gives` makes of it.
+ * @returns the sessions with them
+ */
 export async function lend(
   t: Test,
   at: PlacingTest,
   shards: ReadonlyMap<number, readonly Buffer[]>,
   gives: (partner: number, shard: Buffer) => Buffer | undefined = (_, shard) => shard,
-): Promise<void> {
+): Promise<Session[]> {
+  const sessions: Session[] = []
   for (const [i, all] of shards) {
     const vault = await openVault(t, identity(100 + i))
     for (const bytes of all) await vault.put(owner.id, blockName(bytes), bytes)
@@ -155,6 +160,9 @@ export async function lend(
       const bytes = await get.call(vault, of, name)
       return bytes && gives(i, bytes)
     }
-    at.peers.add((await connect(t, owner, identity(100 + i), vault)).owner)
+    const { owner: session } = await connect(t, owner, identity(100 + i), vault)
+    at.peers.add(session)
+    sessions.push(session)
   }
+  return sessions
 }

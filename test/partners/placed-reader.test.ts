@@ -6,8 +6,10 @@ import { seeded } from '../../lib/base/random.js'
 import { blockName } from '../../lib/format/seal.js'
 import { Fetcher } from '../../lib/partners/fetch.js'
 import { PlacedReader } from '../../lib/partners/placed-reader.js'
+import type { Peer, Peers } from '../../lib/partners/types.js'
+import { encodeReply, encodeRequest } from '../../lib/format/wire.js'
 import { head } from '../helpers/backup.js'
-import { lend, openPlacing, owner, partnerKey } from '../helpers/placing.js'
+import { lend, openPlacing, owner, partnerKey, type PlacingTest } from '../helpers/placing.js'
 
 t.setTimeout(120_000)
 
@@ -79,6 +81,82 @@ t.test('wrong shards', async (t) => {
   })
 })
 
+t.test('a small file out of a stripe: its pieces travel, and not the element', async (t) => {
+  const at = await openPlacing(t)
+  await at.settle()
+  const names = await at.chunks(seeded(32), ...Array.from({ length: 48 }, () => 16 * 1024), 900_000, 900_000)
+  at.store.newest.push(head(owner, 1))
+  await at.settle()
+  const [stripe] = at.placing.stripes.since(0, 1)
+  const shards = await shardsOf(at)
+  await at.acknowledge(...all)
+  let moved = 0
+  for (const session of await lend(t, at, shards)) {
+    const request = session.request.bind(session)
+    session.request = async (kind, message) => {
+      const reply = await request(kind, message)
+      moved += encodeRequest(kind, 1, message).length + encodeReply(kind, 1, reply).length
+      return reply
+    }
+  }
+  const faults: string[] = []
+  const readerOf = (online: () => Peer[]) => {
+    const peers: Peers = { online, onChange: () => () => undefined }
+    const { clock } = at
+    return new PlacedReader({
+      ...{ identity: owner, stripes: at.placing.stripes, clock, patienceMs: 0 },
+      fetcher: new Fetcher({ peers, clock, log: silentLog() }),
+      onFault: (_, kind) => faults.push(kind),
+    })
+  }
+  const bytesFor = async (reader: PlacedReader, some: readonly Buffer[]) => {
+    moved = 0
+    const blocks = await Promise.all(some.map((name) => reader.get(name)))
+    for (const [i, bytes] of blocks.entries())
+      if (!bytes || !blockName(bytes).equals(some[i] ?? Buffer.alloc(0))) t.fail('byte by byte')
+    return moved
+  }
+  const online = () => at.peers.online()
+  const older = () =>
+    online().map((peer): Peer => {
+      const { key, name, lends, agrees, proves, hears, closed } = peer
+      const rest = { key, name, lends, agrees, proves, hears, closed, gives: false, keepsLists: false }
+      return {
+        ...rest,
+        request: (kind, message) => peer.request(kind, message),
+        put: (blocks) => peer.put(blocks),
+      }
+    })
+  const one = [names[20] ?? Buffer.alloc(0)]
+  const { elementBytes = 0 } = stripe ?? {}
+  const before = await bytesFor(readerOf(older), one)
+  const after = await bytesFor(readerOf(online), one)
+  t.ok(before > elementBytes && after < 140 * 1024, `16 KiB: ${before} bytes before, ${after} after`)
+  const whole = await bytesFor(readerOf(online), names)
+  t.ok(whole < 3 * elementBytes * 1.26, `all at once: ${whole} bytes for three elements of ${elementBytes}`)
+  const reader = readerOf(online)
+  await bytesFor(reader, one)
+  t.equal(await bytesFor(reader, one), 0, 'a piece is kept')
+  t.same(faults, [])
+
+  await t.test('a piece that is wrong: against who gave it, and the others have it', async (t) => {
+    const [holder] = stripe?.shards ?? []
+    for (const session of at.peers.online()) {
+      if (!holder || !session.key.equals(holder.partner)) continue
+      const request = session.request.bind(session)
+      Object.assign(session, {
+        request: async (kind: 'getParts' | 'get', message: never) => {
+          const reply = await request(kind, message)
+          reply.blocks = reply.blocks.map((bytes) => (Buffer.isBuffer(bytes) ? flip(bytes) : bytes))
+          return reply
+        },
+      })
+    }
+    await bytesFor(readerOf(online), names.slice(0, 30))
+    t.ok(faults.length > 0 && faults.every((kind) => kind === 'wrong'), `${faults.length} faults`)
+  })
+})
+
 /** Two stripes of 3+2, and the shards of each partner. */
 async function placed(t: Test) {
   const at = await openPlacing(t)
@@ -90,6 +168,13 @@ async function placed(t: Test) {
     at.store.newest.splice(0, 1, head(owner, n))
     await at.settle()
   }
+  const shards = await shardsOf(at)
+  await at.acknowledge(...all)
+  return { at, names, shards }
+}
+
+/** What each partner is to get. */
+async function shardsOf(at: PlacingTest): Promise<Map<number, Buffer[]>> {
   const shards = new Map<number, Buffer[]>()
   for (const i of all) {
     const view = at.placing.placement.view(partnerKey(i))
@@ -98,6 +183,5 @@ async function placed(t: Test) {
       if (bytes) shards.set(i, [...(shards.get(i) ?? []), bytes])
     }
   }
-  await at.acknowledge(...all)
-  return { at, names, shards }
+  return shards
 }

@@ -10,7 +10,7 @@ import { fastClock } from '../helpers/fast-clock.js'
 import { deposit, openPartnerNode, someHead, type PartnerNode } from '../helpers/partner-node.js'
 
 function recover(node: PartnerNode, clock: Clock = systemClock): Promise<Recovered> {
-  return findBackups({ roster: node.roster, owner: node.identity.id, clock, log: silentLog() })
+  return findBackups({ roster: node.roster, identity: node.identity, clock, log: silentLog() })
 }
 
 async function holder(

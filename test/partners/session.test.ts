@@ -66,6 +66,15 @@ t.test('what strangers, owners and members may', async (t) => {
   await t.rejects(peer.request('held', {}), { code: 'denied' })
   rights.owner = true
   t.same(await peer.request('get', { names: [one.name] }), { blocks: [one.bytes] })
+  const { name, bytes } = one
+  const parts = [
+    { name, offset: 0, length: 1 },
+    { name, offset: bytes.length - 1, length: 1 },
+    { name, offset: bytes.length - 1, length: 2 },
+    { name: Buffer.alloc(32), offset: 0, length: 1 },
+  ]
+  const given = [bytes.subarray(0, 1), bytes.subarray(-1), 'absent', 'absent']
+  t.same(await peer.request('getParts', { parts }), { blocks: given })
   await t.rejects(peer.request('offer', { names: [one.name] }), { code: 'denied' })
   await t.rejects(peer.request('headPut', { head: head(ann, 1) }), { code: 'denied' })
   rights.member = true

@@ -121,7 +121,7 @@ t.test(
     const leastSilenceMs = 3 * day * 1000
     const bob = await openNode(t, dht.address, { name: 'bob', policy, stateClock, leastSilenceMs })
     const ada = await openNode(t, dht.address, { name: 'ada', policy })
-    const eve = await openNode(t, dht.address, { name: 'eve', policy })
+    const eve = await openNode(t, dht.address, { name: 'eve', policy, stateClock })
     await befriend(bob, ada, eve)
     const names = await ada.write(10)
     // One block of both.
@@ -140,6 +140,7 @@ t.test(
     t.equal(vaultOf(ada).blocks, 10)
     t.match(infoOf(bob, ada.id)?.trouble, [
       /^not heard of for 3 days: what you hold for it goes after 1 more/,
+      /^another of its partners saw it within the last 3 days$/,
     ])
     await stateClock.pass(22 * hourMs)
     await until(() => vaultOf(ada).blocks === 0)

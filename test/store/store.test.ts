@@ -9,7 +9,7 @@ import { close, openRoot } from '../../lib/base/posix.js'
 import { seeded } from '../../lib/base/random.js'
 import type { BlockReader } from '../../lib/blocks/block-store.js'
 import { decodeHead, openOwnerState } from '../../lib/format/head.js'
-import { identityFrom } from '../../lib/format/keys.js'
+import { identityFrom, sharedVolumeKeys } from '../../lib/format/keys.js'
 import { localDay } from '../../lib/store/snapshot-info.js'
 import { Store } from '../../lib/store/store.js'
 import { seededBytes } from '../helpers/bytes.js'
@@ -274,6 +274,40 @@ t.test('volumes are made, renewed, moved and removed', async (t) => {
   await store.removeVolume(b.id)
   t.equal(store.blocks.bytes, 0)
   await store.close()
+})
+
+t.test('of two volumes that share with one circle, what both have stays when one is removed', async (t) => {
+  const same = seededBytes(seeded(8), 300_000)
+  const base = t.testdir({ a: { x: same, own: 'a'.repeat(2000) }, b: { y: same, own: 'b'.repeat(2000) } })
+  const store = await Store.open(join(base, 'home'), options)
+  t.teardown(() => store.close())
+  const [a, b] = await Promise.all(
+    ['a', 'b'].map((name) => {
+      const keys = sharedVolumeKeys(Buffer.alloc(32, 4))
+      return store.createVolume({ dir: join(base, name), keys })
+    }),
+  )
+  if (!a || !b) throw new Error('two volumes were made')
+  for (const volume of [a, b]) {
+    const fd = openRoot(volume.dir)
+    await volume.snapshot(fd)
+    close(fd)
+  }
+  const { bytes } = store.blocks
+  t.ok(bytes < 500_000, 'it is here once')
+  const released = store.blockNames(a.id)
+  await store.removeVolume(a.id)
+  for (const name of released) t.notOk(store.blocks.has(name), 'what partners let go of, too, is not in use')
+  t.equal((await store.check({ wanted: () => true })).bad.size, 0)
+  const rootFd = openRoot(b.dir)
+  t.teardown(() => close(rootFd))
+  const { dir } = b
+  await sameAsDirectory(t, { dir, home: base, rootFd, store, volume: b, reopen: () => store.close() })
+  t.ok(store.pruneIsDue)
+  const before = store.blocks.bytes
+  await store.prune({})
+  t.ok(store.blocks.bytes < before, 'what only the other had goes with the next prune')
+  t.equal((await store.check({ wanted: () => true })).bad.size, 0)
 })
 
 t.test('a snapshot can be cancelled', async (t) => {
