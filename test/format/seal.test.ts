@@ -309,6 +309,11 @@ t.test(
       holed.fill(0, at, at + 16 * 1024)
       t.ok(isSmaller(holed), `a hole at ${at}`)
     }
+    const words = Array.from({ length: 9000 }, () => (random() % 5000).toString(36)).join(' ')
+    const told = Buffer.concat([block, Buffer.from(words), noise.subarray(0, 40_000)])
+    t.ok(isSmaller(told), 'text amid noise')
+    const again = Buffer.concat([noise.subarray(0, 70_001), noise.subarray(0, 50_000)])
+    t.ok(isSmaller(again), 'a copy at an odd distance')
     t.end()
   },
 )
