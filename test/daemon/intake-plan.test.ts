@@ -1,4 +1,5 @@
 import t from 'tap'
+import { seeded } from '../../lib/base/random.js'
 import { busyMs, IntakePlan, quietMs } from '../../lib/daemon/intake-plan.js'
 import { change } from '../helpers/store.js'
 
@@ -43,4 +44,33 @@ t.test('what is no content is no matter; what was busy is tried again', async (t
   plan.again([7n], 0)
   plan.clear()
   t.equal(plan.next(), undefined)
+})
+
+t.test('files at rest and busy ones take turns: neither waits for long', async (t) => {
+  const random = seeded(3)
+  const plan = new IntakePlan()
+  const busy = Array.from({ length: 100 }, (_, i) => BigInt(i + 1))
+  const data = (ino: bigint) => change('data', ino, { length: 1 })
+  const lastRead = new Map(busy.map((ino) => [ino, 0]))
+  const resting = new Map<bigint, number>()
+  let slowestTurns = 0
+  for (let now = 0, next = 1000n; now < 120_000; now += 200) {
+    plan.note(busy.map(data), now)
+    if (random() % 3 > 0) plan.note([data(next++)], now)
+    const taken = plan.take(now)
+    for (const ino of taken) {
+      if (lastRead.has(ino)) t.ok(now - (lastRead.get(ino) ?? 0) >= busyMs, 'not before its time')
+      lastRead.set(ino, now)
+    }
+    t.ok(taken.every((ino) => ino < 1000n) || taken.every((ino) => ino >= 1000n), 'each kind by itself')
+    for (let ino = 1000n; ino < next; ino++) {
+      if (lastRead.has(ino)) continue
+      const turns = (resting.get(ino) ?? 0) + 1
+      resting.set(ino, turns)
+      slowestTurns = Math.max(slowestTurns, turns)
+    }
+  }
+  t.ok(slowestTurns <= quietMs / 200 + 2, `the last turn before a file was read: ${slowestTurns}`)
+  for (const ino of busy)
+    t.ok(120_000 - (lastRead.get(ino) ?? 0) < 2 * busyMs, `busy file ${ino} was read in time`)
 })
