@@ -13,8 +13,8 @@ import { hashBytes, type KeyPair, publicKeyBytes, sign, signatureBytes, verify }
 import { volumeIdBytes } from './keys.js'
 
 /**
- * blocks: those named. volume: its head. everything: all heads and all blocks of the owner. drop: those named, but held back
- * by the holder for a while, and off when the owner offers them again; with no name, it only uses up a number.
+ * blocks: those named. volume: its head. everything: all heads and all blocks of the owner. drop: those named; with no name, it
+ * only uses up a number. The holder holds all of it back for a while, and calls off what the owner offers again meanwhile.
  */
 export type ReleaseKind = 'blocks' | 'volume' | 'everything' | 'drop'
 

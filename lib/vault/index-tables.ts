@@ -10,11 +10,13 @@
  *     drops      due, ms since 1970 u64 big endian | owner 32 | name 32 -> 1: drops held back, in the order of their time
  *     dropping   owner 32 | name 32 -> due u64 big endian
  *     heads      owner 32 | volume 16 -> the signed head
+ *     parting    owner 32 | volume 16 -> due, ms since 1970 u64: heads that were released, held back like drops
  *     secrets    `coin` -> 32 random bytes: the holder's part of coin flips (format/coin.ts)
  *
  * `interest` and `owned` are each other's mirror and `owners` their sum, `drops` and `dropping` mirror each other, and only
  * blocks in `owned` are in them: all change in one transaction.
  */
+import { decodeHead } from '../format/head.js'
 import { type Database, encodings, type Encoding, type Table } from '../blocks/database.js'
 
 export interface OwnerRow {
@@ -78,6 +80,7 @@ export class VaultTables {
   private readonly headRows: Table<Buffer, Buffer>
   private readonly drops: Table<Buffer, number>
   private readonly dropping: Table<Buffer, number>
+  private readonly parting: Table<Buffer, number>
   private readonly secrets: Table<string, Buffer>
 
   constructor(db: Database) {
@@ -87,6 +90,7 @@ export class VaultTables {
     this.headRows = db.table('heads', encodings.bytes, encodings.bytes)
     this.drops = db.table('drops', encodings.bytes, encodings.number)
     this.dropping = db.table('dropping', encodings.bytes, encodings.number)
+    this.parting = db.table('parting', encodings.bytes, encodings.number)
     this.secrets = db.table('secrets', encodings.text, encodings.bytes)
   }
 
@@ -125,8 +129,10 @@ export class VaultTables {
     return [...this.interest.keysOf(under(name))].map((found) => found.subarray(32))
   }
 
-  namesOf(owner: Buffer, limit: number): Buffer[] {
-    return [...this.owned.keysOf({ ...under(owner), limit })].map((found) => found.subarray(32))
+  /** @param after from the first, when it is not given */
+  namesOf(owner: Buffer, limit: number, after?: Buffer): Buffer[] {
+    const range = { ...under(owner), ...(after && { start: Buffer.concat([owner, after, Buffer.alloc(1)]) }) }
+    return [...this.owned.keysOf({ ...range, limit })].map((found) => found.subarray(32))
   }
 
   /** Names in a window (format/coin.ts) that the owner counts on, in order. */
@@ -151,6 +157,23 @@ export class VaultTables {
 
   headCount(owner: Buffer): number {
     return [...this.headRows.keysOf(under(owner))].length
+  }
+
+  /** Whether the release of the head is held back. */
+  isParting(owner: Buffer, volume: Buffer): boolean {
+    return this.parting.has(key(owner, volume))
+  }
+
+  /** Volumes whose head was not released. */
+  volumesOf(owner: Buffer): Buffer[] {
+    const rows = [...this.headRows.keysOf(under(owner))].filter((row) => !this.parting.has(row))
+    return rows.map((row) => Buffer.from(row.subarray(32)))
+  }
+
+  /** Whether the time of a released head has come. */
+  hasDueHeads(now: number): boolean {
+    for (const { value } of this.parting.range()) if (value <= now) return true
+    return false
   }
 
   // What follows runs inside a transaction.
@@ -216,17 +239,40 @@ export class VaultTables {
   putHead(owner: Buffer, volume: Buffer, head: Buffer, now: number): void {
     this.ownerRows.put(owner, this.row(owner, now))
     this.headRows.put(key(owner, volume), head)
+    this.parting.remove(key(owner, volume))
+  }
+
+  /** Holds the release of a head back until `due`; one that is held back already keeps its time. */
+  partHead(owner: Buffer, volume: Buffer, due: number): void {
+    const row = key(owner, volume)
+    if (this.headRows.has(row) && !this.parting.has(row)) this.parting.put(row, due)
   }
 
   removeHead(owner: Buffer, volume: Buffer): void {
     this.headRows.remove(key(owner, volume))
+    this.parting.remove(key(owner, volume))
+  }
+
+  removeDueHeads(now: number): void {
+    for (const { key: row, value } of [...this.parting.range()])
+      if (value <= now) this.removeHead(row.subarray(0, 32), row.subarray(32))
   }
 
   removeHeads(owner: Buffer): void {
-    for (const found of [...this.headRows.keysOf(under(owner))]) this.headRows.remove(found)
+    for (const table of [this.headRows, this.parting])
+      for (const found of [...table.keysOf(under(owner))]) table.remove(found)
   }
 
   numbered(owner: Buffer, releaseNumber: number, now: number): void {
     this.ownerRows.put(owner, { ...this.row(owner, now), releaseNumber })
+  }
+}
+
+/** Of a head held here; one that was changed on the disk gives way to any that verifies. */
+export function sequenceOf(head: Buffer): number {
+  try {
+    return decodeHead(head).sequence
+  } catch {
+    return -1
   }
 }

@@ -26,7 +26,7 @@ import { maxHeads, possessionProof, type ProvenBlock } from '../format/wire.js'
 import { rangeProof, type BlockRange } from '../format/wire-pool.js'
 import { acceptRelease, type Release } from '../format/wire-release.js'
 import { Flips } from './flips.js'
-import { VaultTables } from './index-tables.js'
+import { VaultTables, sequenceOf } from './index-tables.js'
 import type { Checked, Held, OwnerInfo, Scrubbed, VaultOptions } from './types.js'
 
 /** Interest that the owner's next commit makes durable: name as latin1 -> name and sealed bytes. */
@@ -317,8 +317,10 @@ export class Vault {
       const head = decodeHead(bytes)
       if (!head.owner.equals(owner)) throw new KithError('denied', 'the head is signed by another owner')
       const known = this.tables.head(owner, head.volumeId)
-      if (known?.equals(bytes)) return
-      if (known && sequenceOf(known) >= head.sequence) {
+      // One that was released, and is held back, gives way to any: the owner begins anew.
+      const stands = known && !this.tables.isParting(owner, head.volumeId) ? known : undefined
+      if (stands?.equals(bytes)) return
+      if (stands && sequenceOf(stands) >= head.sequence) {
         throw new KithError('exists', 'a head with the same or a higher number is held already')
       }
       if (!known && this.tables.headCount(owner) >= maxHeads) {
@@ -337,7 +339,8 @@ export class Vault {
   }
 
   /**
-   * Takes away what the owner's signed request says. Durable when it resolves.
+   * Takes away what the owner's signed request says, but holds it back as it does drops, blocks and heads, so that who stole the
+   * owner's machine cannot take all backups away. All can be read meanwhile. Durable when it resolves.
    * @param owner the authenticated peer
    * @returns what the owner held before and holds no more
    * @throws KithError `denied` for a request that is forged, of another owner, for another partner, or was used before
@@ -350,13 +353,13 @@ export class Vault {
       const now = this.options.clock.now()
       await this.db.transaction(() => {
         this.tables.numbered(owner, release.number, now)
-        if (release.kind === 'volume') this.tables.removeHead(owner, release.volume)
-        if (isEverything) this.tables.removeHeads(owner)
+        const volumes = isEverything ? this.tables.volumesOf(owner) : []
+        if (release.kind === 'volume') volumes.push(release.volume)
+        for (const volume of volumes) this.tables.partHead(owner, volume, this.dueFrom(now))
       })
       const freed = { blocks: 0, bytes: 0 }
-      if (release.kind === 'drop') await this.holdBack(owner, release.names, freed)
-      else if (isEverything) await this.disownAll(owner, freed)
-      else await this.disown(owner, release.names, freed)
+      if (isEverything) await this.holdBackAll(owner, freed)
+      else await this.holdBack(owner, release.names, freed)
       this.options.log.info({ owner: hex(owner), kind: release.kind, ...freed }, 'released')
       return freed
     })
@@ -425,15 +428,18 @@ export class Vault {
 
   /** Whether a drop's time has come. */
   get hasDueDrops(): boolean {
-    return this.tables.due(this.options.clock.now(), 1).length > 0
+    const now = this.options.clock.now()
+    return this.tables.due(now, 1).length > 0 || this.tables.hasDueHeads(now)
   }
 
   /** Carries out the drops whose time has come, some at a time. @returns what was let go of */
   async carryOutDrops(): Promise<Held> {
     const freed = { blocks: 0, bytes: 0 }
+    const { clock } = this.options
+    await this.alone(() => this.db.transaction(() => this.tables.removeDueHeads(clock.now())))
     for (let more = true; more;) {
       await this.alone(async () => {
-        const due = this.tables.due(this.options.clock.now(), dropBatch)
+        const due = this.tables.due(clock.now(), dropBatch)
         more = due.length === dropBatch
         const owners = new Map<string, { owner: Buffer; names: Buffer[] }>()
         for (const { owner, name } of due) {
@@ -450,7 +456,7 @@ export class Vault {
 
   /** Notes drops for later; a block whose drop is held back already keeps its time. */
   private async holdBack(owner: Buffer, names: readonly Buffer[], dropped: Held): Promise<void> {
-    const due = this.options.clock.now() + (this.options.dropDelayMs ?? defaultDropDelayMs)
+    const due = this.dueFrom(this.options.clock.now())
     await this.db.transaction(() => {
       for (const name of names) {
         const bytes = this.tables.drop(owner, name, due)
@@ -461,16 +467,22 @@ export class Vault {
     })
   }
 
-  private names(owner: Buffer): Buffer[] {
-    return this.tables.namesOf(owner, releaseBatch)
+  private async holdBackAll(owner: Buffer, dropped: Held): Promise<void> {
+    this.takeGathered(owner)
+    const next = (after?: Buffer) => this.tables.namesOf(owner, releaseBatch, after)
+    for (let names = next(); names.length > 0; names = next(names.at(-1)))
+      await this.holdBack(owner, names, dropped)
+  }
+
+  private dueFrom(now: number): number {
+    return now + (this.options.dropDelayMs ?? defaultDropDelayMs)
   }
 
   /** Whether the release of a volume takes the owner's last head, and with it all that could be restored. */
   private endsEverything(release: Release): boolean {
     if (release.kind === 'everything') return true
     if (release.kind === 'blocks' || release.kind === 'drop') return false
-    const count = this.tables.headCount(release.owner)
-    return count - (this.tables.head(release.owner, release.volume) ? 1 : 0) === 0
+    return this.tables.volumesOf(release.owner).every((volume) => volume.equals(release.volume))
   }
 
   private async isSound(name: Buffer): Promise<boolean> {
@@ -501,8 +513,8 @@ export class Vault {
 
   private async disownAll(owner: Buffer, freed: Held): Promise<void> {
     this.takeGathered(owner)
-    for (let names = this.names(owner); names.length > 0; names = this.names(owner))
-      await this.disown(owner, names, freed)
+    const next = () => this.tables.namesOf(owner, releaseBatch)
+    for (let names = next(); names.length > 0; names = next()) await this.disown(owner, names, freed)
   }
 
   /** Takes blocks away from all owners: they are damaged. */
@@ -584,14 +596,5 @@ export class Vault {
     })
     this.exclusive = done.catch(() => undefined)
     return done
-  }
-}
-
-/** Of a head held here; one that was changed on the disk gives way to any that verifies. */
-function sequenceOf(head: Buffer): number {
-  try {
-    return decodeHead(head).sequence
-  } catch {
-    return -1
   }
 }

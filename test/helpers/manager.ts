@@ -43,6 +43,7 @@ export interface NodeOptions {
   name?: string
   dir?: string
   quotaBytes?: number
+  dropDelayMs?: number
   clock?: Clock
   /** counts the time of partners' states; the same clock, when not given */
   stateClock?: Clock
@@ -94,6 +95,7 @@ export async function startNode(bootstrap: string, options: NodeOptions & { dir:
     quotaBytes: options.quotaBytes ?? 1_000_000_000,
     ownerQuotaBytes: (owner) => joined.partners?.room(owner) ?? 0,
     partnerKey: identity.id,
+    ...(options.dropDelayMs !== undefined && { dropDelayMs: options.dropDelayMs }),
     clock,
     log,
   })

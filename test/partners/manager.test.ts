@@ -89,7 +89,7 @@ t.test('a lost owner gets heads, blocks and circles back with nothing but its id
 t.test('a release reaches partners on line now, and the others when they are back', async (t) => {
   const dht = await privateDht(t)
   const owner = await openNode(t, dht.address)
-  const [a, b] = [await openNode(t, dht.address), await openNode(t, dht.address)]
+  const [a, b] = [await openNode(t, dht.address, { dropDelayMs: 0 }), await openNode(t, dht.address)]
   await befriend(owner, a, b)
   const names = await owner.write(30)
   await until(() => owner.partners.list().length === 2 && owner.synced())
@@ -107,6 +107,8 @@ t.test('a release reaches partners on line now, and the others when they are bac
     { released: false, reason: /off line/ },
   )
   t.same(a.vault.held(owner.identity.id).bytes, 0)
+  t.equal(a.vault.heads(owner.identity.id).length, 1, 'until the drops are carried out')
+  await a.vault.carryOutDrops()
   t.same(a.vault.heads(owner.identity.id), [])
   t.match(owner.partners.list().find(({ id }) => id === b.id)?.trouble, [/must still be told/])
   const again = await openNode(t, dht.address, { identity: b.identity, dir: b.dir })
@@ -123,7 +125,7 @@ t.test('a release reaches partners on line now, and the others when they are bac
 t.test('one volume of several is released with the blocks that only it used', async (t) => {
   const dht = await privateDht(t)
   const owner = await openNode(t, dht.address)
-  const a = await openNode(t, dht.address)
+  const a = await openNode(t, dht.address, { dropDelayMs: 0 })
   await befriend(owner, a)
   const names = await owner.write(10)
   const other = Buffer.alloc(16, 2)
@@ -136,6 +138,8 @@ t.test('one volume of several is released with the blocks that only it used', as
   // One of the named blocks is in use again: it stays.
   const [result] = await owner.partners.release({ volume: other, blocks: names.slice(0, 5) })
   t.equal(result?.released, true)
+  t.equal(a.vault.held(owner.identity.id).blocks, 6)
+  await a.vault.carryOutDrops()
   t.equal(a.vault.held(owner.identity.id).blocks, 6)
   t.equal(a.vault.heads(owner.identity.id).length, 1)
 })

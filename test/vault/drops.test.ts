@@ -123,3 +123,53 @@ t.test('12,000 forged, replayed, misdirected and cross-owner drops are refused',
   clock.pass(100 * day)
   t.notOk(vault.hasDueDrops)
 })
+
+t.test('a decommission is held back, too: until then all is there, and what comes again stays', async (t) => {
+  for (const kind of ['everything', 'volume', 'blocks'] as const) {
+    const { vault, clock, names, blocks, options } = await holding(t, 4)
+    const newest = head(ann, 7)
+    const volume = Buffer.alloc(16, kind === 'everything' ? 0 : 1)
+    await vault.putHead(ann.id, newest)
+    const request = drop(1, kind === 'blocks' ? names : [], ann, { kind, volume })
+    t.same(await vault.release(ann.id, request), { blocks: 4, bytes: 4000 }, kind)
+    t.match(vault.held(ann.id), { blocks: 0, bytes: 0, releaseNumber: 1 }, 'counted as gone')
+    clock.pass(3 * day - 1000)
+    await vault.carryOutDrops()
+    t.same(vault.heads(ann.id), [newest], 'a recovery finds the head')
+    for (const { name, bytes } of blocks) t.same(await vault.get(ann.id, name), bytes, 'and the blocks')
+    // The owner is back, from another machine.
+    const [one = Buffer.alloc(0)] = names
+    t.same(vault.missing(ann.id, [one]), [false])
+    await vault.commit(ann.id)
+    if (kind === 'volume') await vault.putHead(ann.id, newest)
+    await vault.close()
+    const again = await openVault(t, partner, options)
+    clock.pass(2000)
+    t.ok(again.hasDueDrops)
+    t.same(await again.carryOutDrops(), { blocks: 3, bytes: 3000 })
+    t.notOk(again.hasDueDrops)
+    t.ok(await again.get(ann.id, one), 'what was offered again stays')
+    t.same(again.heads(ann.id), kind === 'everything' ? [] : [newest])
+    await t.rejects(again.release(ann.id, request), { code: 'denied' }, 'a replay')
+  }
+})
+
+t.test(
+  'of two volumes the last one released takes all blocks, though the first is held back still',
+  async (t) => {
+    const { vault, clock } = await holding(t, 2)
+    await vault.putHead(ann.id, head(ann, 1, 1))
+    await vault.putHead(ann.id, head(ann, 1, 2))
+    const of = (number: number, volume: number) =>
+      vault.release(ann.id, drop(number, [], ann, { kind: 'volume', volume: Buffer.alloc(16, volume) }))
+    t.match(await of(1, 1), { blocks: 0 })
+    clock.pass(day)
+    t.match(await of(2, 2), { blocks: 2 })
+    clock.pass(2 * day)
+    await vault.carryOutDrops()
+    t.same(vault.heads(ann.id), [head(ann, 1, 2)])
+    clock.pass(day)
+    await vault.carryOutDrops()
+    t.notOk(vault.knows(ann.id))
+  },
+)

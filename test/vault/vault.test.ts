@@ -70,7 +70,7 @@ t.test('bytes that differ from the name are refused', async (t) => {
 
 t.test('a block of two owners is stored once and survives the release of one', async (t) => {
   const dir = folder(t)
-  const vault = await openVault(t, partner, { dir })
+  const vault = await openVault(t, partner, { dir, dropDelayMs: 0 })
   const shared = block(seeded(4), 300_000)
   const own = block(seeded(5), 200_000)
   for (const one of [shared, own]) await vault.put(ann.id, one.name, one.bytes)
@@ -82,27 +82,32 @@ t.test('a block of two owners is stored once and survives the release of one', a
   t.equal(vault.bytes, 500_000)
   t.same(await vault.release(ann.id, release()), { blocks: 2, bytes: 500_000 })
   t.match(vault.held(ann.id), { blocks: 0, bytes: 0 })
+  await vault.carryOutDrops()
   t.equal(await vault.get(ann.id, shared.name), undefined)
   t.same(await vault.get(bob.id, shared.name), shared.bytes)
   t.equal(vault.bytes, 300_000)
   await vault.release(bob.id, release(bob))
+  await vault.carryOutDrops()
   t.equal(vault.bytes, 0)
   t.equal(segmentBytes(dir), 0)
 })
 
 t.test('a block that another owner has offered outlives its last release', async (t) => {
-  const vault = await openVault(t, partner)
+  const vault = await openVault(t, partner, { dropDelayMs: 0 })
   const one = block(seeded(6))
   await vault.put(ann.id, one.name, one.bytes)
   await vault.commit(ann.id)
   t.same(vault.missing(bob.id, [one.name]), [false])
   await vault.release(ann.id, release())
+  await vault.carryOutDrops()
   t.match(await vault.commit(bob.id), { blocks: 1 })
   t.same(await vault.get(bob.id, one.name), one.bytes)
 })
 
 t.test('quotas: of all, and of one owner', async (t) => {
-  const vault = await openVault(t, partner, { quotaBytes: 251_500, ownerQuotaBytes: () => 201_500 })
+  const vault = await openVault(t, partner, {
+    ...{ quotaBytes: 251_500, ownerQuotaBytes: () => 201_500, dropDelayMs: 0 },
+  })
   const [a, b, c, d] = [7, 8, 9, 10].map((seed) => block(seeded(seed), 100_000))
   if (!a || !b || !c || !d) throw new Error('four blocks')
   await vault.put(ann.id, a.name, a.bytes)
@@ -115,6 +120,12 @@ t.test('quotas: of all, and of one owner', async (t) => {
   t.match(await vault.commit(bob.id), { blocks: 2 })
   await vault.release(ann.id, release())
   await vault.release(bob.id, release(bob))
+  await t.rejects(
+    vault.put(ann.id, d.name, d.bytes),
+    { code: 'noSpace' },
+    'what is held back takes its space',
+  )
+  await vault.carryOutDrops()
   await vault.put(ann.id, d.name, d.bytes)
   t.match(await vault.commit(ann.id), { blocks: 1 })
 })
@@ -181,7 +192,7 @@ t.test('heads: the owner’s own, newer ones only', async (t) => {
 })
 
 t.test('releases: of blocks, of a volume, of the last volume', async (t) => {
-  const vault = await openVault(t, partner)
+  const vault = await openVault(t, partner, { dropDelayMs: 0 })
   const blocks = [11, 12, 13].map((seed) => block(seeded(seed), 1000))
   for (const { name, bytes } of blocks) await vault.put(ann.id, name, bytes)
   await vault.commit(ann.id)
@@ -196,10 +207,12 @@ t.test('releases: of blocks, of a volume, of the last volume', async (t) => {
     blocks: 0,
     bytes: 0,
   })
+  await vault.carryOutDrops()
   t.equal(vault.heads(ann.id).length, 1)
   t.equal(vault.held(ann.id).blocks, 2)
   const last = release(ann, { kind: 'volume', volume: Buffer.alloc(16, 2), number: 3 })
   t.same(await vault.release(ann.id, last), { blocks: 2, bytes: 2000 })
+  await vault.carryOutDrops()
   t.notOk(vault.knows(ann.id))
   t.same(vault.owners(), [])
 })
