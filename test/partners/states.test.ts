@@ -1,6 +1,7 @@
 /** What follows from the states of partners, between whole nodes on a private DHT; days pass by a clock of the test's. */
 import t from 'tap'
 import type { KithError } from '../../lib/base/errors.js'
+import type { Fellows } from '../../lib/partners/fellows.js'
 import type { Roster } from '../../lib/partners/roster.js'
 import { encodeAbsence } from '../../lib/format/wire-away.js'
 import type { Peer } from '../../lib/partners/types.js'
@@ -129,6 +130,10 @@ t.test(
     await eve.blocks.put(shared, (await ada.blocks.get(shared)) as Buffer)
     await eve.write(2)
     await until(() => ada.synced() && eve.synced())
+    // By the lists that ada gave them, the two know of each other.
+    const fellows = (node: Node) =>
+      (node.partners as unknown as { parts: { fellows: Fellows } }).parts.fellows
+    await until(() => fellows(bob).isFellow(eve.identity.id) && fellows(eve).isFellow(bob.identity.id))
     t.equal(bob.vault.owners().length, 2)
     const before = bob.vault.bytes
     await ada.stop()
@@ -138,6 +143,7 @@ t.test(
     t.same(infoOf(bob, ada.id)?.trouble, [], 'within its grace')
     await stateClock.pass(2 * day * 1000 + 3 * hourMs)
     t.equal(vaultOf(ada).blocks, 10)
+    await until(() => infoOf(bob, ada.id)?.trouble.length === 2)
     t.match(infoOf(bob, ada.id)?.trouble, [
       /^not heard of for 3 days: what you hold for it goes after 1 more/,
       /^another of its partners saw it within the last 3 days$/,
