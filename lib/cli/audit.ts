@@ -14,7 +14,7 @@ export async function run(context: Context, _args: string[], options: { full?: t
     ])
     return table(['PARTNER', 'RESULT', ''], rows)
   })
-  const bad = result.partners.filter((p) => p.faults.length > 0)
+  const bad = result.partners.filter(({ failed }) => failed)
   if (bad.length > 0) {
     const names = bad.map((p) => printable(p.name)).join(', ')
     throw new KithError('damaged', `not to be relied on: ${names}`)

@@ -243,6 +243,8 @@ const auditResult = z.object({
       /** blocks asked for, and how many of them were proven */
       asked: count,
       proven: count,
+      /** this audit or an earlier one found something, and none since found it whole */
+      failed: z.boolean(),
       faults: z.array(text),
     }),
   ),

@@ -183,8 +183,8 @@ function partnerHandlers(daemon: Daemon): Pick<Handlers, PartnerMethod> {
     },
     audit: async ({ full }) => {
       const results = await daemon.services.partners.audit({ full })
-      const partners = results.map(({ id, name, online, asked, proven, trouble }) => {
-        return { id, name, online, asked, proven, faults: trouble }
+      const partners = results.map(({ id, name, online, asked, proven, failed, trouble }) => {
+        return { id, name, online, asked, proven, failed, faults: trouble }
       })
       return { partners }
     },

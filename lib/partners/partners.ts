@@ -355,7 +355,8 @@ export class Partners extends EventEmitter<Events> {
       this.parts.roster.known().map(async ({ key, id, name }) => {
         const peer = this.parts.roster.online().find((one) => one.key.equals(key))
         const audit = peer ? await (full ? this.auditor.full(peer) : this.auditor.sample(peer)) : none
-        const trouble = this.troubleOf(key, this.book.progress(key))
+        const progress = this.book.progress(key)
+        const trouble = this.troubleOf(key, progress)
         if (audit.found.includes('unreachable')) trouble.push('it did not answer')
         const { asked, proven, found } = audit
         return {
@@ -364,7 +365,7 @@ export class Partners extends EventEmitter<Events> {
           online: peer !== undefined,
           asked,
           proven,
-          passed: !!peer && found.length === 0,
+          failed: found.length > 0 || progress.verdict.found.length > 0,
           trouble,
         }
       }),

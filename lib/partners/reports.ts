@@ -51,7 +51,8 @@ export interface AuditResult {
   /** blocks asked for / blocks proven */
   asked: number
   proven: number
-  passed: boolean
+  /** this audit or an earlier one found something, and none since found it whole */
+  failed: boolean
   /** what is wrong with it, one line each */
   trouble: string[]
 }
