@@ -1,4 +1,4 @@
-// BLAKE2b (RFC 7693) in four lanes of 64 bits. A lane takes a message block by block; when it is done, the next message takes
+// BLAKE2b (RFC 7693) in four or eight lanes of 64 bits. A lane takes a message block by block; when it is done, the next message takes
 // its place, so that messages may have any lengths. Names and steps are those of the RFC.
 #include "hashes.h"
 
@@ -21,7 +21,7 @@ static void hashOne(const char *name_space, const uint8_t *key, const Hashing &o
 
 #ifdef __x86_64__
 
-constexpr size_t block_bytes = 128, lanes = 4;
+constexpr size_t block_bytes = 128;
 constexpr uint64_t iv[8] = {0x6a09e667f3bcc908, 0xbb67ae8584caa73b, 0x3c6ef372fe94f82b, 0xa54ff53a5f1d36f1,
                             0x510e527fade682d1, 0x9b05688c2b3e6c1f, 0x1f83d9abfb41bd6b, 0x5be0cd19137e2179};
 constexpr uint8_t sigma[10][16] = {
@@ -33,9 +33,12 @@ constexpr uint8_t sigma[10][16] = {
 
 #define AVX2 __attribute__((target("avx2")))
 #define AVX2_INLINE __attribute__((target("avx2"), always_inline)) static inline
+#define AVX512 __attribute__((target("avx512f,avx512vl")))
+#define AVX512_INLINE __attribute__((target("avx512f,avx512vl"), always_inline)) static inline
 
 // The chaining values of all lanes: word i of lane l is h[i][l].
-struct alignas(32) States {
+template <size_t lanes>
+struct alignas(lanes * 8) States {
   uint64_t h[8][lanes];
 };
 
@@ -77,9 +80,9 @@ AVX2_INLINE void mix(__m256i &a, __m256i &b, __m256i &c, __m256i &d, __m256i x, 
 AVX2_INLINE void transpose(const uint8_t *const *block, __m256i *m) {
 #pragma GCC unroll 4
   for (size_t i = 0; i < 16; i += 4) {
-    __m256i row[lanes];
+    __m256i row[4];
 #pragma GCC unroll 4
-    for (size_t l = 0; l < lanes; l++) row[l] = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(block[l] + i * 8));
+    for (size_t l = 0; l < 4; l++) row[l] = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(block[l] + i * 8));
     auto a = _mm256_unpacklo_epi64(row[0], row[1]), b = _mm256_unpackhi_epi64(row[0], row[1]);
     auto c = _mm256_unpacklo_epi64(row[2], row[3]), d = _mm256_unpackhi_epi64(row[2], row[3]);
     m[i] = _mm256_permute2x128_si256(a, c, 0x20);
@@ -95,7 +98,8 @@ AVX2_INLINE __m256i sideBySide(uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
 }
 
 // `count` blocks of each lane, one after the other; of an idle lane the same block again and again.
-AVX2 static void compress(States &states, const Lane *lane, size_t count) {
+AVX2 static void compress(States<4> &states, const Lane *lane, size_t count) {
+  constexpr size_t lanes = 4;
   const uint8_t *at[lanes];
   size_t step[lanes];
   for (size_t l = 0; l < lanes; l++) at[l] = lane[l].block, step[l] = lane[l].one ? block_bytes : 0;
@@ -128,14 +132,120 @@ AVX2 static void compress(States &states, const Lane *lane, size_t count) {
   }
 }
 
-class FourAtOnce {
+// The same by AVX-512, which rotates by one instruction and has a register for each word of the state and of the block. The
+// vectors are the compiler's own, as these serve both numbers of lanes.
+template <size_t lanes>
+struct Vector {
+  using Type [[gnu::vector_size(lanes * 8)]] = uint64_t;
+};
+template <size_t lanes>
+using Words = typename Vector<lanes>::Type;
+
+template <int bits, size_t lanes>
+AVX512_INLINE void turn(Words<lanes> &word, const Words<lanes> &by) {
+  word ^= by;
+  word = word >> bits | word << (64 - bits);
+}
+
+template <size_t lanes>
+AVX512_INLINE void mixBroad(Words<lanes> &a, Words<lanes> &b, Words<lanes> &c, Words<lanes> &d, const Words<lanes> &x,
+                            const Words<lanes> &y) {
+  a += x;
+  __asm__("" : "+v"(a));
+  a += b;
+  turn<32, lanes>(d, a);
+  c += d;
+  turn<24, lanes>(b, c);
+  a += y;
+  __asm__("" : "+v"(a));
+  a += b;
+  turn<16, lanes>(d, a);
+  c += d;
+  turn<63, lanes>(b, c);
+}
+
+AVX512_INLINE void transposeBroad(const uint8_t *const *block, Words<4> *m) {
+  transpose(block, reinterpret_cast<__m256i *>(m));
+}
+
+AVX512_INLINE Words<8> halves(const uint8_t *low, const uint8_t *high) {
+  Words<4> first, second;
+  memcpy(&first, low, sizeof first);
+  memcpy(&second, high, sizeof second);
+  return __builtin_shufflevector(first, second, 0, 1, 2, 3, 4, 5, 6, 7);
+}
+
+AVX512_INLINE void transposeBroad(const uint8_t *const *block, Words<8> *m) {
+#pragma GCC unroll 4
+  for (size_t i = 0; i < 16; i += 4) {
+    Words<8> row[4];
+#pragma GCC unroll 4
+    for (size_t l = 0; l < 4; l++) row[l] = halves(block[l] + i * 8, block[l + 4] + i * 8);
+    auto a = __builtin_shufflevector(row[0], row[1], 0, 8, 2, 10, 4, 12, 6, 14);
+    auto b = __builtin_shufflevector(row[0], row[1], 1, 9, 3, 11, 5, 13, 7, 15);
+    auto c = __builtin_shufflevector(row[2], row[3], 0, 8, 2, 10, 4, 12, 6, 14);
+    auto d = __builtin_shufflevector(row[2], row[3], 1, 9, 3, 11, 5, 13, 7, 15);
+    m[i] = __builtin_shufflevector(a, c, 0, 1, 8, 9, 4, 5, 12, 13);
+    m[i + 1] = __builtin_shufflevector(b, d, 0, 1, 8, 9, 4, 5, 12, 13);
+    m[i + 2] = __builtin_shufflevector(a, c, 2, 3, 10, 11, 6, 7, 14, 15);
+    m[i + 3] = __builtin_shufflevector(b, d, 2, 3, 10, 11, 6, 7, 14, 15);
+  }
+}
+
+// As compress().
+template <size_t lanes>
+AVX512 static void compressBroad(States<lanes> &states, const Lane *lane, size_t count) {
+  using Word = Words<lanes>;
+  const uint8_t *at[lanes];
+  size_t step[lanes];
+  Word counted, last, h[8];
+  for (size_t l = 0; l < lanes; l++) {
+    at[l] = lane[l].block, step[l] = lane[l].one ? block_bytes : 0;
+    counted[l] = lane[l].counted, last[l] = lane[l].last ? ~uint64_t{0} : 0;
+  }
+  memcpy(h, states.h, sizeof h);
+  for (; count > 0; count--) {
+    Word m[16], v[16];
+    transposeBroad(at, m);
+#pragma GCC unroll 8
+    for (size_t i = 0; i < 8; i++) v[i] = h[i], v[i + 8] = Word{} + iv[i];
+    v[12] ^= counted;
+    v[14] ^= last;
+#pragma GCC unroll 12
+    for (size_t round = 0; round < 12; round++) {
+      const auto *s = sigma[round % 10];
+      mixBroad<lanes>(v[0], v[4], v[8], v[12], m[s[0]], m[s[1]]);
+      mixBroad<lanes>(v[1], v[5], v[9], v[13], m[s[2]], m[s[3]]);
+      mixBroad<lanes>(v[2], v[6], v[10], v[14], m[s[4]], m[s[5]]);
+      mixBroad<lanes>(v[3], v[7], v[11], v[15], m[s[6]], m[s[7]]);
+      mixBroad<lanes>(v[0], v[5], v[10], v[15], m[s[8]], m[s[9]]);
+      mixBroad<lanes>(v[1], v[6], v[11], v[12], m[s[10]], m[s[11]]);
+      mixBroad<lanes>(v[2], v[7], v[8], v[13], m[s[12]], m[s[13]]);
+      mixBroad<lanes>(v[3], v[4], v[9], v[14], m[s[14]], m[s[15]]);
+    }
+#pragma GCC unroll 8
+    for (size_t i = 0; i < 8; i++) h[i] ^= v[i] ^ v[i + 8];
+    for (size_t l = 0; l < lanes; l++) at[l] += step[l];
+    counted += block_bytes;
+  }
+  memcpy(states.h, h, sizeof h);
+}
+
+template <size_t lanes>
+class AtOnce {
  public:
-  FourAtOnce(const char *name_space, const uint8_t *key, std::span<const Hashing> messages)
-      : prefix_{static_cast<uint8_t>(strlen(name_space))}, prefix_bytes_(1 + strlen(name_space)), key_(key), messages_(messages) {
+  using Compress = void (*)(States<lanes> &, const Lane *, size_t);
+
+  AtOnce(Compress compress, const char *name_space, const uint8_t *key, std::span<const Hashing> messages)
+      : compress_(compress),
+        prefix_{static_cast<uint8_t>(strlen(name_space))},
+        prefix_bytes_(1 + strlen(name_space)),
+        key_(key),
+        messages_(messages) {
     memcpy(prefix_ + 1, name_space, prefix_bytes_ - 1);
   }
 
-  AVX2 void run() {
+  void run() {
     for (size_t l = 0; l < lanes; l++) begin(l);
     while (std::any_of(lane_, lane_ + lanes, [](const Lane &lane) { return lane.one != nullptr; })) {
       if (auto count = inTheMiddle()) {
@@ -143,7 +253,7 @@ class FourAtOnce {
         continue;
       }
       for (auto &lane : lane_) advance(lane);
-      compress(states_, lane_, 1);
+      compress_(states_, lane_, 1);
       for (size_t l = 0; l < lanes; l++)
         if (lane_[l].one && lane_[l].last) finish(l);
     }
@@ -171,10 +281,10 @@ class FourAtOnce {
     return count;
   }
 
-  AVX2 void compressMiddle(size_t count) {
+  void compressMiddle(size_t count) {
     for (auto &lane : lane_)
       if (lane.one) lane.block = lane.rest, lane.counted += block_bytes;
-    compress(states_, lane_, count);
+    compress_(states_, lane_, count);
     for (auto &lane : lane_) {
       if (!lane.one) continue;
       lane.rest += count * block_bytes;
@@ -219,33 +329,49 @@ class FourAtOnce {
     begin(l);
   }
 
+  Compress compress_;
   uint8_t prefix_[64];
   size_t prefix_bytes_;
   const uint8_t *key_;
   std::span<const Hashing> messages_;
   size_t next_ = 0;
   Lane lane_[lanes];
-  States states_{};
+  States<lanes> states_{};
   const uint8_t idle_[block_bytes]{};
 };
 
-// Whether it is worth to hash the last by itself: libsodium does one alone in less time than four lanes, of which three idle.
-static bool isOneOver(const std::vector<Hashing> &messages) {
+// Whether it is worth to hash the last by itself: libsodium does one alone in less time than `lanes`, of which all others idle.
+static bool isOneOver(const std::vector<Hashing> &messages, size_t lanes) {
   return messages.size() % lanes == 1 && std::all_of(messages.begin(), messages.end(), [&](const Hashing &one) {
            return one.message.size == messages[0].message.size;
          });
 }
 
-void hashMany(const char *name_space, const uint8_t *key, const std::vector<Hashing> &messages) {
-  // Two lanes in use are no faster than one by libsodium.
-  size_t together = messages.size() > 2 && __builtin_cpu_supports("avx2") ? messages.size() - isOneOver(messages) : 0;
-  if (together > 0) FourAtOnce(name_space, key, {messages.data(), together}).run();
+Side bestSide() {
+  static const Side best = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") ? Side::avx512
+                           : __builtin_cpu_supports("avx2")                                        ? Side::avx2
+                                                                                                   : Side::libsodium;
+  return best;
+}
+
+void hashMany(const char *name_space, const uint8_t *key, const std::vector<Hashing> &messages, Side side) {
+  // By AVX2, two lanes in use are no faster than one by libsodium.
+  if (messages.size() < (side == Side::avx512 ? 2 : 3)) side = Side::libsodium;
+  const bool broad = side == Side::avx512 && messages.size() > 4;
+  size_t together = side == Side::libsodium ? 0 : messages.size() - isOneOver(messages, broad ? 8 : 4);
+  const std::span some{messages.data(), together};
+  if (broad)
+    AtOnce<8>(compressBroad<8>, name_space, key, some).run();
+  else if (together > 0)
+    AtOnce<4>(side == Side::avx512 ? compressBroad<4> : compress, name_space, key, some).run();
   for (size_t i = together; i < messages.size(); i++) hashOne(name_space, key, messages[i]);
 }
 
 #else
 
-void hashMany(const char *name_space, const uint8_t *key, const std::vector<Hashing> &messages) {
+Side bestSide() { return Side::libsodium; }
+
+void hashMany(const char *name_space, const uint8_t *key, const std::vector<Hashing> &messages, Side) {
   for (const auto &one : messages) hashOne(name_space, key, one);
 }
 

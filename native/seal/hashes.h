@@ -1,5 +1,5 @@
 // Hashes of many messages at once: the same as hash() and keyedHash() of seal.h, four messages side by side where the processor
-// has AVX2. One message alone is a chain of dependent steps and leaves most of a vector unit idle.
+// has AVX2, eight where it has AVX-512. One message alone is a chain of dependent steps and leaves most of a vector unit idle.
 #pragma once
 
 #include "seal.h"
@@ -13,7 +13,14 @@ struct Hashing {
   uint8_t *out;  // hash_bytes
 };
 
+// By what messages are hashed side by side.
+enum class Side { libsodium, avx2, avx512 };
+
+// The fastest that this processor, and its system, has.
+Side bestSide();
+
 // `key` is of key_bytes, or null.
-void hashMany(const char *name_space, const uint8_t *key, const std::vector<Hashing> &messages);
+void hashMany(const char *name_space, const uint8_t *key, const std::vector<Hashing> &messages,
+              Side side = bestSide());
 
 }  // namespace seal
