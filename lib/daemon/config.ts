@@ -69,7 +69,7 @@ const schema = z
     /** days that this node may be out of reach, and a partner still keeps the agreement */
     graceDays: z.number().int().min(1).max(3650).default(30),
     /** days for which restores are not honoured in a fresh agreement with a stranger, more than the grace; 0: at once */
-    commitmentDays: z.number().int().min(0).max(3650).default(0),
+    commitmentDays: z.number().int().min(0).max(3650).default(45),
     /** days that this node keeps a partner's data after an agreement ended */
     noticeDays: z.number().int().min(1).max(3650).default(30),
     /** days that a friend's data is kept after it was last heard of, at least */

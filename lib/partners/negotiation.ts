@@ -132,6 +132,7 @@ export function nextOffer(scene: Scene, pact: Pact, theirs: Wishes): Pact | unde
   const other = committed({ ...theirs.terms, holds: Math.min(theirs.terms.holds, policy.wants) }, common)
   if (!isFair(other, policy)) return refuse(pact, 'terms')
   if (policy.matched) {
+    if (!commits(ours, policy)) return refuse(pact, 'terms')
     ours.holds = other.holds = Math.min(ours.holds, other.holds)
     if (ours.holds < policy.matched.least && state !== 'active') return refuse(pact, 'tooLittle')
   }
@@ -193,6 +194,7 @@ function declineReason(scene: Scene, pact: Pact, agreement: Agreement): DeclineR
   if (now > signBy || signBy > now + dayMs || made > now + dayMs) return 'late'
   const { ours, theirs } = sidesOf(agreement, self.publicKey)
   if (exceeds(policy.terms, ours) || (policy.matched && ours.holds > theirs.holds)) return 'terms'
+  if (policy.matched && !commits(ours, policy)) return 'terms'
   if (policy.matched && theirs.holds < policy.matched.least) return 'tooLittle'
   const isLasting = until === 0 || (until > now && until - now <= longestMs)
   if (!isLasting || !isFair(ours, policy) || !isFair(theirs, policy)) return 'terms'
@@ -329,6 +331,11 @@ function spend({ offer: _, ...rest }: Pact, number: number): Pact {
 /** Both commit for as long as both would, if that is longer than the grace. */
 function committed(terms: Terms, seconds: number): Terms {
   return { ...terms, commitment: seconds > terms.grace ? seconds : 0 }
+}
+
+/** Who asks a stranger to commit makes no agreement without: going on from partner to partner would gain something otherwise. */
+function commits({ commitment }: Terms, { terms }: Policy): boolean {
+  return terms.commitment === 0 || commitment > 0
 }
 
 /** Whether a side's promise is worth a signature: it commits for no longer than we would, and nothing goes at once. */

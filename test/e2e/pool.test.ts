@@ -69,6 +69,12 @@ t.test('ten daemons, three circles, one pool', async (t) => {
       }
       await until(`${other} is bound to ${name} as ${name} to it`, 60, isBack)
       t.equal(partner.circles.length > 0, friends.includes(other), `${name} and ${other} know what they are`)
+      const isCommitted = partner.state.committedUntil !== null
+      t.equal(
+        isCommitted,
+        !friends.includes(other),
+        `a friend of ${name} gives back at once, a stranger later`,
+      )
     }
     for (const friend of friends)
       if (friend !== name)

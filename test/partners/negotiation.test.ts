@@ -354,6 +354,21 @@ t.test('500 seeded runs of ten steps with lost messages and crashes: both or nei
   t.end()
 })
 
+t.test('no agreement with a stranger that would not commit, where we would', (t) => {
+  const least = 1000
+  const days = (count: number) => ({
+    terms: { ...someTerms, commitment: count * 86_400 },
+    matched: { least },
+  })
+  const [a, b] = [side(ann, bob, days(8)), side(bob, ann, days(0))]
+  const next = nextOffer(scene(a), a.pact, wishes(b.pact, b.policy))
+  t.match(next, { refused: { reason: 'terms', byUs: true } })
+  t.equal(next?.offer, undefined, 'we propose none')
+  t.match(propose(b, a), { reason: 'terms' }, 'and sign none')
+  t.match(propose(side(ann, bob, days(8)), side(bob, ann, days(7))), { kind: 'accepted' })
+  t.end()
+})
+
 t.test(
   'a commitment: as long as both would, more than the grace, and no longer than we would ourselves',
   (t) => {
