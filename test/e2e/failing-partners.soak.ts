@@ -101,12 +101,12 @@ t.test('erasure:2+1 over five partners that fail', { skip: reason ?? false }, as
   }
 
   t.comment('each of them while what was lost with one partner is made again')
-  await owner.run('limit', '--up', '128K')
+  await owner.run('limit', '--up', '32K')
   await owner.run('agreement', 'end', eve.name, '--yes')
-  for (const [i, fail] of Object.values(failures).entries()) {
-    const isRepairing = async () => (await owner.status()).placement?.repair !== null
+  const isRepairing = async () => (await owner.status()).placement?.repair !== null
+  for (const [i, [what, fail]] of Object.entries(failures).entries()) {
     if (i === 0) await until('the repair goes on', 60, isRepairing)
-    else t.comment(`still repairing: ${String(await isRepairing())}`)
+    else t.ok(await isRepairing(), `${what}: the repair goes on`)
     const end = await fail(partners[i] as KithNode)
     await owner.snapshot(dir)
     await end()
@@ -128,13 +128,16 @@ t.test('erasure:2+1 over five partners that fail', { skip: reason ?? false }, as
     const name = `machine-${i}`
     const machine = new KithNode(world, name, network.add(name, 'home').under)
     const to = world.path(`recovered-${i}`)
-    for (const partner of [ada, ben, cem, dan]) network.bound(partner.name, 8)
+    for (const partner of [ada, ben, cem, dan]) network.bound(partner.name, 4)
     const recovered = machine.run('recover', '--phrase-file', world.path('the phrase'), '--to', to)
     await until('some of it is back', healing, () =>
       Promise.resolve(existsSync(to) && readdirSync(to).length > 0),
     )
+    let isDone = false
+    const done = recovered.finally(() => (isDone = true))
     const end = await fail(partners[i] as KithNode)
-    await recovered
+    t.notOk(isDone, `${what} in the middle of it`)
+    await done
     t.same(
       compareTrees(before, await describeTree(to)),
       [],
