@@ -39,7 +39,7 @@ function isSubject(text: string): text is Subject {
 
 function changes(small: boolean): ChangesScale {
   return small
-    ? { sizes: [1000, 10_000], wide: 10_000, rounds: 3, closed: 5 }
+    ? { sizes: [1000, 10_000], wide: 10_000, rounds: 3, closed: 40 }
     : { sizes: [10_000, 100_000, 1_000_000], wide: 1_000_000, rounds: 7, closed: 40 }
 }
 

@@ -35,7 +35,7 @@ import type {
 import type { EngineName, LiveMount, Stopped } from '../mount/types.js'
 import { timesTell } from '../store/entries.js'
 import type { TreeReader } from '../store/tree-reader.js'
-import { IntakePlan } from './intake-plan.js'
+import { IntakePlan, quietMs } from './intake-plan.js'
 import { MountKeeper } from './mount-keeper.js'
 import { MountMark } from './mount-mark.js'
 import { RewriteWatch } from './rewrite-watch.js'
@@ -482,7 +482,10 @@ export class ProtectedVolume {
     this.#ahead?.cancel()
     const mount = this.#mount
     const { clock } = this.#options
-    this.#ahead = clock.after(Math.max(atLeastMs, next - clock.monotonic()), () => {
+    const waitMs = Math.max(atLeastMs, next - clock.monotonic())
+    // While the file has to be quiet. Who is only looked at every so often may need no reading at all.
+    if (waitMs <= quietMs) this.stored.prepare()
+    this.#ahead = clock.after(waitMs, () => {
       this.#ahead = 'running'
       const leaving = this.#leaving
       void this.#readAhead(mount).then((pauseMs) => {

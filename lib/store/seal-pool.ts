@@ -86,6 +86,12 @@ export class SealPool {
     })
   }
 
+  /** Files will be read soon: a thread starts now, if there is none, so that the first of them does not wait for its start. */
+  warm(): void {
+    // Like an idle one, it does not keep the process alive.
+    if (!this.closed && this.threads.length === 0) this.start().worker.unref()
+  }
+
   /** A thread has less to do than it could: work that is not a whole batch should not wait for the rest. */
   get hungry(): boolean {
     if (this.queue.length > 0) return false

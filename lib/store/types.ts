@@ -112,6 +112,8 @@ export interface ProtectedVolume {
   changedFiles(): bigint[]
   /** Inodes that may change without being told. */
   openFiles(): bigint[]
+  /** Files are to be read ahead within a second or so: what takes a while to start, starts. */
+  prepare(): void
   /**
    * Reads what changed in these files, so that the next snapshot need not; it is in the store, durably, when this resolves.
    * A snapshot that is asked for ends it early. What is not worth it, or is not found, is left to the snapshot.

@@ -98,6 +98,7 @@ export class Volume implements ProtectedVolume {
   /** Ends the reading ahead that is under way: a snapshot does not wait for it. */
   private readingAhead = new AbortController()
   private snapshotsWaiting = 0
+  readonly prepare = (): void => this.host.pool.warm()
 
   constructor(
     private readonly host: VolumeHost,
@@ -193,8 +194,7 @@ export class Volume implements ProtectedVolume {
         const access = { nodes: this.nodes, intake: this.intake() }
         const { state, keys, places, rewrites } = this
         const from = { clock: options.clock, pool, state, access, keys, places, rewrites }
-        const run = { ...from, signal: AbortSignal.any(ends) }
-        return new ReadAhead(fd, run).run(inos)
+        return new ReadAhead(fd, { ...from, signal: AbortSignal.any(ends) }).run(inos)
       })
     } catch (error) {
       throw asKithError(error)

@@ -1,10 +1,10 @@
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { seeded } from '../../lib/base/random.js'
 import { seededBytes } from '../helpers/bytes.js'
-import { protect, sameAsDirectory } from '../helpers/store.js'
+import { change, protect, sameAsDirectory } from '../helpers/store.js'
 
 t.setTimeout(120_000)
 
@@ -29,4 +29,30 @@ t.test('a second after much work one thread is left, and more come with the next
   await volume.snapshot(rootFd)
   t.ok(threads() > resting)
   await sameAsDirectory(t, fixture)
+})
+
+t.test('a thread is there before the first file is to be read, and reads it', async (t) => {
+  const { dir, rootFd, volume } = await protect(t)
+  await volume.snapshot(rootFd)
+  let started = 0
+  const count = () => started++
+  process.on('worker', count)
+  t.teardown(() => process.off('worker', count))
+  volume.prepare()
+  volume.prepare()
+  // The event comes in the tick after a thread was started.
+  await new Promise(setImmediate)
+  t.equal(started, 1)
+  const file = join(dir, 'file')
+  writeFileSync(file, seededBytes(seeded(18), 1_000_000))
+  const { ino } = statSync(file, { bigint: true })
+  const root = statSync(dir, { bigint: true }).ino
+  await volume.recordChanges([
+    change('names', ino, { parent: root, name: Buffer.from('file') }),
+    change('close', ino),
+  ])
+  t.match(await volume.readAhead(rootFd, [ino]), { read: 1 })
+  volume.prepare()
+  await new Promise(setImmediate)
+  t.equal(started, 1)
 })
