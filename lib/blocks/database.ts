@@ -216,7 +216,7 @@ export class Database {
   }
 
   /**
-   * After much was read: what is mapped into memory goes. lmdb-js keeps the smaller maps of before the file grew, so that what was
+   * After work: what is mapped into memory goes. lmdb-js keeps the smaller maps of before the file grew, so that what was
    * read through each of them counts again.
    */
   rest(): void {

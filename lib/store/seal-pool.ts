@@ -100,18 +100,16 @@ export class SealPool {
 
   /**
    * Nothing more is to be read for now: what many blocks went through is not kept until the next ones.
-   * @returns whether it was much
    */
-  rest(): boolean {
-    if (this.threads.some(({ jobs }) => jobs.size > 0)) return false
-    if (this.sealedBytes < muchBytes && this.itemsRead < manyItems) return false
+  rest(): void {
+    if (this.threads.some(({ jobs }) => jobs.size > 0)) return
+    if (this.sealedBytes < muchBytes && this.itemsRead < manyItems) return
     this.sealedBytes = 0
     this.itemsRead = 0
     const [, ...others] = this.threads
     for (const thread of others) this.end(thread)
     collect()
     giveBackMemory()
-    return true
   }
 
   async close(): Promise<void> {

@@ -230,7 +230,9 @@ export class Store implements VolumeStore, VolumeHost {
   rest(): void {
     this.resting?.cancel()
     this.resting = this.options.clock.after(restMs, () => {
-      if (this.pool.rest()) this.db.rest()
+      this.pool.rest()
+      // Small snapshots read the index in many places, too: what they mapped is no longer kept until a large one comes.
+      this.db.rest()
     })
   }
 

@@ -1,18 +1,8 @@
-import { readFileSync, realpathSync } from 'node:fs'
+import { realpathSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { Database, encodings } from '../../lib/blocks/database.js'
-
-/** Resident kilobytes of this process that are mappings of the file. */
-function mapped(file: string): number {
-  let sum = 0
-  let isFile = false
-  for (const line of readFileSync('/proc/self/smaps', 'utf8').split('\n')) {
-    if (/^[0-9a-f]+-[0-9a-f]+ /.test(line)) isFile = line.endsWith(` ${file}`)
-    else if (isFile) sum += Number(/^Rss: +(\d+) kB$/.exec(line)?.[1] ?? 0)
-  }
-  return sum
-}
+import { mappedKilobytes } from '../helpers/mapped.js'
 
 t.test('what was mapped in goes when it rests, and is read again as it was', async (t) => {
   const dir = t.testdir()
@@ -27,9 +17,9 @@ t.test('what was mapped in goes when it rests, and is read again as it was', asy
     [...table.range()].every(({ key, value }) => value.equals(Buffer.alloc(2000, key % 500)))
   t.ok(isWhole())
   const file = realpathSync(join(dir, 'data.mdb'))
-  t.ok(mapped(file) > 8000)
+  t.ok(mappedKilobytes(file) > 8000)
   db.rest()
-  t.ok(mapped(file) < 500, `${mapped(file)} kB`)
+  t.ok(mappedKilobytes(file) < 500, `${mappedKilobytes(file)} kB`)
   t.ok(isWhole())
   await db.transaction(() => table.put(1, Buffer.from('new')))
   t.equal(table.get(1)?.toString(), 'new')
