@@ -1,10 +1,13 @@
 // ChaCha20 and Poly1305 (RFC 8439) in one pass, with the 24 bytes of nonce of XChaCha20. Names and steps are those of the RFC.
 #include "cipher.h"
 
-#include <algorithm>
+#include "cipher_broad.h"
+
 #include <cstring>
 
 #ifdef __x86_64__
+#include "mac.h"
+
 #include <immintrin.h>
 #endif
 
@@ -12,88 +15,11 @@ namespace seal {
 
 #ifdef __x86_64__
 
-constexpr size_t mac_block_bytes = 16;
-
 #define WIDE __attribute__((target("avx2,bmi2")))
 #define WIDE_INLINE __attribute__((target("avx2,bmi2"), always_inline)) static inline
 
 // Eight blocks of key stream are made at once, side by side.
 constexpr size_t stride = 8 * 64;
-
-static uint64_t read64(const uint8_t *at) {
-  uint64_t value;
-  memcpy(&value, at, sizeof value);
-  return value;
-}
-
-// Poly1305: the accumulator h, below 2^131, and r, in words of 64 bits. As the clamped r1 is a multiple of 4, a product with
-// it that is above 2^128 comes back as 5/4 of itself: r1_again.
-struct Mac {
-  uint64_t h0 = 0, h1 = 0, h2 = 0, r0, r1, r1_again, s0, s1;
-
-  explicit Mac(const uint8_t *key)
-      : r0(read64(key) & 0x0ffffffc0fffffff),
-        r1(read64(key + 8) & 0x0ffffffc0ffffffc),
-        r1_again(r1 + (r1 >> 2)),
-        s0(read64(key + 16)),
-        s1(read64(key + 24)) {}
-  Mac(const Mac &) = default;
-  Mac &operator=(const Mac &) = default;
-  ~Mac() { sodium_memzero(this, sizeof *this); }
-};
-
-// h = (h + block + top * 2^128) * r, partly reduced. By hand: compilers spill what they need not, and lose half of it.
-WIDE_INLINE void absorb(Mac &mac, const uint8_t *block, uint64_t top) {
-  uint64_t a, b, c, d, e, f;
-  __asm__(
-      "add %[m0], %[h0]\n adc %[m1], %[h1]\n adc %[top], %[h2]\n"
-      "mov %[r0], %%rdx\n mulx %[h0], %[a], %[b]\n mulx %[h1], %[c], %[d]\n"
-      "mov %[r1], %%rdx\n mulx %[h0], %[e], %[f]\n"
-      "mov %[r1_again], %%rdx\n mulx %[h1], %[h0], %[h1]\n imul %[h2], %%rdx\n imul %[r0], %[h2]\n"
-      "add %[e], %[c]\n adc %[f], %[d]\n"
-      "add %[a], %[h0]\n adc %[b], %[h1]\n adc $0, %[d]\n"
-      "add %%rdx, %[c]\n adc $0, %[d]\n"
-      "add %[c], %[h1]\n adc %[d], %[h2]\n"
-      // What is above 2^130, times 5.
-      "mov %[h2], %[a]\n mov %[h2], %[b]\n shr $2, %[a]\n and $-4, %[b]\n and $3, %[h2]\n add %[b], %[a]\n"
-      "add %[a], %[h0]\n adc $0, %[h1]\n adc $0, %[h2]\n"
-      : [h0] "+&r"(mac.h0), [h1] "+&r"(mac.h1), [h2] "+&r"(mac.h2), [a] "=&r"(a), [b] "=&r"(b), [c] "=&r"(c),
-        [d] "=&r"(d), [e] "=&r"(e), [f] "=&r"(f)
-      : [r0] "m"(mac.r0), [r1] "m"(mac.r1), [r1_again] "m"(mac.r1_again), [m0] "m"(*reinterpret_cast<const uint64_t *>(block)),
-        [m1] "m"(*reinterpret_cast<const uint64_t *>(block + 8)), [top] "er"(top)
-      : "rdx", "cc");
-}
-
-// The whole blocks of `bytes`; returns what is left of them.
-WIDE static Bytes absorbWhole(Mac &mac, Bytes bytes) {
-  Mac at = mac;
-  for (; bytes.size >= mac_block_bytes; bytes.data += mac_block_bytes, bytes.size -= mac_block_bytes) absorb(at, bytes.data, 1);
-  mac = at;
-  return bytes;
-}
-
-WIDE static void absorbPadded(Mac &mac, Bytes bytes, uint8_t mark) {
-  bytes = absorbWhole(mac, bytes);
-  if (bytes.size == 0) return;
-  uint8_t block[mac_block_bytes] = {};
-  memcpy(block, bytes.data, bytes.size);
-  block[bytes.size] = mark;
-  absorb(mac, block, mark ? 0 : 1);
-}
-
-static void finish(const Mac &mac, uint8_t *tag) {
-  using Wide = unsigned __int128;
-  // h - (2^130 - 5), which counts when h is not below that.
-  Wide sum = Wide{mac.h0} + 5;
-  auto g0 = static_cast<uint64_t>(sum);
-  sum = Wide{mac.h1} + static_cast<uint64_t>(sum >> 64);
-  auto g1 = static_cast<uint64_t>(sum);
-  uint64_t mask = 0 - ((mac.h2 + static_cast<uint64_t>(sum >> 64)) >> 2);
-  sum = Wide{(mac.h0 & ~mask) | (g0 & mask)} + mac.s0;
-  auto t0 = static_cast<uint64_t>(sum), t1 = ((mac.h1 & ~mask) | (g1 & mask)) + mac.s1 + static_cast<uint64_t>(sum >> 64);
-  memcpy(tag, &t0, sizeof t0);
-  memcpy(tag + 8, &t1, sizeof t1);
-}
 
 // The words of a ChaCha20 block, each for eight blocks that follow one another.
 struct alignas(32) Words {
@@ -227,18 +153,27 @@ WIDE static Bytes onePass(Words &words, Mac &mac, Bytes plain, uint8_t *out) {
 
 Way bestWay() {
   static const bool wide = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
-  return wide ? Way::one_pass : Way::libsodium;
+  return hasBroad() ? Way::broad : wide ? Way::one_pass : Way::libsodium;
 }
 
-WIDE static void encryptOnePass(Bytes message, const uint8_t *header, const uint8_t *nonce, const uint8_t *key, uint8_t *out) {
+// Encrypts from block `block` on, and authenticates the ciphertext and what pads it: after `mark`, if it has one.
+WIDE static void pass(Way way, const uint8_t *key, const uint8_t *nonce, uint32_t block, Mac &mac, Bytes plain, uint8_t *out,
+                      uint8_t mark) {
+  size_t done = way == Way::broad ? broadPass(key, nonce, block, mac, plain, out) : 0;
+  if (done == plain.size) return;
+  Words words(key, nonce, block + static_cast<uint32_t>(done / 64));
+  absorbPadded(mac, onePass(words, mac, {plain.data + done, plain.size - done}, out + done), mark);
+}
+
+WIDE static void encryptOnePass(Way way, Bytes message, const uint8_t *header, const uint8_t *nonce, const uint8_t *key,
+                                uint8_t *out) {
   uint8_t subkey[crypto_core_hchacha20_OUTPUTBYTES], first[crypto_onetimeauth_KEYBYTES];
   crypto_core_hchacha20(subkey, nonce, key, nullptr);
   // Block 0 is for the authenticator.
   crypto_stream_chacha20(first, sizeof first, nonce + crypto_core_hchacha20_INPUTBYTES, subkey);
-  Words words(subkey, nonce + crypto_core_hchacha20_INPUTBYTES, 1);
   Mac mac(first);
   absorbPadded(mac, {header, header_bytes}, 0);
-  absorbPadded(mac, onePass(words, mac, message, out), 0);
+  pass(way, subkey, nonce + crypto_core_hchacha20_INPUTBYTES, 1, mac, message, out, 0);
   uint8_t lengths[mac_block_bytes] = {header_bytes};
   write32(lengths + 8, static_cast<uint32_t>(message.size));
   absorb(mac, lengths, 1);
@@ -247,11 +182,10 @@ WIDE static void encryptOnePass(Bytes message, const uint8_t *header, const uint
   sodium_memzero(first, sizeof first);
 }
 
-static void partOnePass(const uint8_t *key, const uint8_t *nonce, Bytes plain, uint32_t block, const uint8_t *tag_key,
+static void partOnePass(Way way, const uint8_t *key, const uint8_t *nonce, Bytes plain, uint32_t block, const uint8_t *tag_key,
                         uint8_t *cipher, uint8_t *tag) {
-  Words words(key, nonce, block);
   Mac mac(tag_key);
-  absorbPadded(mac, onePass(words, mac, plain, cipher), 1);
+  pass(way, key, nonce, block, mac, plain, cipher, 1);
   finish(mac, tag);
 }
 
@@ -264,7 +198,7 @@ Way bestWay() { return Way::libsodium; }
 void encrypt(Bytes message, const uint8_t *header, const uint8_t *nonce, const uint8_t *key, uint8_t *out,
              [[maybe_unused]] Way way) {
 #ifdef __x86_64__
-  if (way == Way::one_pass) return encryptOnePass(message, header, nonce, key, out);
+  if (way != Way::libsodium) return encryptOnePass(way, message, header, nonce, key, out);
 #endif
   crypto_aead_xchacha20poly1305_ietf_encrypt(out, nullptr, message.data, message.size, header, header_bytes, nullptr, nonce,
                                              key);
@@ -277,7 +211,7 @@ Stream::Stream(const uint8_t *nonce, const uint8_t *key, Way way) : way_(way) {
 
 void Stream::part(Bytes plain, uint32_t block, const uint8_t *tag_key, uint8_t *cipher, uint8_t *tag) const {
 #ifdef __x86_64__
-  if (way_ == Way::one_pass) return partOnePass(key_, nonce_, plain, block, tag_key, cipher, tag);
+  if (way_ != Way::libsodium) return partOnePass(way_, key_, nonce_, plain, block, tag_key, cipher, tag);
 #endif
   crypto_stream_chacha20_xor_ic(cipher, plain.data, plain.size, nonce_, block, key_);
   crypto_onetimeauth(tag, cipher, plain.size, tag_key);

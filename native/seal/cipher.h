@@ -1,13 +1,15 @@
 // XChaCha20 and Poly1305: what libsodium makes, to the byte, and what it opens. Where the processor has AVX2 and BMI2, both are
 // made in one pass: its vector units make key stream while the others, idle otherwise, authenticate what was encrypted just
-// before. Elsewhere libsodium does it. No branch and no address depends on a secret.
+// before. Where it has AVX-512 with IFMA, its wider units do both. Elsewhere libsodium does it. No branch and no address depends
+// on a secret.
 #pragma once
 
 #include "seal.h"
 
 namespace seal {
 
-enum class Way { libsodium, one_pass };
+// Ours: by AVX2, and by AVX-512 (cipher_broad.h).
+enum class Way { libsodium, one_pass, broad };
 
 // The fastest that this processor has.
 Way bestWay();

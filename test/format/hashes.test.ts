@@ -17,7 +17,7 @@ t.test('all sides make the same hashes, of all lengths and numbers of messages',
   const build = await mkdtemp(join(tmpdir(), 'kith-hashes-check-'))
   t.teardown(() => rm(build, { recursive: true, force: true }))
   const program = join(build, 'hashes-check')
-  const seal = ['seal', 'cipher', 'guess', 'hashes'].map((name) => `native/seal/${name}.cc`)
+  const seal = ['seal', 'cipher', 'cipher_broad', 'guess', 'hashes'].map((name) => `native/seal/${name}.cc`)
   const flags = ['-std=c++20', '-O1', '-fsanitize=address', '-Inative/seal']
   const sources = ['test/format/native/hashes-check.cc', ...seal]
   execFileSync('g++', [...flags, ...sources, '-lsodium', '-lzstd', '-o', program], { cwd: root })
