@@ -20,8 +20,16 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? NaN) + upper) / 2
 }
 
+/** Of each contender, by round, what its turn took. */
+export type Taken = ReadonlyMap<string, readonly (number | undefined)[]>
+
 /** Runs all turns for each round; the first contender is the base. */
 export async function compare(turns: Map<string, Turn>, rounds: number): Promise<Figure[]> {
+  return figures(await take(turns, rounds))
+}
+
+/** Runs all turns for each round. */
+export async function take(turns: Map<string, Turn>, rounds: number): Promise<Taken> {
   const names = [...turns.keys()]
   const seconds = new Map<string, (number | undefined)[]>(names.map((name) => [name, []]))
   for (let round = 0; round < rounds; round++) {
@@ -30,11 +38,27 @@ export async function compare(turns: Map<string, Turn>, rounds: number): Promise
       seconds.get(name)?.push(await turns.get(name)?.())
     }
   }
-  return figures(seconds)
+  return seconds
+}
+
+/**
+ * How many times as fast as the best of its rivals a contender is: the least, over the rivals, of the median over the
+ * rounds of (rival's seconds / its seconds). `undefined` where none of them did the work.
+ */
+export function lead(taken: Taken, contender: string, rivals: readonly string[]): number | undefined {
+  const own = taken.get(contender) ?? []
+  const ratios = rivals.flatMap((rival) => {
+    const rounds = (taken.get(rival) ?? []).flatMap((value, i) => {
+      const against = own[i]
+      return value === undefined || against === undefined ? [] : [value / against]
+    })
+    return rounds.length > 0 ? [median(rounds)] : []
+  })
+  return ratios.length > 0 ? Math.min(...ratios) : undefined
 }
 
 /** From the seconds of each contender, by round, to figures against the first one. */
-export function figures(seconds: ReadonlyMap<string, readonly (number | undefined)[]>): Figure[] {
+export function figures(seconds: Taken): Figure[] {
   const base = [...seconds.values()][0] ?? []
   const result: Figure[] = []
   for (const [contender, taken] of seconds) {
@@ -48,12 +72,14 @@ export function figures(seconds: ReadonlyMap<string, readonly (number | undefine
   return result
 }
 
-/** A line of a table: `label`, then each contender's ratio to the first, which shows its seconds. */
+/** A line of a table: `label`, then each contender's ratio to the first, which shows its seconds. Three digits below 0.1. */
 export function row(label: string, columns: readonly string[], figures: readonly Figure[]): string {
   const cells = columns.map((column, i) => {
     const figure = figures.find(({ contender }) => contender === column)
     if (!figure) return '-'.padStart(12)
-    return (i === 0 ? `${figure.seconds.toFixed(3)} s` : figure.ratio.toFixed(2)).padStart(12)
+    return (
+      i === 0 ? `${figure.seconds.toFixed(3)} s` : figure.ratio.toFixed(figure.ratio < 0.0995 ? 3 : 2)
+    ).padStart(12)
   })
   return label.padEnd(26) + cells.join('')
 }

@@ -7,7 +7,7 @@ import { chmodSync, chownSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, sta
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { root, run, type User } from './commands.js'
-import { compare, heading, row } from './measure.js'
+import { figures, heading, lead, row, take } from './measure.js'
 import { memoryPlace, mountAll, type Contender, type Place } from './mounts.js'
 
 export interface Scale {
@@ -105,7 +105,11 @@ async function benchPlace(
   say(
     `mount on ${what}: speed as a share of the bare directory's (1 is equal; medians of ${scale.rounds} rounds)`,
   )
-  say(heading(columns))
+  const peers = columns.filter((name) => name === 'gocryptfs' || name === 'bindfs')
+  const ours = columns.filter((name) => name.startsWith('kith'))
+  const leads = peers.length > 0 ? ours.map((name) => `${name}/peer`) : []
+  if (leads.length > 0) say(`${leads.join(', ')}: how many times as fast as the better peer`)
+  say(heading(columns) + leads.map((name) => name.padStart(16)).join(''))
   try {
     for (const [label, workload] of workloads) {
       const turns = new Map(
@@ -114,7 +118,9 @@ async function benchPlace(
           turn(contender, workload, exerciser, scale, place.user),
         ]),
       )
-      say(row(label, columns, await compare(turns, scale.rounds)))
+      const taken = await take(turns, scale.rounds)
+      const ahead = leads.map((_, i) => (lead(taken, ours[i] ?? '', peers)?.toFixed(2) ?? '-').padStart(16))
+      say(row(label, columns, figures(taken)) + ahead.join(''))
     }
   } finally {
     for (const contender of contenders) await contender.stop()

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { compare, figures, median, row } from '../../bench/measure.js'
+import { compare, figures, lead, median, row } from '../../bench/measure.js'
 
 t.test('medians', (t) => {
   t.equal(median([3, 1, 2]), 2)
@@ -45,5 +45,31 @@ t.test('a line shows the base in seconds, the others as ratios, and who is missi
     ],
   )
   t.match(line, /^stat +1\.500 s +0\.50 +-$/)
+  t.end()
+})
+
+t.test('below a tenth a line shows a third digit, which tells 1.5 times from 2', (t) => {
+  const figure = (contender: string, ratio: number) => ({ contender, seconds: 1, ratio })
+  const line = row(
+    'rename',
+    ['bare', 'kith', 'peer'],
+    [figure('bare', 1), figure('kith', 0.099), figure('peer', 0.0996)],
+  )
+  t.match(line, /^rename +1\.000 s +0\.099 +0\.10$/)
+  t.end()
+})
+
+t.test('a lead is over the better rival, by medians within rounds', (t) => {
+  const taken = new Map([
+    ['bare', [1, 1, 1]],
+    ['kith', [2, 20, 2]],
+    ['near', [3, 30, 9]],
+    ['far', [8, 80, 8]],
+    ['gone', [undefined, undefined, undefined]],
+  ])
+  t.equal(lead(taken, 'kith', ['near', 'far', 'gone']), 1.5)
+  t.equal(lead(taken, 'kith', ['far']), 4)
+  t.equal(lead(taken, 'kith', ['gone']), undefined)
+  t.equal(lead(taken, 'kith', []), undefined)
   t.end()
 })
