@@ -1,5 +1,5 @@
-// BLAKE2b (RFC 7693) in four or eight lanes of 64 bits. A lane takes a message block by block; when it is done, the next message takes
-// its place, so that messages may have any lengths. Names and steps are those of the RFC.
+// BLAKE2b (RFC 7693) in four, eight or sixteen lanes of 64 bits. A lane takes a message block by block; when it is done, the next message
+// takes its place, so that messages may have any lengths. Names and steps are those of the RFC.
 #include "hashes.h"
 
 #include <algorithm>
@@ -192,43 +192,59 @@ AVX512_INLINE void transposeBroad(const uint8_t *const *block, Words<8> *m) {
   }
 }
 
-// As compress().
-template <size_t lanes>
-AVX512 static void compressBroad(States<lanes> &states, const Lane *lane, size_t count) {
+// All words of the state that a step of the RFC takes, of each group.
+template <size_t lanes, size_t groups, size_t a, size_t b, size_t c, size_t d>
+AVX512_INLINE void mixGroups(Words<lanes> (&v)[groups][16], const Words<lanes> (&m)[groups][16], size_t x, size_t y) {
+#pragma GCC unroll 2
+  for (size_t g = 0; g < groups; g++) mixBroad<lanes>(v[g][a], v[g][b], v[g][c], v[g][d], m[g][x], m[g][y]);
+}
+
+// As compress(), of lanes in groups of a vector each: in one group a step waits for the one before, and two fill the pauses of
+// each other.
+template <size_t lanes, size_t groups>
+AVX512 static void compressBroad(States<lanes * groups> &states, const Lane *lane, size_t count) {
   using Word = Words<lanes>;
-  const uint8_t *at[lanes];
-  size_t step[lanes];
-  Word counted, last, h[8];
-  for (size_t l = 0; l < lanes; l++) {
+  const uint8_t *at[lanes * groups];
+  size_t step[lanes * groups];
+  Word counted[groups], last[groups], h[groups][8];
+  for (size_t l = 0; l < lanes * groups; l++) {
     at[l] = lane[l].block, step[l] = lane[l].one ? block_bytes : 0;
-    counted[l] = lane[l].counted, last[l] = lane[l].last ? ~uint64_t{0} : 0;
+    counted[l / lanes][l % lanes] = lane[l].counted, last[l / lanes][l % lanes] = lane[l].last ? ~uint64_t{0} : 0;
   }
-  memcpy(h, states.h, sizeof h);
+  for (size_t g = 0; g < groups; g++)
+    for (size_t i = 0; i < 8; i++) memcpy(&h[g][i], &states.h[i][g * lanes], sizeof(Word));
   for (; count > 0; count--) {
-    Word m[16], v[16];
-    transposeBroad(at, m);
+    Word m[groups][16], v[groups][16];
+    for (size_t g = 0; g < groups; g++) transposeBroad(at + g * lanes, m[g]);
+#pragma GCC unroll 2
+    for (size_t g = 0; g < groups; g++) {
 #pragma GCC unroll 8
-    for (size_t i = 0; i < 8; i++) v[i] = h[i], v[i + 8] = Word{} + iv[i];
-    v[12] ^= counted;
-    v[14] ^= last;
+      for (size_t i = 0; i < 8; i++) v[g][i] = h[g][i], v[g][i + 8] = Word{} + iv[i];
+      v[g][12] ^= counted[g];
+      v[g][14] ^= last[g];
+    }
 #pragma GCC unroll 12
     for (size_t round = 0; round < 12; round++) {
       const auto *s = sigma[round % 10];
-      mixBroad<lanes>(v[0], v[4], v[8], v[12], m[s[0]], m[s[1]]);
-      mixBroad<lanes>(v[1], v[5], v[9], v[13], m[s[2]], m[s[3]]);
-      mixBroad<lanes>(v[2], v[6], v[10], v[14], m[s[4]], m[s[5]]);
-      mixBroad<lanes>(v[3], v[7], v[11], v[15], m[s[6]], m[s[7]]);
-      mixBroad<lanes>(v[0], v[5], v[10], v[15], m[s[8]], m[s[9]]);
-      mixBroad<lanes>(v[1], v[6], v[11], v[12], m[s[10]], m[s[11]]);
-      mixBroad<lanes>(v[2], v[7], v[8], v[13], m[s[12]], m[s[13]]);
-      mixBroad<lanes>(v[3], v[4], v[9], v[14], m[s[14]], m[s[15]]);
+      mixGroups<lanes, groups, 0, 4, 8, 12>(v, m, s[0], s[1]);
+      mixGroups<lanes, groups, 1, 5, 9, 13>(v, m, s[2], s[3]);
+      mixGroups<lanes, groups, 2, 6, 10, 14>(v, m, s[4], s[5]);
+      mixGroups<lanes, groups, 3, 7, 11, 15>(v, m, s[6], s[7]);
+      mixGroups<lanes, groups, 0, 5, 10, 15>(v, m, s[8], s[9]);
+      mixGroups<lanes, groups, 1, 6, 11, 12>(v, m, s[10], s[11]);
+      mixGroups<lanes, groups, 2, 7, 8, 13>(v, m, s[12], s[13]);
+      mixGroups<lanes, groups, 3, 4, 9, 14>(v, m, s[14], s[15]);
     }
+#pragma GCC unroll 2
+    for (size_t g = 0; g < groups; g++) {
 #pragma GCC unroll 8
-    for (size_t i = 0; i < 8; i++) h[i] ^= v[i] ^ v[i + 8];
-    for (size_t l = 0; l < lanes; l++) at[l] += step[l];
-    counted += block_bytes;
+      for (size_t i = 0; i < 8; i++) h[g][i] ^= v[g][i] ^ v[g][i + 8];
+      counted[g] += block_bytes;
+    }
+    for (size_t l = 0; l < lanes * groups; l++) at[l] += step[l];
   }
-  memcpy(states.h, h, sizeof h);
+  for (size_t g = 0; g < groups; g++)
+    for (size_t i = 0; i < 8; i++) memcpy(&states.h[i][g * lanes], &h[g][i], sizeof(Word));
 }
 
 template <size_t lanes>
@@ -340,13 +356,6 @@ class AtOnce {
   const uint8_t idle_[block_bytes]{};
 };
 
-// Whether it is worth to hash the last by itself: libsodium does one alone in less time than `lanes`, of which all others idle.
-static bool isOneOver(const std::vector<Hashing> &messages, size_t lanes) {
-  return messages.size() % lanes == 1 && std::all_of(messages.begin(), messages.end(), [&](const Hashing &one) {
-           return one.message.size == messages[0].message.size;
-         });
-}
-
 Side bestSide() {
   static const Side best = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") ? Side::avx512
                            : __builtin_cpu_supports("avx2")                                        ? Side::avx2
@@ -354,17 +363,36 @@ Side bestSide() {
   return best;
 }
 
-void hashMany(const char *name_space, const uint8_t *key, const std::vector<Hashing> &messages, Side side) {
+// How many of the messages go by `lanes` together. When all are equally long, those over are few enough for fewer lanes, or for
+// one by libsodium, which does it in less time than lanes of which most idle.
+static size_t together(std::span<const Hashing> messages, size_t lanes) {
+  size_t over = messages.size() % lanes;
+  bool are_equal = std::all_of(messages.begin(), messages.end(),
+                               [&](const Hashing &one) { return one.message.size == messages[0].message.size; });
+  return are_equal && over <= (lanes > 4 ? lanes / 2 : 1) ? messages.size() - over : messages.size();
+}
+
+static void hashSome(const char *name_space, const uint8_t *key, std::span<const Hashing> messages, Side side) {
   // By AVX2, two lanes in use are no faster than one by libsodium.
   if (messages.size() < (side == Side::avx512 ? 2 : 3)) side = Side::libsodium;
-  const bool broad = side == Side::avx512 && messages.size() > 4;
-  size_t together = side == Side::libsodium ? 0 : messages.size() - isOneOver(messages, broad ? 8 : 4);
-  const std::span some{messages.data(), together};
-  if (broad)
-    AtOnce<8>(compressBroad<8>, name_space, key, some).run();
-  else if (together > 0)
-    AtOnce<4>(side == Side::avx512 ? compressBroad<4> : compress, name_space, key, some).run();
-  for (size_t i = together; i < messages.size(); i++) hashOne(name_space, key, messages[i]);
+  if (side == Side::libsodium) {
+    for (const auto &one : messages) hashOne(name_space, key, one);
+    return;
+  }
+  const size_t lanes = side == Side::avx2 || messages.size() <= 4 ? 4 : messages.size() <= 8 ? 8 : 16;
+  const size_t first = together(messages, lanes);
+  const auto some = messages.first(first);
+  if (lanes == 16)
+    AtOnce<16>(compressBroad<8, 2>, name_space, key, some).run();
+  else if (lanes == 8)
+    AtOnce<8>(compressBroad<8, 1>, name_space, key, some).run();
+  else
+    AtOnce<4>(side == Side::avx512 ? compressBroad<4, 1> : compress, name_space, key, some).run();
+  if (first < messages.size()) hashSome(name_space, key, messages.subspan(first), side);
+}
+
+void hashMany(const char *name_space, const uint8_t *key, const std::vector<Hashing> &messages, Side side) {
+  hashSome(name_space, key, messages, side);
 }
 
 #else

@@ -1,5 +1,5 @@
 // Hashes of many messages at once: the same as hash() and keyedHash() of seal.h, four messages side by side where the processor
-// has AVX2, eight where it has AVX-512. One message alone is a chain of dependent steps and leaves most of a vector unit idle.
+// has AVX2, up to sixteen where it has AVX-512. One message alone is a chain of dependent steps and leaves most of a vector unit idle.
 #pragma once
 
 #include "seal.h"

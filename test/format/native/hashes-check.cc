@@ -72,7 +72,7 @@ static void compareAll(Side side, const char *what) {
     for (auto &one : sizes) one = (size + random64() % 300) % 521;
     compare(side, what, sizes);
   }
-  for (size_t count = 0; count <= 26; count++) {
+  for (size_t count = 0; count <= 34; count++) {
     compare(side, what, std::vector<size_t>(count, 1000 + count));
     std::vector<size_t> sizes(count);
     for (auto &one : sizes) one = random64() % 3 ? random64() % 5000 : 0;
