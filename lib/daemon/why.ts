@@ -1,6 +1,6 @@
 /** Today's partners as selection sees them: for `kith partners --why`. */
 import { isHourIn, weekBytes } from '../format/week.js'
-import type { PartnerInfo as Partner } from '../partners/partners.js'
+import type { PartnerInfo as Partner, SwapInfo } from '../partners/partners.js'
 import { counts } from '../planning/partner-state.js'
 import { expectedHours, hoursSeen, type Presence, promiseKept, unseen } from '../planning/hours.js'
 import { defaultPolicy, select } from '../planning/selection.js'
@@ -14,11 +14,13 @@ const noSketch = sketchOf([], Buffer.alloc(32))
 
 export function why({ partners, config }: Pick<Services, 'partners' | 'config'>): Result<'why'> {
   const known = partners.list()
+  const swap = partners.swap()
   const names = new Map(known.map(({ id, name }) => [id, name]))
   const { chosen, passedOver } = select({
     sketch: noSketch,
     candidates: known.map((partner) => candidateOf(partner, partners.presence(partner.id))),
-    current: known.map(({ id }) => id),
+    // Whom to exchange is decided by other rules (planning/swap.ts).
+    current: [],
     // All of today's are looked at, however many are wanted.
     policy: { ...defaultPolicy, count: Math.max(known.length, config.settings.poolPartners) },
   })
@@ -29,10 +31,31 @@ export function why({ partners, config }: Pick<Services, 'partners' | 'config'>)
   const named = (id: string) => ({ id, name: names.get(id) ?? '' })
   return {
     partners: [
-      ...chosen.map(({ id, why }) => ({ ...named(id), kept: true, why: [...why, ...seenWhy(id)] })),
-      ...passedOver.map(({ id, why }) => ({ ...named(id), kept: false, why: [why] })),
+      ...chosen.map(({ id, why }) => ({
+        ...named(id),
+        kept: true,
+        why: [...why, ...seenWhy(id), ...swapWhy(id, swap, names)],
+      })),
+      ...passedOver.map(({ id, why }) => ({
+        ...named(id),
+        kept: false,
+        why: [why, ...swapWhy(id, swap, names)],
+      })),
     ],
   }
+}
+
+/** What an exchange that is under way has to do with this partner. */
+export function swapWhy(id: string, swap: SwapInfo | null, names: ReadonlyMap<string, string>): string[] {
+  if (!swap || (id !== swap.from && id !== swap.to)) return []
+  const named = (of: string) => names.get(of) || of.slice(0, 12)
+  const [from, to] = [named(swap.from), named(swap.to)]
+  if (id === swap.from)
+    return swap.stage === 'filling'
+      ? [`gives way to ${to}, once that one holds everything and was tried`]
+      : [`gives way to ${to}: what only this one has of your data goes to others first`]
+  const now = swap.stage === 'filling' ? 'it is filled and tried first' : 'it holds everything, and was tried'
+  return [`is to take the place of ${from} (${swap.why.join('; ')}): ${now}`]
 }
 
 /** A friend counts as chosen by the user; of a stranger, what the agreement says and what was seen of it. */

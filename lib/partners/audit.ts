@@ -20,10 +20,12 @@ import { randomBytes } from '../base/random.js'
 import { decodeHead, type Head } from '../format/head.js'
 import { blockName } from '../format/seal.js'
 import { maxAsked, nonceBytes, possessionProof } from '../format/wire.js'
+import { caughtWithin } from '../planning/audit-confidence.js'
 import type { Book } from './book.js'
 import { AuditTraffic } from './audit-traffic.js'
 import { drawTogether } from './coin-audit.js'
 import type { PartnerView, Placement } from './placement.js'
+import type { AuditInfo } from './reports.js'
 import type { Damage, OwnedBlocks, Peer, Peers } from './types.js'
 
 /** Asked for by name where the partner flips no coin with us. */
@@ -95,6 +97,24 @@ export class Auditor {
   }
 
   /** Resolves soon only after the sessions were closed. */
+  /** What audits of these partners find, and what they cost. */
+  info(partners: readonly Buffer[]): AuditInfo {
+    const { book, placement, intervalMs } = this.options
+    const [lost, confidence] = [0.01, 0.99]
+    const held = partners.filter((key) => book.progress(key).cursor > 0)
+    const within = held.map((key) => {
+      const blocks = (placement?.view(key) ?? this.options.blocks).countTo(book.progress(key).cursor)
+      return caughtWithin({ blocks, lost, confidence }, intervalMs)
+    })
+    return {
+      lost,
+      confidence,
+      caughtWithinMs: within.length === 0 ? null : Math.max(...within),
+      bytesLastDay: Math.max(0, ...held.map((key) => this.traffic.lastDay(key))),
+      bytesPerDay: this.traffic.perDay,
+    }
+  }
+
   async stop(): Promise<void> {
     this.stopped = true
     this.timer?.cancel()

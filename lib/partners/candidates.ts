@@ -23,6 +23,8 @@ interface RepairersParts {
   candidates: readonly PlacePartner[]
   /** whether our backups are to be at this partner */
   isCounted(partner: KnownPartner): boolean
+  /** whether another takes its place, and elements are moved away */
+  isLeft(partner: Buffer): boolean
   /** whether it gives back what it holds */
   gives(partner: Buffer): boolean
 }
@@ -33,7 +35,7 @@ interface RepairersParts {
  */
 export function repairersOf(
   known: readonly KnownPartner[],
-  { roster, states, agreements, candidates, isCounted, gives }: RepairersParts,
+  { roster, states, agreements, candidates, isCounted, isLeft, gives }: RepairersParts,
   isFresh: boolean,
 ): RepairPartner[] {
   const able = new Map(candidates.map((one) => [one.id, one]))
@@ -42,7 +44,8 @@ export function repairersOf(
     const { key, id } = partner
     const now = states.get(key)
     const parted = agreements.isOver(key) ? 'leaving' : isFresh ? 'good' : 'gone'
-    const state = counts(now) && !isCounted(partner) ? parted : now.state
+    const bound = isLeft(key) ? 'leaving' : now.state
+    const state = counts(now) ? (isCounted(partner) ? bound : parted) : now.state
     const one = able.get(id) ?? { id, ...unable, prefix: prefixOf(roster.hostOf(key)) }
     return { ...one, state, online: roster.isOnline(id), gives: gives(key) }
   })

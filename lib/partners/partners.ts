@@ -15,23 +15,21 @@
  *     book        what is known of each, on disk
  */
 import { EventEmitter } from 'node:events'
-import { asKithError, assert, KithError } from '../base/errors.js'
+import { asKithError } from '../base/errors.js'
 import type { BlockReader } from '../blocks/block-store.js'
 import { decodeHead } from '../format/head.js'
 import type { Presence } from '../planning/hours.js'
 import { counts, isLost, type StateName } from '../planning/partner-state.js'
 import type { PlacePartner } from '../planning/placement.js'
 import type { RepairPartner } from '../planning/repair.js'
-import { caughtWithin } from '../planning/audit-confidence.js'
-import { ownAddresses } from './addresses.js'
 import { Auditor, defaultBytesPerDay, type Audit } from './audit.js'
-import type { Book, Progress } from './book.js'
+import type { Book } from './book.js'
 import { candidatesOf, repairersOf } from './candidates.js'
 import type { CircleInfo, CircleSecret } from './circle.js'
 import { Fetcher } from './fetch.js'
-import { distanceOf } from './distance.js'
 import { heldBy } from './held.js'
-import { Keepers } from './keepers.js'
+import { isKeeper, Keepers, type Standing } from './keepers.js'
+import { Listing } from './listing.js'
 import type { PoolState } from './pool.js'
 import { Pace } from './pace.js'
 import { openParts, type Parts, type PartnersOptions } from './parts.js'
@@ -47,12 +45,21 @@ import type {
   PactChange,
   PartnerInfo,
   ReleaseResult,
+  SwapInfo,
 } from './reports.js'
 import type { KnownPartner } from './roster.js'
 import type { Damage, Peer, Peers } from './types.js'
 import { Uploader } from './upload.js'
 
-export type { AuditResult, Invite, Joined, PactChange, PartnerInfo, ReleaseResult } from './reports.js'
+export type {
+  AuditResult,
+  Invite,
+  Joined,
+  PactChange,
+  PartnerInfo,
+  ReleaseResult,
+  SwapInfo,
+} from './reports.js'
 
 interface Events {
   /** a partner came, went, or holds more than before */
@@ -70,6 +77,7 @@ export class Partners extends EventEmitter<Events> {
   private readonly auditor: Auditor
   private readonly fetcher: Fetcher
   private readonly placing: Placing
+  private readonly listing: Listing
   private readonly changed = new Set<() => void>()
   private stopping: Promise<void> | null = null
 
@@ -134,13 +142,9 @@ export class Partners extends EventEmitter<Events> {
       isPressing: (key) => parts.states.get(key).state !== 'good',
     })
     this.reader = this.placing.reader
-    const standings = () =>
-      roster.known().map(({ key, id, circles, lastSeen }) => {
-        const isPartner = circles.length > 0 && !this.releases.waits(key)
-        const isLeaving = agreements.isOver(key) || !counts(parts.states.get(key)) || isCommitted(key)
-        return { key, isPartner, isLeaving, online: roster.isOnline(id), lastSeen }
-      })
+    const standings = () => roster.known().map((partner) => this.standing(partner))
     this.keepers = new Keepers(book, standings, clock, placement)
+    this.listing = this.openListing()
     roster.onChange(() => this.onRoster())
     this.onRoster()
   }
@@ -154,7 +158,10 @@ export class Partners extends EventEmitter<Events> {
       onState: (key, after) => joined.partners?.onState(key, after),
       onLost: (key) => joined.partners?.onLost(key),
       onRenewed: (key) => joined.partners?.placing.placement.restart(key),
-      onHour: () => joined.partners?.reclaim.run(),
+      onHour: () => joined.partners?.onHour(),
+      isFilled: (to, from) => joined.partners?.isFilled(to, from) ?? false,
+      isEmptied: (key) => joined.partners?.placing.stripes.isReadFrom(key) === false,
+      onSwap: () => joined.partners?.placing.striper.wake(),
       countedOn: () => joined.partners?.countedOn() ?? [],
     })
     joined.partners = new Partners(options, parts)
@@ -163,30 +170,7 @@ export class Partners extends EventEmitter<Events> {
   }
 
   list(): PartnerInfo[] {
-    const now = this.options.clock.now()
-    const own = ownAddresses()
-    return this.parts.roster.known().map((partner) => {
-      const { key, id, name, since, lastSeen } = partner
-      const progress = this.book.progress(key)
-      const online = this.parts.roster.isOnline(id)
-      return {
-        id,
-        name,
-        online,
-        circles: this.circleNames(partner),
-        since,
-        lastSeen: online ? now : lastSeen,
-        bytesHeld: progress.bytesHeld,
-        bytesPending: this.isCountedOn(partner) ? this.uploader.pendingBytes(key) : 0,
-        bytesHeldForIt: this.options.vault.held(key).bytes,
-        lastProof: progress.lastProof || null,
-        distance: distanceOf(this.parts.roster.hostOf(key), own, this.parts.roster.roundTrip(key)),
-        roundTrip: this.parts.roster.roundTrip(key) || null,
-        trouble: this.troubleOf(key, progress),
-        state: this.parts.states.info(key),
-        agreement: this.parts.agreements.info(key) ?? null,
-      }
-    })
+    return this.listing.all()
   }
 
   /** When the partner (hex) was on line, as it was seen from here. */
@@ -223,6 +207,13 @@ export class Partners extends EventEmitter<Events> {
     })
   }
 
+  /** The exchange of a partner for a better one that is under way, with hex ids. */
+  swap(): SwapInfo | null {
+    const swap = this.parts.swaps.current
+    if (!swap) return null
+    return { ...swap, from: swap.from.toString('hex'), to: swap.to.toString('hex') }
+  }
+
   /** How the search in the open pool stands. */
   pool(): PoolState {
     return this.parts.pool.state()
@@ -234,23 +225,23 @@ export class Partners extends EventEmitter<Events> {
    * @throws KithError notFound, usage (which partner?)
    */
   async renegotiate(partner: string, sizes: { holds?: number; wants?: number }): Promise<PactChange> {
-    const found = this.findPartner(partner)
+    const found = this.listing.find(partner)
     // Asked first: a partner at rest that is about to be dialled rests no more.
     const told = await this.parts.agreements.ask(found.key, sizes)
     if (this.parts.roster.resting.of(found.id)) await this.parts.roster.wake(found.key)
-    return { partner: this.infoOf(found.id), told }
+    return { partner: this.listing.of(found.id), told }
   }
 
   /** Ends the agreement. @throws KithError notFound, usage (which partner?) */
   async endAgreement(partner: string): Promise<PactChange> {
-    const found = this.findPartner(partner)
+    const found = this.listing.find(partner)
     const told = await this.parts.agreements.end(found.key)
-    return { partner: this.infoOf(found.id), told }
+    return { partner: this.listing.of(found.id), told }
   }
 
   /** @param partner its name, or a beginning of its id. @throws KithError notFound, usage (which partner?) */
   partner(partner: string): PartnerInfo {
-    return this.infoOf(this.findPartner(partner).id)
+    return this.listing.of(this.listing.find(partner).id)
   }
 
   circles(): CircleInfo[] {
@@ -356,7 +347,7 @@ export class Partners extends EventEmitter<Events> {
         const peer = this.parts.roster.online().find((one) => one.key.equals(key))
         const audit = peer ? await (full ? this.auditor.full(peer) : this.auditor.sample(peer)) : none
         const progress = this.book.progress(key)
-        const trouble = this.troubleOf(key, progress)
+        const trouble = this.listing.trouble(key)
         if (audit.found.includes('unreachable')) trouble.push('it did not answer')
         const { asked, proven, found } = audit
         return {
@@ -374,24 +365,7 @@ export class Partners extends EventEmitter<Events> {
 
   /** What audits find, and what they cost. Of the partners that hold something, the worst counts. */
   audits(): AuditInfo {
-    const { intervalMs, lost, confidence } = {
-      intervalMs: this.options.auditEveryMs,
-      lost: 0.01,
-      confidence: 0.99,
-    }
-    const held = this.countedOn().filter(({ key }) => this.book.progress(key).cursor > 0)
-    const within = held.map(({ key }) => {
-      const blocks = this.placing.placement.view(key).countTo(this.book.progress(key).cursor)
-      return caughtWithin({ blocks, lost, confidence }, intervalMs)
-    })
-    const { traffic } = this.auditor
-    return {
-      lost,
-      confidence,
-      caughtWithinMs: within.length === 0 ? null : Math.max(...within),
-      bytesLastDay: Math.max(0, ...held.map(({ key }) => traffic.lastDay(key))),
-      bytesPerDay: traffic.perDay,
-    }
+    return this.auditor.info(this.countedOn().map(({ key }) => key))
   }
 
   /**
@@ -440,6 +414,7 @@ export class Partners extends EventEmitter<Events> {
     await Promise.all(parts)
     await this.parts.agreements.stop()
     await Promise.all([
+      this.parts.swaps.stop(),
       this.parts.fellows.stop(),
       this.parts.states.stop(),
       this.parts.presences.stop(),
@@ -481,6 +456,34 @@ export class Partners extends EventEmitter<Events> {
     this.notify()
   }
 
+  private onHour(): void {
+    this.reclaim.run()
+    void this.parts.swaps.follow()
+  }
+
+  private standing({ key, id, circles, lastSeen }: KnownPartner): { key: Buffer } & Standing {
+    const { agreements, states, roster } = this.parts
+    const isPartner = circles.length > 0 && !this.releases.waits(key)
+    const isCommitted = states.committedUntil(key) > 0
+    const isLeaving = agreements.isOver(key) || !counts(states.get(key)) || isCommitted
+    return { key, isPartner, isLeaving, online: roster.isOnline(id), lastSeen }
+  }
+
+  /** Whether `to` holds all that `from` does, and has proven so much. */
+  private isFilled(to: Buffer, from: Buffer): boolean {
+    const { placement } = this.placing
+    const known = this.parts.roster.known().find(({ key }) => key.equals(to))
+    if (!known) return false
+    const standing = { ...this.standing(known), isPartner: !this.releases.waits(to) }
+    return (
+      isKeeper(standing, this.book.progress(to), this.options.clock.now()) &&
+      this.book.holds(to, this.book.progress(from).cursor) &&
+      this.book.heads(from).every(({ volume, sequence }) => this.book.head(to, volume) >= sequence) &&
+      placement.isSettled(to) &&
+      placement.isTold(to)
+    )
+  }
+
   /** A friend that is lost stays. Of others we part, and the pool fills the place. */
   private onLost(key: Buffer): void {
     const { agreements } = this.parts
@@ -491,6 +494,7 @@ export class Partners extends EventEmitter<Events> {
   /** How much goes to whom may have changed. */
   private onAgreement(): void {
     for (const key of this.parts.agreements.strangers().bound) this.parts.roster.reconsider(key)
+    void this.parts.swaps.follow()
     this.reclaim.follow()
     this.parts.fellows.follow()
     this.parts.states.follow()
@@ -505,15 +509,16 @@ export class Partners extends EventEmitter<Events> {
   }
 
   private candidates(): PlacePartner[] {
-    const { clock } = this.options
-    return candidatesOf(this.countedOn(), this.parts, (key) => this.refuses(key), clock.now())
+    const refuses = (key: Buffer) => this.refuses(key) || this.parts.swaps.isLeft(key)
+    return candidatesOf(this.countedOn(), this.parts, refuses, this.options.clock.now())
   }
 
   private repairers(isFresh: boolean): RepairPartner[] {
-    const { roster, states, agreements } = this.parts
+    const { roster, states, agreements, swaps } = this.parts
+    const isLeft = (key: Buffer) => swaps.isLeft(key)
     const isCounted = (partner: KnownPartner) => this.isCountedOn(partner)
     const gives = (key: Buffer) => states.committedUntil(key) === 0
-    const all = { roster, states, agreements, candidates: this.candidates(), isCounted, gives }
+    const all = { roster, states, agreements, candidates: this.candidates(), isCounted, isLeft, gives }
     return repairersOf(roster.known(), all, isFresh)
   }
 
@@ -525,23 +530,6 @@ export class Partners extends EventEmitter<Events> {
   private isCountedOn({ key, circles }: KnownPartner): boolean {
     const isPartner = circles.length > 0 || this.parts.agreements.isBound(key)
     return isPartner && !this.parts.agreements.isOver(key) && counts(this.parts.states.get(key))
-  }
-
-  private findPartner(text: string): KnownPartner {
-    const known = this.parts.roster.known()
-    const named = known.filter(({ name }) => name === text)
-    const found = named.length > 0 ? named : known.filter(({ id }) => id.startsWith(text.toLowerCase()))
-    const [first, second] = found
-    if (!first) throw new KithError('notFound', `no partner is called '${text}'; kith partners lists them`)
-    if (second)
-      throw new KithError('usage', `several partners match '${text}': give more of the id (kith partners)`)
-    return first
-  }
-
-  private infoOf(id: string): PartnerInfo {
-    const info = this.list().find((one) => one.id === id)
-    assert(info, 'partners that are known are listed')
-    return info
   }
 
   private async deliver(peer: Peer): Promise<string | undefined> {
@@ -577,24 +565,25 @@ export class Partners extends EventEmitter<Events> {
     }
   }
 
-  private circleNames({ circles }: KnownPartner): string[] {
-    return circles.map((id) => this.parts.circles.get(id)?.name ?? id.slice(0, 8)).sort()
+  private openListing(): Listing {
+    const { parts, options } = this
+    return new Listing({
+      parts,
+      clock: options.clock,
+      heldFor: (key) => options.vault.held(key).bytes,
+      pending: (partner) => (this.isCountedOn(partner) ? this.uploader.pendingBytes(partner.key) : 0),
+      troubles: (key) => this.troublesOf(key),
+      waits: (key) => this.releases.waits(key),
+    })
   }
 
-  private troubleOf(key: Buffer, { verdict }: Progress): string[] {
-    const lines = verdict.found.map((kind) => {
-      const again = verdict.repaired > 0 ? `; ${verdict.repaired} sent again` : ''
-      if (kind === 'missing')
-        return `it lacks blocks that it acknowledged (${verdict.blocks} bad in all${again})`
-      if (kind === 'wrong') return `it holds damaged blocks (${verdict.blocks} bad in all${again})`
-      return kind === 'oldHead' ? 'it gave an old head' : 'its head does not verify or is lost'
-    })
-    const { resting } = this.parts.roster
+  private troublesOf(key: Buffer): string[] {
+    const { agreements, roster } = this.parts
     const refusal = this.uploader.trouble(key)
-    if (refusal !== undefined) lines.push(refusal)
-    lines.push(...this.parts.agreements.trouble(key, resting.of(key.toString('hex')) !== undefined))
-    lines.push(...this.reclaim.warnings(key))
-    if (this.releases.waits(key)) lines.push('it must still be told to release what it held')
-    return lines
+    return [
+      ...(refusal === undefined ? [] : [refusal]),
+      ...agreements.trouble(key, roster.resting.of(key.toString('hex')) !== undefined),
+      ...this.reclaim.warnings(key),
+    ]
   }
 }

@@ -9,7 +9,7 @@ import type { Log } from '../base/log.js'
 import { Database } from '../blocks/database.js'
 import { blockOverhead } from '../format/agreement.js'
 import type { Identity } from '../format/keys.js'
-import type { StateName } from '../planning/partner-state.js'
+import { counts, type StateName } from '../planning/partner-state.js'
 import { ownAddresses } from './addresses.js'
 import { OwnAbsence } from './absence.js'
 import { Agreements } from './agreements.js'
@@ -24,6 +24,7 @@ import { Pool, type PoolSettings } from './pool.js'
 import { Presences } from './presence.js'
 import { Roster, type KnownPartner } from './roster.js'
 import { States, termsOf } from './states.js'
+import { Swaps } from './swaps.js'
 import type { OwnedBlocks, PeersVault, Permissions } from './types.js'
 
 export interface PartnersOptions {
@@ -73,6 +74,7 @@ export interface Parts {
   pool: Pool
   absence: OwnAbsence
   fellows: Fellows
+  swaps: Swaps
 }
 
 /** What follows from what the parts find. */
@@ -87,6 +89,11 @@ export interface Hooks {
   onRenewed(key: Buffer): Promise<void> | undefined
   /** by the hour, while there is a network */
   onHour(): void
+  /** whether `to` holds all that `from` does, and has proven it; no stripe is read from it */
+  isFilled(to: Buffer, from: Buffer): boolean
+  isEmptied(key: Buffer): boolean
+  /** from whom elements are moved away is another than before */
+  onSwap(): void
   /** partners that our backups are to be at */
   countedOn(): KnownPartner[]
 }
@@ -113,6 +120,7 @@ export async function openParts(options: PartnersOptions, hooks: Hooks): Promise
     const states = openStates(options, { db, book, roster, agreements, hooks })
     joined.states = states
     const presences = openPresences(options, { db, roster })
+    const swaps = openSwaps(options, { db, book, agreements, states, joined, hooks })
     const pool = new Pool({
       self: identity.id,
       roster,
@@ -120,6 +128,9 @@ export async function openParts(options: PartnersOptions, hooks: Hooks): Promise
       states,
       presences,
       overlap: new Overlap(options.owned, options.vault, clock),
+      swaps,
+      needs: (key) => quotaOf(book.progress(key)),
+      stateClock: options.stateClock ?? clock,
       settings: () => options.pool?.() ?? { open: false, partners: 0, region: '' },
       policy: options.policy,
       addresses: ownAddresses,
@@ -136,7 +147,10 @@ export async function openParts(options: PartnersOptions, hooks: Hooks): Promise
     })
     const fellows = openFellows(options, { db, roster, agreements, states, hooks })
     joined.fellows = fellows
-    return { db, book, circles, invites, roster, agreements, states, presences, pool, absence, fellows }
+    return {
+      ...{ db, book, circles, invites, roster, agreements, states, presences, pool, absence, fellows },
+      swaps,
+    }
   } catch (error) {
     await db.close()
     throw error
@@ -228,6 +242,35 @@ function openStates(
     lost: (key) => hooks.onLost(key),
     ticked: () => hooks.onHour(),
     clock: stateClock ?? clock,
+    log,
+  })
+}
+
+function openSwaps(
+  { stateClock, clock, log }: PartnersOptions,
+  {
+    db,
+    book,
+    agreements,
+    states,
+    joined,
+    hooks,
+  }: Pick<Parts, 'db' | 'book' | 'agreements' | 'states'> & { joined: Joined; hooks: Hooks },
+): Swaps {
+  const time = stateClock ?? clock
+  return new Swaps({
+    db,
+    isPartner: (key) => agreements.promised(key).theirs > 0 && counts(states.get(key)),
+    ageOf: (key) => Math.max(0, time.now() - states.get(key).bound),
+    committedMs: (key) => Math.max(0, states.committedUntil(key) - time.now()),
+    roomAt: (key) => ({ holds: agreements.promised(key).theirs, used: quotaOf(book.progress(key)) }),
+    counts: () => joined.pool?.counts() ?? { have: 0, wanted: 0 },
+    isBetter: (to, from) => joined.pool?.isBetter(to, from) ?? false,
+    isFilled: (to, from) => hooks.isFilled(to, from),
+    isEmptied: (key) => hooks.isEmptied(key),
+    part: (key) => agreements.end(key),
+    changed: () => hooks.onSwap(),
+    clock: time,
     log,
   })
 }

@@ -15,6 +15,8 @@
  *     agree    negotiation.ts, with the bounds below. Both or neither is bound, whatever dies when; who is bound and was not heard
  *              of since dials, and so does who waits for an answer that may still come
  *
+ *     better   a full set is looked at once a day, and one partner exchanged where that gains much (swaps.ts, planning/swap.ts)
+ *
  * Once bound, the gate calls both members of nothing but this agreement, and all goes on as between friends.
  *
  * What one may take: an identity `newcomerBytes` at first, twice as much after each month that it is known, a fourth of it for
@@ -30,9 +32,11 @@ import type { Facts } from '../format/wire-pool.js'
 import { isHourIn } from '../format/week.js'
 import { defaultPolicy, select } from '../planning/selection.js'
 import { counts } from '../planning/partner-state.js'
-import { hoursSeen } from '../planning/hours.js'
+import { expectedHours } from '../planning/hours.js'
 import { mayChoose, nextRoundMs, whomToMeet } from '../planning/search.js'
-import type { Candidate, Sketch } from '../planning/types.js'
+import { entryShares, scored } from '../planning/score.js'
+import { isBetter, planSwap } from '../planning/swap.js'
+import { type Candidate, type Hours, type Sketch, weekHours } from '../planning/types.js'
 import type { Agreements } from './agreements.js'
 import { distanceOf, prefixOf } from './distance.js'
 import { Meeting, type Found } from './meeting.js'
@@ -42,6 +46,7 @@ import type { Presences } from './presence.js'
 import { PoolDoor } from './pool-door.js'
 import type { Roster } from './roster.js'
 import type { States } from './states.js'
+import type { Swaps } from './swaps.js'
 import type { Peer } from './types.js'
 
 /** What the user wants of the pool. */
@@ -61,11 +66,16 @@ export interface PoolOptions {
   states: States
   presences: Presences
   overlap: Overlap
+  swaps: Pick<Swaps, 'isDue' | 'looked' | 'begin' | 'follow'>
+  /** bytes of room that our data takes at this partner */
+  needs(partner: Buffer): number
   settings(): PoolSettings
   policy(): Omit<Policy, 'needs'>
   /** addresses of this machine */
   addresses(): string[]
   clock: Clock
+  /** counts the time of partners' states */
+  stateClock: Clock
   log: Log
 }
 
@@ -114,6 +124,8 @@ export class Pool {
     sketch: undefined,
     candidates: new Map(),
   }
+  /** What today's partners said of themselves last, by id. */
+  private readonly told = new Map<string, Facts>()
   private timer: Timer | undefined
   private running: Promise<void> | undefined
   private rounds = 0
@@ -164,6 +176,20 @@ export class Pool {
       have: this.counted().length,
       ...this.last,
     }
+  }
+
+  counts(): { have: number; wanted: number } {
+    return { have: this.counted().length, wanted: this.options.settings().partners }
+  }
+
+  /** Whether the partner `to` serves better than `from`, beside the others, by what was seen of both. */
+  isBetter(to: Buffer, from: Buffer): boolean {
+    const others = this.counted().filter((key) => !key.equals(to) && !key.equals(from))
+    return isBetter(
+      others.map((key) => this.known(key)),
+      this.known(from),
+      this.known(to),
+    )
   }
 
   /** Whether this node has to do with strangers at all. */
@@ -282,12 +308,14 @@ export class Pool {
   }
 
   private async round(): Promise<void> {
-    const { agreements, roster, log } = this.options
+    const { agreements, roster, log, swaps } = this.options
     // What was begun is ended first: who was offered something may have signed it.
     for (const key of agreements.strangers().offered) roster.meet(key, [])
     try {
       await this.meeting.refresh()
-      if (this.lacking() <= 0) return
+      const isFull = this.lacking() <= 0
+      if (isFull && !swaps.isDue()) return
+      if (isFull) swaps.looked()
       const found = await this.meeting.look((key) => this.isWanted(key))
       const places = new Map([...found].map(([id, one]) => [id, one.places]))
       const targets = whomToMeet(places, random32).flatMap((id) => found.get(id) ?? [])
@@ -295,7 +323,8 @@ export class Pool {
       this.last = { met: met.length, found: found.size }
       log.debug(this.last, 'pool: met')
       await this.ask(met, found)
-      if (mayChoose({ rounds: this.rounds }, found.size)) await this.choose()
+      if (isFull) await this.exchange()
+      else if (mayChoose({ rounds: this.rounds }, found.size)) await this.choose()
     } catch (error) {
       const { code, message } = asKithError(error)
       log.warn({ code, message }, 'a search for partners failed')
@@ -351,41 +380,36 @@ export class Pool {
   }
 
   private candidate(key: Buffer, facts: Facts, holds: Buffer, belief: number): Candidate {
-    const { region, system, architecture, hours, space } = facts
+    const { hours, space } = facts
     return {
       ...this.known(key),
+      ...placeOf(facts),
       holds: holds.length > 0 ? holds : null,
       belief,
-      region: region || null,
-      system: system || null,
-      architecture: architecture || null,
-      hours: hours.some((byte) => byte !== 0)
-        ? Array.from({ length: 168 }, (_, hour) =>
-            isHourIn(hours, Math.floor(hour / 24), hour % 24) ? 1 : 0,
-          )
-        : null,
+      hours: hoursOf(hours),
       space,
     }
   }
 
-  /** What is known of somebody without its own word. */
+  /** What is known of somebody: for partners, what they said when they were asked last, and hours as seen, else as promised. */
   private known(key: Buffer): Candidate {
     const { roster, agreements, addresses, presences } = this.options
     const host = roster.hostOf(key)
     const rtt = roster.roundTrip(key)
+    const id = key.toString('hex')
+    const told = this.told.get(id)
+    const promised = agreements.info(key)?.theirs.hours
     return {
-      id: key.toString('hex'),
+      id,
       invited: false,
       holds: null,
       belief: 1,
       distance: distanceOf(host, addresses(), rtt),
       roundTrip: rtt ?? null,
       prefix: prefixOf(host),
-      region: null,
-      system: null,
-      architecture: null,
+      ...(told ? placeOf(told) : { region: null, system: null, architecture: null }),
       circles: [],
-      hours: hoursSeen(presences.of(key)),
+      hours: expectedHours(presences.of(key), promised ? hoursOf(promised) : null),
       bandwidth: null,
       space: agreements.promised(key).theirs,
       record: this.options.states.record(key),
@@ -395,8 +419,7 @@ export class Pool {
   /** Chooses among all who were met since the last choice, and agrees with those chosen. */
   private async choose(): Promise<void> {
     const { log, settings } = this.options
-    const { sketch, candidates } = this.met
-    this.met = { sketch, candidates: new Map() }
+    const { sketch, candidates } = this.taken()
     if (!sketch || candidates.size === 0) return
     // Today's partners are kept here whatever is found: this search fills places, and empties none.
     const partners = this.counted().map((key) => ({ ...this.known(key), invited: true }))
@@ -414,6 +437,55 @@ export class Pool {
       const [peer] = await this.meet([one.found])
       if (peer) await this.agree(peer)
     }
+  }
+
+  /** Of a full set, one that is served badly by gives way to somebody much better among those met, if there is one. */
+  private async exchange(): Promise<void> {
+    const { swaps, states, roster, stateClock, needs } = this.options
+    const { sketch, candidates } = this.taken()
+    if (!sketch || candidates.size === 0) return
+    const keys = this.counted()
+    await Promise.all(keys.map((key) => this.askPartner(key)))
+    const shares = entryShares(sketch)
+    const plan = planSwap({
+      members: keys.map((key) => {
+        const { state, bound } = states.get(key)
+        const candidate = { ...this.known(key), invited: roster.isFriend(key) }
+        return { candidate, state, ageMs: stateClock.now() - bound }
+      }),
+      // Each is to hold as much for the other, so that our room counts, too.
+      candidates: [...candidates.values()].map(({ found, candidate }) => {
+        return { ...candidate, space: Math.min(candidate.space, this.spaceFor(found.key)) }
+      }),
+      policy: { ...defaultPolicy, needs: leastBytes },
+      needs: (id) => needs(Buffer.from(id, 'hex')),
+      share: (candidate) => scored(candidate, shares).share,
+    })
+    const one = plan && candidates.get(plan.to)
+    if (!plan || !one || this.stopped) return
+    await swaps.begin(plan)
+    const [peer] = await this.meet([one.found])
+    if (peer) await this.agree(peer)
+    await swaps.follow()
+  }
+
+  /** What a partner says of itself now; who is off line, or too old to be asked, said what it said last. */
+  private async askPartner(key: Buffer): Promise<void> {
+    const peer = this.options.roster.peer(key)
+    if (!peer) return
+    try {
+      const { facts } = await peer.request('poolQuery', { facts: this.facts(), sketch: Buffer.alloc(0) })
+      this.told.set(key.toString('hex'), facts)
+    } catch (error) {
+      this.options.log.debug({ peer: key.toString('hex'), reason: asKithError(error).message }, 'not told')
+    }
+  }
+
+  /** Those met since the last choice; who is met next counts for the next one. */
+  private taken(): { sketch: Sketch | undefined; candidates: ReadonlyMap<string, Met> } {
+    const { sketch, candidates } = this.met
+    this.met = { sketch, candidates: new Map() }
+    return { sketch, candidates }
   }
 
   private async agree(peer: Peer): Promise<void> {
@@ -457,6 +529,18 @@ export class Pool {
       check()
     })
   }
+}
+
+function placeOf({ region, system, architecture }: Facts) {
+  return { region: region || null, system: system || null, architecture: architecture || null }
+}
+
+/** null: none are told */
+function hoursOf(week: Buffer): Hours | null {
+  if (week.every((byte) => byte === 0)) return null
+  return Array.from({ length: weekHours }, (_, hour) =>
+    isHourIn(week, Math.floor(hour / 24), hour % 24) ? 1 : 0,
+  )
 }
 
 function random32(): number {

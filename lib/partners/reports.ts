@@ -69,6 +69,18 @@ export interface AuditInfo {
   bytesPerDay: number
 }
 
+/** An exchange of one partner for a better one (planning/swap.ts). Ids are hex. */
+export interface SwapInfo {
+  /** `moving`: the new one is tried and full, and what only the old one has of stripes goes elsewhere */
+  stage: 'filling' | 'moving'
+  /** ms since 1970 */
+  begun: number
+  from: string
+  to: string
+  /** what is gained, one line each */
+  why: string[]
+}
+
 /** A change of an agreement. */
 export interface PactChange {
   /** as it is afterwards */

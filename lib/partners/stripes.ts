@@ -458,6 +458,13 @@ export class Stripes {
       .filter((number) => this.deadRows.get(number) === undefined)
   }
 
+  /** Whether blocks are read from a stripe with a shard at this partner, or on its way there. */
+  isReadFrom(partner: Buffer): boolean {
+    for (const { value } of this.shards.range(under(partner)))
+      if (this.deadRows.get(value.number) === undefined) return true
+    return false
+  }
+
   /** All that is read from it is striped anew. */
   async dissolve(stripe: NumberedStripe): Promise<void> {
     await this.change(() => {

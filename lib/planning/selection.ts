@@ -204,8 +204,17 @@ function lacks({ kinds }: Search, set: readonly Scored[], one?: Scored): number 
 }
 
 function mayJoin({ bounds }: Search, set: readonly Scored[], { candidate }: Scored): boolean {
+  return fitsBeside(
+    bounds,
+    set.map((member) => member.candidate),
+    candidate,
+  )
+}
+
+/** Rule 2: whether the bounds allow it beside these. */
+export function fitsBeside(bounds: Bounds, set: readonly Candidate[], candidate: Candidate): boolean {
   if (candidate.invited) return true
-  const those = (is: (other: Candidate) => boolean) => set.filter(({ candidate: other }) => is(other)).length
+  const those = (is: (other: Candidate) => boolean) => set.filter(is).length
   const { prefix, circles } = candidate
   if (prefix !== null && those((other) => other.prefix === prefix) >= bounds.perPrefix) return false
   if (isNewcomer(candidate) && those(isNewcomer) >= bounds.newcomers) return false

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { candidateOf, presenceWhy } from '../../lib/daemon/why.js'
+import { candidateOf, presenceWhy, swapWhy } from '../../lib/daemon/why.js'
 import { parseWeek } from '../../lib/format/week.js'
 import { seen, unseen } from '../../lib/planning/hours.js'
 import type { PactInfo } from '../../lib/partners/agreements.js'
@@ -101,5 +101,25 @@ t.test('hours that were seen count for more than those that were promised', (t) 
   t.match(presenceWhy(half, null), [/as they were seen/])
   t.match(presenceWhy(unseen, promised), [/as promised/])
   t.same(presenceWhy(unseen, null), [])
+  t.end()
+})
+
+t.test('an exchange is told of both', (t) => {
+  const names = new Map([
+    ['aa', 'anna'],
+    ['bb', ''],
+  ])
+  const swap = { stage: 'filling' as const, begun: now, from: 'aa', to: 'bb', why: ['near', 'far'] }
+  t.same(swapWhy('aa', swap, names), ['gives way to bb, once that one holds everything and was tried'])
+  t.same(swapWhy('bb', swap, names), [
+    'is to take the place of anna (near; far): it is filled and tried first',
+  ])
+  const moving = { ...swap, stage: 'moving' as const }
+  t.match(swapWhy('aa', moving, names), [
+    'gives way to bb: what only this one has of your data goes to others first',
+  ])
+  t.match(swapWhy('bb', moving, names), [/was tried$/])
+  t.same(swapWhy('cc', swap, names), [])
+  t.same(swapWhy('aa', null, names), [])
   t.end()
 })

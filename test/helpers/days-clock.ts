@@ -18,10 +18,15 @@ export class DaysClock implements Clock {
     return { cancel: () => (this.#timers = this.#timers.filter((other) => other !== timer)) }
   }
 
-  async pass(ms: number): Promise<void> {
+  /** At once, as when a machine slept: each timer that is due fires once. */
+  leap(ms: number): Promise<void> {
+    return this.pass(ms, ms)
+  }
+
+  async pass(ms: number, step = stepMs): Promise<void> {
     const end = this.#ahead + ms
     while (this.#ahead < end) {
-      this.#ahead = Math.min(end, this.#ahead + stepMs)
+      this.#ahead = Math.min(end, this.#ahead + step)
       const due = this.#timers.filter(({ at }) => at <= this.#ahead).sort((a, b) => a.at - b.at)
       for (const timer of due) {
         if (!this.#timers.includes(timer)) continue

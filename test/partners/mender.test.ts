@@ -116,6 +116,28 @@ t.test('a partner is lost: one shard of each stripe goes to another, and nothing
   t.equal(at.placing.state().repair, null, 'who comes back changes nothing')
 })
 
+t.test(
+  'who gives way holds its part until the others acknowledged it, and is read from until then',
+  async (t) => {
+    const { at, there } = await placed(t)
+    const { stripes } = at.placing
+    const before = stripes.since(0, 99)
+    t.ok(stripes.isReadFrom(partnerKey(4)))
+    at.now.partners = [0, 1, 2, 3, 7].map(partnerKey)
+    at.now.others.set(keyOf(4), { state: 'leaving' })
+    at.clock.pass(10_000)
+    await at.settle()
+    t.equal(stripes.moves.list().length, count)
+    t.same(stripes.since(0, 99), before, 'what is on its way counts nowhere')
+    t.ok(stripes.isReadFrom(partnerKey(4)))
+    t.same(stripes.drops(partnerKey(4), 9), [], 'nothing is taken from it')
+    await take(at, there, 7)
+    t.notOk(stripes.isReadFrom(partnerKey(4)))
+    t.ok(stripes.isReadFrom(partnerKey(7)))
+    await readBack(t, at, there)
+  },
+)
+
 t.test('off line is not lost; when too few are sure one is made again at once', async (t) => {
   const { at, there } = await placed(t)
   at.now.partners = [0, 1, 2, 3, 7].map(partnerKey)
