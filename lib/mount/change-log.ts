@@ -1,6 +1,8 @@
 /**
  * The daemon's side of the change log. It reads and writes the file that kith-fuse has mapped; both meet in the page
- * cache, so nothing here waits for a disk or for kith-fuse. Argument for races and crashes: native/kith-fuse/changes.cc.
+ * cache, so nothing here waits for a disk or for kith-fuse, and a call costs less than a way to the thread pool and back: a
+ * snapshot would wait for a dozen of these. What has left the cache is read by the thread pool.
+ * Argument for races and crashes: native/kith-fuse/changes.cc.
  *
  *   1. take() sets `taken`, then reads the records between `freed` and `taken`, and returns them. The caller may look at
  *      the files only after that.
@@ -8,9 +10,10 @@
  *   3. done() sets `freed`. A daemon killed before that reads the same records again.
  *   4. sleep() asks for a wake-up, unless there is something to take already.
  */
-import { constants, type PathLike } from 'node:fs'
+import { constants, writeSync, type PathLike } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import { KithError } from '../base/errors.js'
+import { readCached } from '../base/posix.js'
 import {
   decodeHeader,
   decodeRecords,
@@ -52,7 +55,7 @@ export class ChangeLogReader {
   /** What changed since the last done(). `lost`: more than the records say. */
   async take(): Promise<Taken> {
     const { written, freed, capacity } = await this.header()
-    await this.#write('taken', BigInt(written))
+    this.#write('taken', BigInt(written))
     Atomics.add(fence, 0, 1)
     // Read after `taken` was set: a change that is not in the records and not in this value comes later.
     const { lost, lostSeen } = await this.header()
@@ -73,14 +76,14 @@ export class ChangeLogReader {
     const pending = this.#pending
     if (!pending) return
     this.#pending = undefined
-    await this.#write('lostSeen', pending.lost)
-    await this.#write('freed', BigInt(pending.taken))
-    await this.#write('freedCheck', ~BigInt(pending.taken))
+    this.#write('lostSeen', pending.lost)
+    this.#write('freed', BigInt(pending.taken))
+    this.#write('freedCheck', ~BigInt(pending.taken))
   }
 
   /** Asks the server for a wake-up at the next record. True when there is something to take already. */
   async sleep(): Promise<boolean> {
-    await this.#write('asleep', 1n)
+    this.#write('asleep', 1n)
     Atomics.add(fence, 0, 1)
     const { written, freed, lost, lostSeen } = await this.header()
     return written > freed || lost !== lostSeen
@@ -92,13 +95,18 @@ export class ChangeLogReader {
 
   async #read(position: number, length: number): Promise<Buffer> {
     const buffer = Buffer.alloc(length)
-    const { bytesRead } = await this.#file.read(buffer, 0, length, position)
-    if (bytesRead !== length)
+    let done = readCached(this.#file.fd, buffer, position) ?? 0
+    while (done < length) {
+      const { bytesRead } = await this.#file.read(buffer, done, length - done, position + done)
+      if (bytesRead === 0) break
+      done += bytesRead
+    }
+    if (done !== length)
       throw new KithError('damaged', 'the change log is cut short; unmount and mount the directory again')
     return buffer
   }
 
-  async #write(field: keyof typeof headerFields, value: bigint): Promise<void> {
-    await this.#file.write(encodeField(value), 0, 8, headerFields[field])
+  #write(field: keyof typeof headerFields, value: bigint): void {
+    writeSync(this.#file.fd, encodeField(value), 0, 8, headerFields[field])
   }
 }

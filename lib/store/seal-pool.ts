@@ -5,10 +5,9 @@
  * threads x jobs x 8 MiB (what a job has read, and what it has sealed of the portion before), and 4 MiB of scratch a thread.
  */
 import { availableParallelism } from 'node:os'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { Worker } from 'node:worker_threads'
 import { KithError } from '../base/errors.js'
+import { compactHeap } from '../base/heap.js'
 import { giveBackMemory } from '../base/posix.js'
 import type { VolumeKeys } from '../format/keys.js'
 import type { Intake } from './intake.js'
@@ -49,13 +48,6 @@ interface Job {
 interface Thread {
   worker: Worker
   jobs: Map<number, Job>
-}
-
-/** A full collection: by itself the heap shrinks only after a long while in which little is allocated. */
-function collect(): void {
-  setFlagsFromString('--expose-gc')
-  const gc = runInNewContext('gc') as () => void
-  gc()
 }
 
 export class SealPool {
@@ -108,7 +100,7 @@ export class SealPool {
     this.itemsRead = 0
     const [, ...others] = this.threads
     for (const thread of others) this.end(thread)
-    collect()
+    compactHeap()
     giveBackMemory()
   }
 

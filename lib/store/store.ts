@@ -67,6 +67,7 @@ export class Store implements VolumeStore, VolumeHost {
   private pruning: Promise<unknown> | undefined
   private readonly closing = new AbortController()
   private resting: Timer | undefined
+  private unmapping: Timer | undefined
 
   private constructor(
     readonly db: Database,
@@ -216,6 +217,7 @@ export class Store implements VolumeStore, VolumeHost {
     await this.pruning
     await Promise.all(this.volumes().map((volume) => volume.close()))
     this.resting?.cancel()
+    this.unmapping?.cancel()
     await this.pool.close()
     await this.blocks.commit().catch((error: unknown) => {
       this.options.log.warn({ error: String(error) }, 'what was fetched last is not kept')
@@ -226,12 +228,16 @@ export class Store implements VolumeStore, VolumeHost {
 
   // ---- what volumes ask of their host
 
-  /** Memory is given back when those who worked have let go of it. */
+  /**
+   * Memory is given back when those who worked have let go of it. What is mapped goes a second after it began to gather, so that
+   * snapshots that follow one another do not have the whole index mapped in the end.
+   */
   rest(): void {
+    const { clock } = this.options
     this.resting?.cancel()
-    this.resting = this.options.clock.after(restMs, () => {
-      this.pool.rest()
-      // Small snapshots read the index in many places, too: what they mapped is no longer kept until a large one comes.
+    this.resting = clock.after(restMs, () => this.pool.rest())
+    this.unmapping ??= clock.after(restMs, () => {
+      this.unmapping = undefined
       this.db.rest()
     })
   }

@@ -20,10 +20,16 @@ t.test(
     await hand.pass(1000)
     readAll()
     const read = mappedKilobytes(index)
-    writeFileSync(join(dir, 'one more'), '')
-    await volume.recordEverything()
-    await volume.snapshot(rootFd)
-    await hand.pass(999)
+    const snapshot = async (name: string) => {
+      writeFileSync(join(dir, name), '')
+      await volume.recordEverything()
+      await volume.snapshot(rootFd)
+    }
+    await snapshot('one more')
+    await hand.pass(600)
+    // Those that follow one another within less do not put it off.
+    await snapshot('another')
+    await hand.pass(399)
     t.ok(mappedKilobytes(index) >= read, 'not before')
     await hand.pass(1)
     const left = mappedKilobytes(index)
