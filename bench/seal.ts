@@ -9,6 +9,7 @@ import type { Code } from '../lib/codes/types.js'
 import { hash } from '../lib/format/hash.js'
 import { deriveIdentity, partnershipKey } from '../lib/format/keys.js'
 import { chunkKeys, chunkRowBytes, keyAndIdBytes, recordOverhead, sealChunks } from '../lib/format/seal.js'
+import { elementBytesFor } from '../lib/format/stripe.js'
 import { openShard, sealShards, shardBytes, type ShardRef } from '../lib/format/shard.js'
 import { median } from './measure.js'
 
@@ -65,17 +66,17 @@ class Portion {
   }
 }
 
-/** Data elements for all of `bytes`, stripe by stripe; the last is filled up with zeros. */
+/** Data elements for all of `bytes`, stripe by stripe; those of the last are no longer than the striper makes them. */
 function stripesOf(bytes: Buffer, code: Code): Buffer[][] {
   const stripes: Buffer[][] = []
-  for (let at = 0; at < bytes.length; at += code.data * elementBytes) {
+  const whole = code.data * elementBytes
+  for (let at = 0; at < bytes.length; at += whole) {
+    const length = Math.min(elementBytes, elementBytesFor(Math.min(bytes.length - at, whole), code.data))
     stripes.push(
       Array.from({ length: code.data }, (_, i) => {
-        const from = at + i * elementBytes
-        const part = bytes.subarray(from, from + elementBytes)
-        return part.length === elementBytes
-          ? part
-          : Buffer.concat([part, Buffer.alloc(elementBytes - part.length)])
+        const from = at + i * length
+        const part = bytes.subarray(from, from + length)
+        return part.length === length ? part : Buffer.concat([part, Buffer.alloc(length - part.length)])
       }),
     )
   }
@@ -84,15 +85,15 @@ function stripesOf(bytes: Buffer, code: Code): Buffer[][] {
 
 const owner = deriveIdentity(Buffer.alloc(32, 2))
 
-function shardOf(code: Code, stripe: number, index: number): ShardRef {
+function shardOf(code: Code, stripe: number, index: number, bytes = elementBytes): ShardRef {
   const partner = hash('kith bench partner', Buffer.from([index]))
   const id = hash('kith bench stripe', Buffer.from([stripe & 0xff]))
   const key = partnershipKey(owner.kek, partner)
-  return { key, owner: owner.id, partner, stripe: id, code: code.name, index, elementBytes }
+  return { key, owner: owner.id, partner, stripe: id, code: code.name, index, elementBytes: bytes }
 }
 
 async function sealStripe(code: Code, number: number, elements: readonly Buffer[]): Promise<Buffer[]> {
-  const refs = elements.map((_, index) => shardOf(code, number, index))
+  const refs = elements.map((_, index) => shardOf(code, number, index, elements[0]?.length))
   return (await sealShards(refs, elements)).map(({ bytes }) => bytes)
 }
 

@@ -29,6 +29,8 @@
  *     31  holding    bytes u64 | blocks u64 | number of the last release u64
  *     32  release    a signed release (format/wire-release.ts)
  *     33  released   blocks u64 | bytes u64 that the owner held before and holds no more
+ *     34  generation empty
+ *     35  madeWith   16 bytes, others when the vault is another: the asker's key, hashed under a secret of the vault (vault/flips.ts)
  *     40  pactNewest number u64: of the newest agreement that the asker has; 0: none
  *     41  pactGiven  newest (wire-agreement.ts): what is newer, and whether it was ended
  *     42  pactTerms  empty
@@ -100,7 +102,6 @@ import {
   type PoolQuery,
   type Probe,
 } from './wire-pool.js'
-
 import { partsBytes, readParts, writeParts, type BlockPart } from './wire-parts.js'
 
 export const wireProtocol = 'kith/partner/1'
@@ -117,8 +118,11 @@ export const hearsAbsences = 8
 export const givesParts = 16
 /** Capability bit: this node keeps lists of partners' partners, and answers for them. */
 export const keepsFellows = 32
+/** Capability bit: this node tells one vault of its own from the next. */
+export const tellsGeneration = 64
 
 export const nonceBytes = 32
+export const generationBytes = 16
 export const maxHeads = 16
 export const maxOffered = 1024
 export const maxAsked = 64
@@ -137,6 +141,7 @@ export interface Requests {
   get: { names: Buffer[] }
   prove: { nonce: Buffer; names: Buffer[] }
   held: Record<never, never>
+  generation: Record<never, never>
   release: { request: Buffer }
   pactNewest: { number: number }
   pactTerms: Record<never, never>
@@ -164,6 +169,7 @@ export interface Replies {
   get: { blocks: (Buffer | 'absent' | 'later')[] }
   prove: { proofs: (Buffer | undefined)[] }
   held: { bytes: number; blocks: number; releaseNumber: number }
+  generation: { generation: Buffer }
   release: { blocks: number; bytes: number }
   pactNewest: Newest
   pactTerms: Wishes
@@ -184,7 +190,6 @@ export interface Replies {
 }
 
 export type { ProvenBlock } from './wire-flip.js'
-
 export type RequestKind = keyof Requests
 
 export interface NamedBlock {
@@ -229,7 +234,6 @@ const errorNumbers: readonly (ErrorCode | undefined)[] = [
 ]
 
 const numbers = { hello: 1, credit: 2, error: 3, put: 18 } as const
-
 const pairs: { [K in RequestKind]: { request: number; reply: number } } = {
   offer: { request: 16, reply: 17 },
   commit: { request: 20, reply: 21 },
@@ -238,6 +242,7 @@ const pairs: { [K in RequestKind]: { request: number; reply: number } } = {
   get: { request: 26, reply: 27 },
   prove: { request: 28, reply: 29 },
   held: { request: 30, reply: 31 },
+  generation: { request: 34, reply: 35 },
   release: { request: 32, reply: 33 },
   pactNewest: { request: 40, reply: 41 },
   pactTerms: { request: 42, reply: 43 },
@@ -280,6 +285,8 @@ const bounds = new Map<number, number>([
   [31, 24],
   [32, 64 * 1024],
   [33, 16],
+  [34, 0],
+  [35, generationBytes],
   [40, 8],
   [41, newestBytes],
   [42, 0],
@@ -390,6 +397,7 @@ const writeRequest: { [K in RequestKind]: (out: Writer, message: Requests[K]) =>
   get: (out, { names }) => writeNames(out, names),
   prove: (out, { nonce, names }) => writeNames(out.raw(nonce), names),
   held: (out) => out,
+  generation: (out) => out,
   release: (out, { request }) => out.raw(request),
   pactNewest: (out, { number }) => out.number(number),
   pactTerms: (out) => out,
@@ -437,6 +445,7 @@ const writeReply: { [K in RequestKind]: (out: Writer, message: Replies[K]) => Wr
   headGet: writeHeads,
   get: writeBlocks,
   prove: (out, { proofs }) => writeShown(out, proofs),
+  generation: (out, { generation }) => out.raw(generation),
   held: (out, { bytes, blocks, releaseNumber }) => out.number(bytes).number(blocks).number(releaseNumber),
   release: (out, { blocks, bytes }) => out.number(blocks).number(bytes),
   pactNewest: writeNewest,
@@ -470,6 +479,7 @@ const decodeRequestBody: { [K in RequestKind]: (body: Reader) => Requests[K] } =
   get: (body) => ({ names: readNames(body, maxAsked) }),
   prove: (body) => ({ nonce: body.slice(nonceBytes), names: readNames(body, maxAsked) }),
   held: () => ({}),
+  generation: () => ({}),
   release: (body) => ({ request: rest(body) }),
   pactNewest: (body) => ({ number: body.number() }),
   pactTerms: () => ({}),
@@ -515,6 +525,7 @@ const decodeReplyBody: { [K in RequestKind]: (body: Reader) => Replies[K] } = {
   headGet: decodeHeads,
   get: decodeBlocks,
   prove: (body) => ({ proofs: readShown(body) }),
+  generation: (body) => ({ generation: body.slice(generationBytes) }),
   held: (body) => ({ bytes: body.number(), blocks: body.number(), releaseNumber: body.number() }),
   release: (body) => ({ blocks: body.number(), bytes: body.number() }),
   pactNewest: readNewest,

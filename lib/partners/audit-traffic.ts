@@ -40,9 +40,9 @@ export class AuditTraffic {
 
   /** The same peer, whose requests are counted. */
   metered(peer: Peer): Peer {
-    const { key, name, lends, agrees, proves, gives, hears, keepsLists } = peer
+    const { key, name, lends, agrees, proves, gives, hears, keepsLists, tellsGeneration } = peer
     return {
-      ...{ key, name, lends, agrees, proves, gives, hears, keepsLists },
+      ...{ key, name, lends, agrees, proves, gives, hears, keepsLists, tellsGeneration },
       get closed() {
         return peer.closed
       },

@@ -10,6 +10,7 @@
  *                acknowledged again
  *     heads      partner 32 | volume 16 -> sequence number of the head it acknowledged, u64
  *     drops      partner 32 -> number of the last removal in the store that it was told of, u64 big endian
+ *     vaults     partner 32 -> 16 bytes that name the vault it had (format/wire.ts), when it was last asked
  *     flips      partner 32 -> the coin flip (format/coin.ts) that is not answered yet: [0] version = 1   [1] bits
  *                [2..4) draws u16   [4] times that it was broken off after the reveal   [5] 1 when r2 is known   [6..8) 0
  *                [8..40) r1   [40..72) r2
@@ -130,6 +131,7 @@ export class Book {
   private readonly lackingRows: Table<Buffer, Buffer>
   private readonly dropRows: Table<Buffer, number>
   private readonly flipRows: Table<Buffer, OpenFlip>
+  private readonly generationRows: Table<Buffer, Buffer>
 
   /** @param db of the partners folder; the tables here have names of their own in it */
   constructor(private readonly db: Database) {
@@ -139,6 +141,7 @@ export class Book {
     this.lackingRows = db.table('book lacking', encodings.bytes, encodings.bytes)
     this.dropRows = db.table('book drops', encodings.bytes, encodings.number)
     this.flipRows = db.table('book flips', encodings.bytes, flipEncoding)
+    this.generationRows = db.table('book vaults', encodings.bytes, encodings.bytes)
   }
 
   progress(partner: Buffer): Progress {
@@ -228,9 +231,22 @@ export class Book {
     return this.change(partner, (row) => ({ ...row, cursor: Math.max(row.cursor, cursor) }))
   }
 
-  /** The partner lost something that it cannot name: all is offered again. */
-  restart(partner: Buffer): Promise<void> {
-    return this.change(partner, (row) => ({ ...row, cursor: 0 }))
+  /** The partner lost something that it cannot name: all is offered again, and then the heads. */
+  async restart(partner: Buffer): Promise<void> {
+    await this.db.transaction(() => {
+      for (const found of [...this.headRows.keysOf(under(partner))]) this.headRows.remove(found)
+      this.rows.put(partner, { ...this.progress(partner), cursor: 0 })
+    })
+  }
+
+  /** Of the partner's vault, when it was last asked; undefined: never. */
+  generation(partner: Buffer): Buffer | undefined {
+    const known = this.generationRows.get(partner)
+    return known && Buffer.from(known)
+  }
+
+  async setGeneration(partner: Buffer, generation: Buffer): Promise<void> {
+    await this.db.transaction(() => this.generationRows.put(partner, generation))
   }
 
   counted(partner: Buffer, held: { bytes: number; blocks: number }): Promise<void> {

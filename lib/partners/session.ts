@@ -38,6 +38,7 @@ import {
   givesParts,
   hearsAbsences,
   keepsFellows,
+  tellsGeneration,
   provesParts,
   type NamedBlock,
   type Replies,
@@ -180,6 +181,7 @@ export class Session implements Peer {
           hearsAbsences |
           givesParts |
           keepsFellows |
+          tellsGeneration |
           (options.lends ? lendsSpace : 0) |
           (options.agrees ? makesAgreements : 0),
         name: options.name,
@@ -210,6 +212,10 @@ export class Session implements Peer {
 
   get keepsLists(): boolean {
     return ((this.hello?.capabilities ?? 0) & keepsFellows) !== 0
+  }
+
+  get tellsGeneration(): boolean {
+    return ((this.hello?.capabilities ?? 0) & tellsGeneration) !== 0
   }
 
   get hears(): boolean {

@@ -31,6 +31,8 @@ export interface Peer {
   readonly hears: boolean
   /** Keeps lists of partners' partners; an older kith does not. */
   readonly keepsLists: boolean
+  /** Tells one vault of its own from the next; an older kith does not. */
+  readonly tellsGeneration: boolean
   readonly closed: boolean
   /** @throws KithError: what the partner answered, `timeout`, or `noPartners` when the connection is gone */
   request<K extends RequestKind>(kind: K, message: Requests[K]): Promise<Replies[K]>
@@ -62,7 +64,8 @@ export interface PeersVault {
   probe(nonce: Buffer, ranges: readonly BlockRange[]): Promise<(Buffer | undefined)[]>
   flip(owner: Buffer, committed: Buffer): Buffer
   reveal(owner: Buffer, r1: Buffer, spread: Spread): Promise<ProvenBlock[]>
-  held(owner: Buffer): { blocks: number; bytes: number; releaseNumber: number }
+  /** what the owner may count on; `generation` is another when the vault is another */
+  held(owner: Buffer): { blocks: number; bytes: number; releaseNumber: number; generation: Buffer }
   release(owner: Buffer, request: Buffer): Promise<{ blocks: number; bytes: number }>
   /** lets go of all that is held for that owner, without its request */
   evict(owner: Buffer): Promise<{ blocks: number; bytes: number }>

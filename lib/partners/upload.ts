@@ -1,6 +1,7 @@
 /**
  * Sends the owner's blocks to every partner on line that lends space. One flow a partner:
- *   1. ask what it holds; less than it acknowledged means that it lost something, and all is offered again
+ *   1. ask what it holds; less than it acknowledged, or another vault than before, means that it lost something, and all is
+ *      offered again: who lost a disk gets everything anew when it comes back, and not after the next audit
  *   2. blocks that an audit found missing or wrong, again
  *   3. batches of blocks in the order of their sequence numbers, from the cursor on: offer, send what is missing,
  *      commit; the cursor moves when the partner has answered that they are durable
@@ -177,19 +178,30 @@ class Flow {
   private async compare(): Promise<void> {
     const { book, clock } = this.options
     const key = this.peer.key
+    const generation = await this.generation()
     const held = await this.peer.request('held', {})
     const known = book.progress(key)
-    if (held.bytes < known.bytesHeld) {
-      await book.found(key, 'missing', [], clock.now())
+    const before = book.generation(key)
+    const isOther = generation !== undefined && before !== undefined && !before.equals(generation)
+    if (held.bytes < known.bytesHeld || isOther) {
+      if (known.cursor > 0 || known.bytesHeld > 0) await book.found(key, 'missing', [], clock.now())
       await book.restart(key)
       await this.options.placement?.restart(key)
     }
+    // Not before: whatever dies in between, the next session sees it again.
+    if (generation && !before?.equals(generation)) await book.setGeneration(key, generation)
     await book.counted(key, held)
     this.releasesThere = held.releaseNumber
     if (known.releaseNumber > held.releaseNumber) await this.requestDrop([])
     // Who holds nothing has nothing to drop.
     if (book.dropped(key) === undefined && known.cursor === 0 && held.blocks === 0)
       await book.setDropped(key, this.blocks.lastRemoved())
+  }
+
+  /** Of its vault: another when it was made anew; undefined when the partner is of an older kith. */
+  private async generation(): Promise<Buffer | undefined> {
+    if (!this.peer.tellsGeneration) return undefined
+    return (await this.peer.request('generation', {})).generation
   }
 
   private async requestDrop(names: Buffer[]): Promise<void> {

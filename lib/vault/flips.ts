@@ -6,6 +6,8 @@
 import type { Clock } from '../base/clock.js'
 import { KithError } from '../base/errors.js'
 import { answerTo, commitment, type Spread } from '../format/coin.js'
+import { keyedHash } from '../format/hash.js'
+import { generationBytes } from '../format/wire.js'
 
 const openMs = 86_400_000
 
@@ -32,6 +34,11 @@ export class Flips {
     }
     if (!isOpen) this.open.set(id, { committed: Buffer.from(committed), since: now })
     return answerTo(this.secret, owner, committed)
+  }
+
+  /** Tells the owner this vault from one made after it: the secret is made with the vault, and goes with it. */
+  generation(owner: Buffer): Buffer {
+    return keyedHash(this.secret, 'kith vault generation', owner).subarray(0, generationBytes)
   }
 
   /** @returns r2 of the flip, which is open no more */

@@ -11,7 +11,8 @@
  *     dropping   owner 32 | name 32 -> due u64 big endian
  *     heads      owner 32 | volume 16 -> the signed head
  *     parting    owner 32 | volume 16 -> due, ms since 1970 u64: heads that were released, held back like drops
- *     secrets    `coin` -> 32 random bytes: the holder's part of coin flips (format/coin.ts)
+ *     secrets    `coin` -> 32 random bytes: the holder's part of coin flips (format/coin.ts), and of the vault's
+ *                generation (format/wire.ts)
  *
  * `interest` and `owned` are each other's mirror and `owners` their sum, `drops` and `dropping` mirror each other, and only
  * blocks in `owned` are in them: all change in one transaction.
@@ -64,7 +65,7 @@ const key = (a: Buffer, b: Buffer) => Buffer.concat([a, b])
 /** Every key that starts with `prefix`, which is shorter than the keys. */
 const under = (prefix: Buffer) => ({ start: prefix, end: Buffer.concat([prefix, Buffer.alloc(40, 0xff)]) })
 
-const noOwner: OwnerRow = {
+export const noOwner: OwnerRow = {
   bytes: 0,
   blocks: 0,
   releaseNumber: 0,

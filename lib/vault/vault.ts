@@ -26,7 +26,7 @@ import { maxHeads, possessionProof, type ProvenBlock } from '../format/wire.js'
 import { rangeProof, type BlockRange } from '../format/wire-pool.js'
 import { acceptRelease, type Release } from '../format/wire-release.js'
 import { Flips } from './flips.js'
-import { VaultTables, sequenceOf } from './index-tables.js'
+import { noOwner, VaultTables, sequenceOf } from './index-tables.js'
 import type { Checked, Held, OwnerInfo, Scrubbed, VaultOptions } from './types.js'
 
 /** Interest that the owner's next commit makes durable: name as latin1 -> name and sealed bytes. */
@@ -106,11 +106,11 @@ export class Vault {
   }
 
   /** What the owner may count on: without what it dropped. */
-  held(owner: Buffer): Held & { releaseNumber: number } {
-    const row = this.tables.owner(owner)
-    if (!row) return { bytes: 0, blocks: 0, releaseNumber: 0 }
-    const { bytes, blocks, releaseNumber, droppingBytes, droppingBlocks } = row
-    return { bytes: bytes - droppingBytes, blocks: blocks - droppingBlocks, releaseNumber }
+  held(owner: Buffer): Held & { releaseNumber: number; generation: Buffer } {
+    const { bytes, blocks, releaseNumber, droppingBytes, droppingBlocks } =
+      this.tables.owner(owner) ?? noOwner
+    const generation = this.flips.generation(owner)
+    return { bytes: bytes - droppingBytes, blocks: blocks - droppingBlocks, releaseNumber, generation }
   }
 
   /** Whether anything is held for that owner. */

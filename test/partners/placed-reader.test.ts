@@ -120,9 +120,9 @@ t.test('a small file out of a stripe: its pieces travel, and not the element', a
   const older = () =>
     online().map((peer): Peer => {
       const { key, name, lends, agrees, proves, hears, closed } = peer
-      const rest = { key, name, lends, agrees, proves, hears, closed, gives: false, keepsLists: false }
+      const lacks = { gives: false, keepsLists: false, tellsGeneration: false }
       return {
-        ...rest,
+        ...{ key, name, lends, agrees, proves, hears, closed, ...lacks },
         request: (kind, message) => peer.request(kind, message),
         put: (blocks) => peer.put(blocks),
       }

@@ -32,6 +32,7 @@ t.test('blocks survive a commit and a new open, and are read by their owner only
   const blocks = Array.from({ length: 50 }, () => block(random))
   const vault = await openVault(t, partner, { dir })
   const names = blocks.map(({ name }) => name)
+  const { generation } = vault.held(ann.id)
   t.same(vault.missing(ann.id, names), Array(50).fill(true))
   for (const { name, bytes } of blocks) await vault.put(ann.id, name, bytes)
   const bytes = blocks.reduce((sum, one) => sum + one.bytes.length, 0)
@@ -43,6 +44,13 @@ t.test('blocks survive a commit and a new open, and are read by their owner only
     t.equal(await again.get(bob.id, one.name), undefined)
   }
   t.match(again.held(ann.id), { blocks: 50, bytes })
+  t.same(again.held(ann.id).generation, generation)
+  t.notSame(
+    again.held(bob.id).generation,
+    generation,
+    'owners cannot tell by it that they have the same partner',
+  )
+  t.notSame((await openVault(t, partner)).held(ann.id).generation, generation, 'another vault')
   t.same(again.missing(ann.id, names), Array(50).fill(false))
   t.equal(again.owners().length, 1)
 })
