@@ -43,7 +43,7 @@ const needs: { [K in RequestKind]: 'member' | 'owner' | 'stranger' | 'either' | 
   seen: 'fellow',
 }
 /** Names are checked so many at a time, side by side; a few small ones are not waited with. */
-const checkedAtOnce = 4
+const checkedAtOnce = 8
 const waitedWith = 256 * 1024
 /** Parts of blocks that a stranger has proven to it, in one session: each costs a read. */
 const maxProbedByStranger = 16
