@@ -33,6 +33,7 @@ import {
   type RepairStripe,
 } from '../planning/repair.js'
 import type { PlacedReader } from './placed-reader.js'
+import { Rounds } from './rounds.js'
 import type { Shards } from './shards.js'
 import { neededOf, type Stripes } from './stripes.js'
 
@@ -94,31 +95,33 @@ export class Mender {
   /** Stripes of which an element was to be made again, since the repair began. */
   private readonly all = new Set<number>()
   private stuck = { noRoom: 0, noSource: 0, gone: 0 }
-  private running = false
-  private isWanted = false
-  private stopped = false
   private timer: Timer | undefined
-  private idle: (() => void)[] = []
+  private readonly rounds: Rounds
 
-  constructor(private readonly options: MenderOptions) {}
+  constructor(private readonly options: MenderOptions) {
+    this.rounds = new Rounds(
+      () => this.round(),
+      (error) => {
+        options.log.error({ err: asKithError(error) }, 'repair failed')
+        this.again(lookAgainMs)
+      },
+    )
+  }
 
   /** Partners, stripes or acknowledgements are others than before. Cheap. */
   wake(): void {
-    this.isWanted = true
-    if (this.running || this.stopped) return
-    this.running = true
-    void this.run()
+    this.rounds.wake()
   }
 
   async stop(): Promise<void> {
-    this.stopped = true
+    const stopped = this.rounds.stop()
     this.timer?.cancel()
-    await this.settled()
+    await stopped
   }
 
   /** Until nothing is under way; what was asked for by then is done. */
-  async settled(): Promise<void> {
-    if (this.running) await new Promise<void>((resolve) => this.idle.push(resolve))
+  settled(): Promise<void> {
+    return this.rounds.settled()
   }
 
   state(): RepairState {
@@ -137,26 +140,12 @@ export class Mender {
     return this.movesTo(this.options.partners() ?? []) > 0
   }
 
-  private async run(): Promise<void> {
-    while (this.isWanted && !this.stopped) {
-      this.isWanted = false
-      try {
-        await this.round()
-      } catch (error) {
-        this.options.log.error({ err: asKithError(error) }, 'repair failed')
-        this.again(lookAgainMs)
-      }
-    }
-    this.running = false
-    for (const resolve of this.idle.splice(0)) resolve()
-  }
-
   private async round(): Promise<void> {
     const partners = this.options.partners()
     if (!partners || this.options.stripes.isEmpty) return
     const known = new Map(partners.map((partner) => [partner.id, partner]))
     if (this.isToLook(partners)) await this.look(known)
-    while (!this.stopped && this.found.urgent.length > 0) {
+    while (!this.rounds.isStopped && this.found.urgent.length > 0) {
       const free = movesAtOnce - this.movesTo(partners)
       if (free <= 0) return
       await this.mend(this.found.urgent.splice(0, free), partners)
@@ -260,7 +249,7 @@ export class Mender {
     this.stuck.noSource += plan.noSource
     this.stuck.gone += plan.gone.length
     const remakes = plan.remakes.filter(({ why }) => why !== 'lacking')
-    for (let at = 0; at < remakes.length && !this.stopped; at += madeAtOnce)
+    for (let at = 0; at < remakes.length && !this.rounds.isStopped; at += madeAtOnce)
       await Promise.all(remakes.slice(at, at + madeAtOnce).map((remake) => this.carryOut(remake)))
     if (plan.noRoom > 0) await this.dissolve(window, known)
   }
@@ -274,7 +263,7 @@ export class Mender {
       (await shards.one(stripe, element, partner)) ??
       (await reader.remake(stripe, element, { partner, isLost: source !== 'holder' }))
     if (!shard) this.stuck.noSource++
-    if (!shard || this.stopped) return
+    if (!shard || this.rounds.isStopped) return
     shards.keepMoving(shard)
     if (!(await stripes.move(stripe.number, element, { partner, name: shard.name }))) return
     const left = (this.found.waiting.get(stripe.number) ?? 0) - stripe.elementBytes

@@ -27,6 +27,7 @@ import { elementBytesFor, maxStripeBlocks, type StripeContent } from '../format/
 import { placeElements, type PlacePartner } from '../planning/placement.js'
 import type { Mender } from './mender.js'
 import type { PlacementPages } from './placement-pages.js'
+import { Rounds } from './rounds.js'
 import type { Shards } from './shards.js'
 import { neededOf, type Stripes } from './stripes.js'
 import type { OwnedBlocks } from './types.js'
@@ -87,33 +88,36 @@ export class Striper {
   private groupBytes = 0
   /** Read and gathered up to this sequence number. */
   private position = 0
-  private running = false
-  private isWanted = false
   private quietSince = 0
   private renewedAt = -Infinity
   private timer: Timer | undefined
-  private stopped = false
-  private idle: (() => void)[] = []
+  private readonly rounds: Rounds
 
-  constructor(private readonly options: StriperOptions) {}
+  constructor(private readonly options: StriperOptions) {
+    const { clock, log } = options
+    this.rounds = new Rounds(
+      () => this.round(),
+      (error) => {
+        log.error({ err: asKithError(error) }, 'striping failed')
+        this.timer = clock.after(retryMs, () => this.wake())
+      },
+    )
+  }
 
   /** New blocks, heads, partners or acknowledgements are there. Cheap. */
   wake(): void {
-    this.isWanted = true
-    if (this.running || this.stopped) return
-    this.running = true
-    void this.run()
+    this.rounds.wake()
   }
 
   async stop(): Promise<void> {
-    this.stopped = true
+    const stopped = this.rounds.stop()
     this.timer?.cancel()
-    await this.settled()
+    await stopped
   }
 
   /** Until nothing is under way; what was asked for by then is done. */
-  async settled(): Promise<void> {
-    if (this.running) await new Promise<void>((resolve) => this.idle.push(resolve))
+  settled(): Promise<void> {
+    return this.rounds.settled()
   }
 
   /** What may go out to partners now. */
@@ -127,23 +131,8 @@ export class Striper {
     return [...this.ready]
   }
 
-  private async run(): Promise<void> {
-    const { clock, log } = this.options
-    this.timer?.cancel()
-    while (this.isWanted && !this.stopped) {
-      this.isWanted = false
-      try {
-        await this.round()
-      } catch (error) {
-        log.error({ err: asKithError(error) }, 'striping failed')
-        this.timer = clock.after(retryMs, () => this.wake())
-      }
-    }
-    this.running = false
-    for (const resolve of this.idle.splice(0)) resolve()
-  }
-
   private async round(): Promise<void> {
+    this.timer?.cancel()
     const { stripes, pages, mender, scheme, onPlaced } = this.options
     const { shape, policy } = scheme()
     if ((!shape && stripes.isIdle) || pages.isAdopting) return
@@ -226,7 +215,7 @@ export class Striper {
     await this.followRemovals()
     const rows = blocks.since(this.position, rowsAtOnce)
     for (const { sequence, name } of rows) {
-      if (this.stopped || this.isAhead(shape)) return false
+      if (this.rounds.isStopped || this.isAhead(shape)) return false
       if (stripes.numberOf(name) === undefined) await this.take(shape, name)
       this.position = sequence
       this.quietSince = clock.monotonic()
@@ -291,7 +280,7 @@ export class Striper {
     const { stripes } = this.options
     for (;;) {
       const names = stripes.again(maxStripeBlocks)
-      if (names.length === 0 || this.stopped) return
+      if (names.length === 0 || this.rounds.isStopped) return
       if (!shape) {
         await this.leaveWhole(names)
         continue

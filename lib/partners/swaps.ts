@@ -19,6 +19,7 @@ import { encodings, type Database, type Table } from '../blocks/database.js'
 import { Reader, Writer } from '../format/bytes.js'
 import { publicKeyBytes } from '../format/hash.js'
 import { nextSwapStep, swapRules, type SwapPlan, type SwapStage } from '../planning/swap.js'
+import { Rounds } from './rounds.js'
 
 export interface SwapsOptions {
   db: Database
@@ -68,9 +69,7 @@ export class Swaps {
   private swap: Swap | undefined
   private last: number
   private lookAt: number
-  private running: Promise<void> | undefined
-  private isWanted = false
-  private stopped = false
+  private readonly rounds: Rounds
 
   constructor(private readonly options: SwapsOptions) {
     this.table = options.db.table('swap', encodings.text, encodings.bytes)
@@ -79,6 +78,11 @@ export class Swaps {
     const last = this.table.get('last')
     this.last = last ? Number(last.readBigUInt64LE(0)) : 0
     this.lookAt = options.clock.monotonic() + firstLookMs
+    this.rounds = new Rounds(
+      () => this.round(),
+      // A full disk: the next hour tries again.
+      (error) => options.log.warn({ err: error }, 'an exchange of partners could not go on'),
+    )
   }
 
   /** The one under way. */
@@ -94,7 +98,8 @@ export class Swaps {
   /** Whether to look for somebody better now. */
   isDue(): boolean {
     const { clock, counts } = this.options
-    if (this.stopped || this.swap || clock.monotonic() < this.lookAt || counts().wanted === 0) return false
+    if (this.rounds.isStopped || this.swap || clock.monotonic() < this.lookAt || counts().wanted === 0)
+      return false
     // A clock set back makes nobody wait for longer.
     return Math.abs(clock.now() - this.last) >= swapRules.restMs
   }
@@ -125,26 +130,16 @@ export class Swaps {
 
   /** Something may have changed: does what comes next. Resolves when nothing more can be done now. Never throws. */
   follow(): Promise<void> {
-    this.isWanted = true
-    this.running ??= this.run().finally(() => (this.running = undefined))
-    return this.running
+    this.rounds.wake()
+    return this.rounds.settled()
   }
 
-  async stop(): Promise<void> {
-    this.stopped = true
-    await this.running
+  stop(): Promise<void> {
+    return this.rounds.stop()
   }
 
-  private async run(): Promise<void> {
-    try {
-      while (this.isWanted && !this.stopped) {
-        this.isWanted = false
-        while (!this.stopped && this.swap && (await this.step(this.swap)));
-      }
-    } catch (error) {
-      // A full disk: the next hour tries again.
-      this.options.log.warn({ err: error }, 'an exchange of partners could not go on')
-    }
+  private async round(): Promise<void> {
+    while (!this.rounds.isStopped && this.swap && (await this.step(this.swap)));
   }
 
   /** @returns whether something was done */
