@@ -62,8 +62,10 @@ export class Places {
       for (const [ino, row] of directories) this.state.directories.put(ino, row)
       for (const [ino, places] of added) {
         const now = this.state.files.get(ino) ?? []
+        const before = now.length
         for (const place of places) if (!includes(now, place)) now.push(place)
-        this.state.files.put(ino, now)
+        // A row that is put is a page to be written, and rows of the files that changed lie all over the index.
+        if (now.length > before) this.state.files.put(ino, now)
       }
     }
   }
