@@ -140,7 +140,7 @@ async function benchCode(portion: Portion, code: Code, rounds: number): Promise<
 async function traffic(code: Code, elements: readonly Buffer[]): Promise<{ stored: string; repair: string }> {
   const shards = await sealStripe(code, 0, elements)
   const read = shards.slice(1, 1 + code.needed)
-  const opened = read.map((shard, i) => openShard(shardOf(code, 0, i + 1), shard))
+  const opened = read.map((shard, i) => openShard(shardOf(code, 0, i + 1, elements[0]?.length), shard))
   const held = elements.map((_, i) => opened[i - 1])
   const [made] = await code.make(held, [0])
   if (!made?.equals(elements[0] ?? Buffer.alloc(0))) throw new Error('the lost shard came back wrong')
