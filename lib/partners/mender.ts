@@ -35,6 +35,7 @@ import {
 import type { PlacedReader } from './placed-reader.js'
 import { Rounds } from './rounds.js'
 import type { Shards } from './shards.js'
+import type { RepairProgress } from './repair-progress.js'
 import { neededOf, type Stripes } from './stripes.js'
 
 export interface MenderOptions {
@@ -45,6 +46,7 @@ export interface MenderOptions {
   partners(): RepairPartner[] | undefined
   /** ids of partners that new stripes could be laid out over, and how many of them that takes; 0: each gets everything */
   layout(): { candidates: string[]; needs: number }
+  progress: RepairProgress
   /** whether the bytes of the block are here */
   isHere(block: Buffer): boolean
   /** whether the partner was found to lack that shard */
@@ -89,11 +91,9 @@ interface Found {
 }
 
 export class Mender {
-  private found: Found = { urgent: [], waiting: new Map() }
+  private found: Found
   private seen = ''
   private lookedAt = -Infinity
-  /** Stripes of which an element was to be made again, since the repair began. */
-  private readonly all = new Set<number>()
   private stuck = { noRoom: 0, noSource: 0, gone: 0 }
   private timer: Timer | undefined
   private readonly rounds: Rounds
@@ -106,6 +106,7 @@ export class Mender {
         this.again(lookAgainMs)
       },
     )
+    this.found = { urgent: [], waiting: options.progress.waiting() }
   }
 
   /** Partners, stripes or acknowledgements are others than before. Cheap. */
@@ -130,9 +131,10 @@ export class Mender {
     let bytes = 0
     for (const { number } of moving) bytes += this.options.stripes.get(number)?.elementBytes ?? 0
     for (const some of waiting.values()) bytes += some
-    const left = new Set(moving.map(({ number }) => number)).size + waiting.size
-    for (const { number } of moving) this.all.add(number)
-    return { stripes: this.all.size, done: this.all.size - left, bytes, ...this.stuck }
+    const { progress } = this.options
+    const onTheirWay = new Set(moving.map(({ number }) => number))
+    const stripes = progress.stripes + [...onTheirWay].filter((number) => !progress.has(number)).length
+    return { stripes, done: stripes - onTheirWay.size - waiting.size, bytes, ...this.stuck }
   }
 
   /** Elements are on their way: what follows from a page made anew can wait for the next. */
@@ -142,7 +144,8 @@ export class Mender {
 
   private async round(): Promise<void> {
     const partners = this.options.partners()
-    if (!partners || this.options.stripes.isEmpty) return
+    if (!partners) return
+    if (this.options.stripes.isEmpty) this.found = { urgent: [], waiting: new Map() }
     const known = new Map(partners.map((partner) => [partner.id, partner]))
     if (this.isToLook(partners)) await this.look(known)
     while (!this.rounds.isStopped && this.found.urgent.length > 0) {
@@ -150,17 +153,17 @@ export class Mender {
       if (free <= 0) return
       await this.mend(this.found.urgent.splice(0, free), partners)
     }
-    this.end()
+    await this.end()
   }
 
   /** All that was found was tried. */
-  private end(): void {
-    const { stripes } = this.options
+  private async end(): Promise<void> {
+    const { stripes, progress } = this.options
     const isMoving = stripes.moves.list().length > 0
     if (this.timer) return
     const isStuck = this.stuck.noRoom + this.stuck.noSource > 0
     if (this.found.waiting.size > 0) this.again(isStuck ? lookAgainMs : lookMs)
-    else if (!isMoving) this.all.clear()
+    else if (!isMoving) await progress.end()
   }
 
   private again(ms: number): void {
@@ -205,11 +208,11 @@ export class Mender {
       const need = stripe && repairNeed(this.describe(stripe, true), known)
       if (!need || need.wanted.every(({ why }) => why === 'lacking')) continue
       found.waiting.set(number, need.wanted.length * need.stripe.bytes)
-      this.all.add(number)
       found.urgent.push(need)
       if (found.urgent.length >= 2 * mostUrgent) cut(found)
     }
     cut(found)
+    await this.options.progress.found(found.waiting)
     this.found = found
     this.stuck = { noRoom: 0, noSource: 0, gone: 0 }
     this.lookedAt = this.options.clock.monotonic()
@@ -255,7 +258,7 @@ export class Mender {
   }
 
   private async carryOut({ stripe: id, element, to, source }: Remake): Promise<void> {
-    const { stripes, shards, reader, onMoved } = this.options
+    const { stripes, shards, reader, progress, onMoved } = this.options
     const stripe = stripes.get(Number(id))
     if (!stripe) return
     const partner = Buffer.from(to, 'hex')
@@ -269,6 +272,7 @@ export class Mender {
     const left = (this.found.waiting.get(stripe.number) ?? 0) - stripe.elementBytes
     if (left > 0) this.found.waiting.set(stripe.number, left)
     else this.found.waiting.delete(stripe.number)
+    await progress.made(stripe.number, left)
     onMoved()
   }
 

@@ -14,6 +14,7 @@ import type { RepairPartner } from '../planning/repair.js'
 import type { Book } from './book.js'
 import type { Fetcher } from './fetch.js'
 import { Mender, type RepairState } from './mender.js'
+import { RepairProgress } from './repair-progress.js'
 import { PlacedReader } from './placed-reader.js'
 import { Placement } from './placement.js'
 import { PlacementPages } from './placement-pages.js'
@@ -86,7 +87,7 @@ export class Placing {
     const { patienceMs } = options
     const reader = new PlacedReader({ identity, stripes, fetcher, clock, onFault, patienceMs })
     const mender = new Mender({
-      ...{ stripes, shards, reader, clock, log },
+      ...{ stripes, shards, reader, clock, log, progress: new RepairProgress(db) },
       partners: () => (pages.isAdopting ? undefined : this.repairers()),
       layout: () => {
         const { shape } = this.scheme()

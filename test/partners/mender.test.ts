@@ -138,6 +138,33 @@ t.test(
   },
 )
 
+t.test('how far a repair is: the same after a restart, before anybody is on line', async (t) => {
+  const dir = folder(t)
+  const { at, there } = await placed(t, { dir })
+  const { store } = at
+  at.now.partners = [0, 1, 2, 3, 7].map(partnerKey)
+  at.now.others.set(keyOf(4), { state: 'reneged', online: false })
+  at.clock.pass(10_000)
+  await at.settle()
+  const [first] = at.placing.placement.view(partnerKey(7)).pending(9)
+  const view = at.placing.placement.view(partnerKey(7))
+  if (first) there.set(keyOf(7), (await view.get(first)) ?? Buffer.alloc(0))
+  await view.acknowledged(first ? [first] : [])
+  await at.settle()
+  const before = at.placing.state().repair
+  t.match(before, { stripes: count, done: 1 })
+  await at.close()
+  const again = await openPlacing(t, { dir, store })
+  t.match(again.placing.state().repair, { stripes: count, done: 1, bytes: before?.bytes })
+  again.now.partners = [0, 1, 2, 3, 7].map(partnerKey)
+  again.now.others.set(keyOf(4), { state: 'reneged', online: false })
+  await take(again, there, 7)
+  t.equal(again.placing.state().repair, null)
+  await again.close()
+  const last = await openPlacing(t, { dir, store })
+  t.equal(last.placing.state().repair, null, 'what is over does not begin again')
+})
+
 t.test('off line is not lost; when too few are sure one is made again at once', async (t) => {
   const { at, there } = await placed(t)
   at.now.partners = [0, 1, 2, 3, 7].map(partnerKey)
