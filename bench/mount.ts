@@ -109,7 +109,7 @@ async function benchPlace(
   const ours = columns.filter((name) => name.startsWith('kith'))
   const leads = peers.length > 0 ? ours.map((name) => `${name}/peer`) : []
   if (leads.length > 0) say(`${leads.join(', ')}: how many times as fast as the better peer`)
-  say(heading(columns) + leads.map((name) => name.padStart(16)).join(''))
+  say(heading(columns) + leads.map((name) => name.padStart(18)).join(''))
   try {
     for (const [label, workload] of workloads) {
       const turns = new Map(
@@ -119,7 +119,7 @@ async function benchPlace(
         ]),
       )
       const taken = await take(turns, scale.rounds)
-      const ahead = leads.map((_, i) => (lead(taken, ours[i] ?? '', peers)?.toFixed(2) ?? '-').padStart(16))
+      const ahead = leads.map((_, i) => (lead(taken, ours[i] ?? '', peers)?.toFixed(2) ?? '-').padStart(18))
       say(row(label, columns, figures(taken)) + ahead.join(''))
     }
   } finally {
