@@ -77,8 +77,8 @@ interface Addon {
   ): Promise<number>
   readCached(fd: number, into: Buffer, position: number): number
   readSmall(request: Buffer, at: number, memory: Buffer, used: number, limit: number, found: Buffer): void
-  readBatch(fd: number): Promise<Buffer>
-  syncFileSystem(fd: number): Promise<undefined>
+  readBatches(fds: Buffer): Promise<(Buffer | Error)[]>
+  syncFileSystem(fd: Buffer): Promise<(Buffer | Error)[]>
   xattrs(fd: number, name: Buffer | null): Buffer[]
   setXattr(fd: number, name: Buffer | null, key: Buffer, value: Buffer): void
   removeXattr(fd: number, name: Buffer | null, key: Buffer): void
@@ -175,6 +175,62 @@ export function errnoCode(error: unknown): string | undefined {
 
 // ---- directories
 
+/** A status of a batch: its fields are read when they are asked for, as of a first backup's files few are. */
+class ListedStat implements FileStat {
+  readonly #integers: BigInt64Array
+  readonly #doubles: Float64Array
+  readonly #at: number
+
+  constructor(integers: BigInt64Array, doubles: Float64Array, at: number) {
+    this.#integers = integers
+    this.#doubles = doubles
+    this.#at = at
+  }
+
+  get dev() {
+    return BigInt.asUintN(64, this.#integers[this.#at] ?? 0n)
+  }
+  get ino() {
+    return BigInt.asUintN(64, this.#integers[this.#at + 1] ?? 0n)
+  }
+  get rdev() {
+    return BigInt.asUintN(64, this.#integers[this.#at + 2] ?? 0n)
+  }
+  get atimeNs() {
+    return this.#integers[this.#at + 3] ?? 0n
+  }
+  get mtimeNs() {
+    return this.#integers[this.#at + 4] ?? 0n
+  }
+  get ctimeNs() {
+    return this.#integers[this.#at + 5] ?? 0n
+  }
+  get btimeNs() {
+    return this.#integers[this.#at + 6] ?? 0n
+  }
+  get mountId() {
+    return BigInt.asUintN(64, this.#integers[this.#at + 7] ?? 0n)
+  }
+  get mode() {
+    return this.#doubles[this.#at + 8] ?? 0
+  }
+  get nlink() {
+    return this.#doubles[this.#at + 9] ?? 0
+  }
+  get uid() {
+    return this.#doubles[this.#at + 10] ?? 0
+  }
+  get gid() {
+    return this.#doubles[this.#at + 11] ?? 0
+  }
+  get size() {
+    return this.#doubles[this.#at + 12] ?? 0
+  }
+  get blocks() {
+    return this.#doubles[this.#at + 13] ?? 0
+  }
+}
+
 function decodeBatch(bytes: Buffer): DirectoryEntry[] {
   assert(bytes.byteOffset % 8 === 0 && bytes.length % 8 === 0, 'a batch is aligned')
   const integers = new BigInt64Array(bytes.buffer, bytes.byteOffset, bytes.length / 8)
@@ -185,7 +241,7 @@ function decodeBatch(bytes: Buffer): DirectoryEntry[] {
     const start = (at + statWords + 1) * 8
     // Copied, so that an entry that is kept does not keep its whole batch.
     const name = Buffer.from(bytes.subarray(start, start + length))
-    entries.push({ name, stat: decodeStat(integers, doubles, at) })
+    entries.push({ name, stat: new ListedStat(integers, doubles, at) })
     at += statWords + 1 + Math.ceil(length / 8)
   }
   return entries
@@ -199,13 +255,61 @@ export async function* readDirectoryBatches(fd: number): AsyncGenerator<Director
   const own = addon.reopenDirectory(fd)
   try {
     for (;;) {
-      const bytes = await addon.readBatch(own)
+      const bytes = await readBatch(own)
       const entries = decodeBatch(bytes)
       if (entries.length > 0) yield entries
       if (bytes[0] === 1) return
     }
   } finally {
     addon.close(own)
+  }
+}
+
+interface Reading {
+  fd: number
+  resolve: (batch: Buffer) => void
+  reject: (error: Error) => void
+}
+
+let readings: Reading[] = []
+/** Pieces of work that what is asked for within one turn makes. */
+const worksAtOnce = 2
+
+/** What the directory has from the descriptor's position on. What is asked for within one turn goes to the pool together. */
+function readBatch(fd: number): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    if (readings.push({ fd, resolve, reject }) === 1) setImmediate(readTogether)
+  })
+}
+
+function readTogether(): void {
+  const all = readings
+  readings = []
+  const each = Math.ceil(all.length / worksAtOnce)
+  for (let at = 0; at < all.length; at += each) {
+    const some = all.slice(at, at + each)
+    const fds = Int32Array.from(some, ({ fd }) => fd)
+    addon.readBatches(Buffer.from(fds.buffer)).then(
+      (found) =>
+        some.forEach(({ resolve, reject }, i) => {
+          const batch = found[i]
+          if (Buffer.isBuffer(batch)) resolve(batch)
+          else reject(batch ?? new Error('a batch is missing'))
+        }),
+      (error: unknown) => some.forEach(({ reject }) => reject(error as Error)),
+    )
+  }
+}
+
+/** All entries at once, by the position of the descriptor itself: nobody else reads through it, and it is at its beginning. */
+export async function readOwnDirectory(fd: number): Promise<DirectoryEntry[]> {
+  let all: DirectoryEntry[] | undefined
+  for (;;) {
+    const bytes = await readBatch(fd)
+    const entries = decodeBatch(bytes)
+    if (!all) all = entries
+    else for (const entry of entries) all.push(entry)
+    if (bytes[0] === 1) return all
   }
 }
 
@@ -400,7 +504,8 @@ export function seekHole(fd: number, offset: number): number {
 
 /** Writes out everything of the file system that holds `fd` (syncfs(2)), in the thread pool. */
 export async function syncFileSystem(fd: number): Promise<void> {
-  await addon.syncFileSystem(fd)
+  const [done] = await addon.syncFileSystem(Buffer.from(Int32Array.of(fd).buffer))
+  if (done instanceof Error) throw done
 }
 
 export interface PeerCredentials {

@@ -49,7 +49,7 @@ export interface FileRequest {
   before: Entry | undefined
   dirty: Dirty | undefined
   /** What the last snapshot has by this name, or nearly (rewrites.ts). */
-  replaced?: () => Promise<Entry | undefined>
+  replaced?: (() => Promise<Entry | undefined>) | undefined
 }
 
 const batchItems = 256

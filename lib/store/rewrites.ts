@@ -51,6 +51,7 @@ export class Rewrites {
     const { entry } = reread
     if (!isCounted(entry)) return undefined
     this.counts.files++
+    if (!reread.before && !reread.replaced) return undefined
     const { content } = entry
     if (content.kind === 'extents' && !isIncompressible(held(content.extents))) return undefined
     return this.compare(nodes, entry, reread)

@@ -23,6 +23,7 @@ import {
   errnoCode,
   openDirectoryAt,
   readDirectory,
+  readOwnDirectory,
   statFd,
   statIfAny,
   xattrsAt,
@@ -99,7 +100,8 @@ interface Visit {
   row: DirectoryRow | undefined
   ruled: Ruled
   files: DirectoryFiles
-  edits: Map<string, Edit<Buffer, DirectoryPart>>
+  /** In the order in which they were found; of two of one name the later one counts. */
+  edits: Edit<Buffer, DirectoryPart>[]
 }
 
 export class Snapshotter {
@@ -186,13 +188,15 @@ export class Snapshotter {
     const known = state.directories.get(stat.ino)
     const row = known && known.btimeNs === stat.btimeNs ? known : undefined
     const work = this.work.get(stat.ino)
-    const listed = everything || !row || work?.reread ? await readDirectory(fd) : undefined
+    // The root's descriptor is the caller's, the others are this walk's own.
+    const list = () => (child ? readOwnDirectory(fd) : readDirectory(fd))
+    const listed = everything || !row || work?.reread ? await list() : undefined
     const ruled = this.rulesOf(fd, stat.ino, path, listed, child)
     const files = this.files.directory(fd)
-    const visit: Visit = { fd, ino: stat.ino, path, row, ruled, files, edits: new Map() }
+    const visit: Visit = { fd, ino: stat.ino, path, row, ruled, files, edits: [] }
     const tasks = new Tasks()
     try {
-      if (listed || ruled.again) await this.compare(visit, listed ?? (await readDirectory(fd)), tasks)
+      if (listed || ruled.again) await this.compare(visit, listed ?? (await list()), tasks)
       else for (const name of work?.names.values() ?? []) await this.lookAt(visit, name, tasks)
       await files.finish()
     } finally {
@@ -306,7 +310,7 @@ export class Snapshotter {
       try {
         const now = statFd(fd)
         const below = await this.directory(fd, now, path, { above: visit.ruled, name, moved })
-        this.childDone(visit, old, name, now, below, known)
+        this.childDone(visit, old, name, now, below, known, fd)
         this.exclusions.settle(now.ino)
         await this.writePlaces()
       } catch (error) {
@@ -334,13 +338,15 @@ export class Snapshotter {
     stat: FileStat,
     { node, totals }: { node: NodeRef; totals: Totals },
     known: DirectoryRow | undefined,
+    fd?: number,
   ): void {
     const same = old?.type === 'directory' && sameAttributes(old, stat)
     const kept = same && old.node.name.equals(node.name)
     if (kept && known?.node.name.equals(node.name)) return
     this.place(stat, visit.ino, name, node, totals)
     if (kept) return
-    const attributes = same ? old : attributesOf(name, stat, xattrsAt(visit.fd, name))
+    const xattrs = () => (fd === undefined ? xattrsAt(visit.fd, name) : xattrsFd(fd))
+    const attributes = same ? old : attributesOf(name, stat, xattrs())
     this.set(visit, name, old, { ...attributes, type: 'directory', node, totals })
   }
 
@@ -377,7 +383,8 @@ export class Snapshotter {
       this.fileDone(visit, name, old, { outcome: 'entry', entry: { ...before, ...attributes } })
       return
     }
-    const replaced = () => formerlyNamed(this.options.access.nodes, visit.row?.node, name)
+    const formerly = visit.row?.node
+    const replaced = formerly && (() => formerlyNamed(this.options.access.nodes, formerly, name))
     visit.files.add({ name, stat, before, dirty, replaced }, (outcome) =>
       this.fileDone(visit, name, old, outcome),
     )
@@ -429,7 +436,7 @@ export class Snapshotter {
   ): void {
     const removed = old !== undefined && (old.ino !== now?.ino || old.type !== now.type)
     if (removed && !stays) this.places.removed(old, visit.ino)
-    if (old || now) visit.edits.set(name.toString('latin1'), { key: name, part: now })
+    if (old || now) visit.edits.push({ key: name, part: now })
   }
 
   private async rewrite(visit: Visit): Promise<{ node: NodeRef; totals: Totals }> {
@@ -441,7 +448,8 @@ export class Snapshotter {
       totals.bytes += sign * sums.bytes
       totals.busy += sign * sums.busy
     }
-    const edits = [...visit.edits.values()].sort((a, b) => Buffer.compare(a.key, b.key))
+    const sorted = visit.edits.sort((a, b) => Buffer.compare(a.key, b.key))
+    const edits = sorted.filter(({ key }, i) => !sorted[i + 1]?.key.equals(key))
     const list = directoryList(this.options.access)
     const node = await editList(list, visit.row?.node, edits, (before, now) => {
       count(before, -1)

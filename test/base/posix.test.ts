@@ -181,8 +181,34 @@ t.test('a directory of 20,000 entries comes in batches, twice at once', async (t
   }
   t.same(await Promise.all([read(), read()]), [20_000, 20_000])
   const [first] = await posix.readDirectory(fd)
-  t.same(first?.stat, posix.statAt(fd, first?.name ?? b('?')), 'the same as by statAt')
+  const stat = posix.statAt(fd, first?.name ?? b('?'))
+  for (const field of Object.keys(stat) as (keyof posix.FileStat)[])
+    t.equal(first?.stat[field], stat[field], `${field} is the same as by statAt`)
 })
+
+t.test(
+  'directories that are listed in one turn, one of them of many names and one that is none',
+  async (t) => {
+    const { fd } = await directory(t)
+    const names = ['empty', 'many', 'other', 'few']
+    const fds = names.map((name) => {
+      posix.mkdirAt(fd, b(name))
+      const below = posix.openDirectoryAt(fd, b(name))
+      const count = { empty: 0, many: 9000, other: 0, few: 3 }[name] ?? 0
+      for (let i = 0; i < count; i++) posix.mknodAt(below, b(`${name} ${i}`), constants.S_IFREG | 0o600)
+      return below
+    })
+    const file = posix.openAt(fd, b('file'), constants.O_CREAT | constants.O_RDONLY)
+    const listings = await Promise.allSettled([...fds, file].map((each) => posix.readOwnDirectory(each)))
+    const counts = listings.map((done) =>
+      done.status === 'fulfilled'
+        ? new Set(done.value.map(({ name }) => name.toString())).size
+        : posix.errnoCode(done.reason),
+    )
+    t.same(counts, [0, 9000, 0, 3, 'ENOTDIR'])
+    for (const open of [...fds, file]) posix.close(open)
+  },
+)
 
 t.test('an abandoned listing closes its descriptor; an empty directory has no entries', async (t) => {
   const { fd } = await directory(t)

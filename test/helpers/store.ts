@@ -130,7 +130,9 @@ export async function linesOfDirectory(fd: number, path = ''): Promise<string[]>
     if (type === 'symlink') rest = readlinkAt(fd, name).toString('latin1')
     if (type === 'character' || type === 'block') rest = String(stat.rdev)
     if (type === 'file') rest = hashOf(fd, name)
-    lines.push(line(at, type, { ...stat, xattrs: xattrsAt(fd, name) }, rest))
+    const { mode, uid, gid, mtimeNs, size, ino, nlink } = stat
+    const attributes = { mode, uid, gid, mtimeNs, size, ino, nlink, xattrs: xattrsAt(fd, name) }
+    lines.push(line(at, type, attributes, rest))
     if (type === 'directory') {
       const below = openDirectoryAt(fd, name)
       lines.push(...(await linesOfDirectory(below, at)))
