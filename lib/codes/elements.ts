@@ -12,8 +12,8 @@ interface Addon {
     wanted: Buffer,
     targets: readonly Buffer[],
   ): Promise<void>
-  /** Steps are u32 in the machine's order: target, count, sources; all index `buffers`. */
-  xorSteps(steps: Uint8Array, buffers: readonly Buffer[]): Promise<void>
+  /** Steps are u32 in the machine's order: target, count, sources; all index `buffers`, and spare memory behind them. */
+  xorSteps(steps: Uint8Array, buffers: readonly Buffer[], spare: number): Promise<void>
 }
 
 export const native = createRequire(import.meta.url)(nativeFile('codes.node')) as Addon
@@ -24,10 +24,13 @@ export interface XorStep {
   sources: readonly number[]
 }
 
-/** Performs the steps in order; a later one may use what an earlier one made. */
-export function xorSteps(steps: readonly XorStep[], buffers: readonly Buffer[]): Promise<void> {
+/**
+ * Performs the steps in order; a later one may use what an earlier one made. What is a target counts as zero before. Numbers
+ * beyond the buffers, `spare` of them, are memory for what nobody needs afterwards.
+ */
+export function xorSteps(steps: readonly XorStep[], buffers: readonly Buffer[], spare = 0): Promise<void> {
   const words = steps.flatMap(({ target, sources }) => [target, sources.length, ...sources])
-  return native.xorSteps(Buffer.from(Uint32Array.from(words).buffer), buffers)
+  return native.xorSteps(Buffer.from(Uint32Array.from(words).buffer), buffers, spare)
 }
 
 /** Numbers of the elements that are there. Their count and lengths are the caller's matter: a mistake is ours. */

@@ -200,10 +200,18 @@ export class Tornado implements Code {
     const solved = this.solve(new Set(there))
     if (!solved) throw tooFew(there.length, this.needed)
     const { steps, sums } = solved
-    const length = elements[there[0] ?? 0]?.length ?? 0
+    // Those that are there, and those that are wanted; the others that are missing, and sums, are forgotten on the way.
+    const made = [...new Set(wanted)].filter((i) => !elements[i])
+    const kept = [...there, ...made]
+    const order = [...new Set([...kept, ...elements.keys()])]
+    const place = new Map(order.map((element, at) => [element, at]))
+    const at = (element: number): number => place.get(element) ?? element
+    const placed = steps.map(({ target, sources }) => ({ target: at(target), sources: sources.map(at) }))
+    const buffers = [...pick(elements, there), ...blank(made.length, elements[there[0] ?? 0]?.length ?? 0)]
     // Those set aside count as zero in the first pass.
-    const all = elements.map((element) => element ?? Buffer.alloc(length))
-    await xorSteps(steps, [...all, ...blank(sums, length)])
+    await xorSteps(placed, buffers, order.length - kept.length + sums)
+    const all = [...elements]
+    for (const i of made) all[i] = buffers[at(i)]
     return pick(all, wanted)
   }
 
