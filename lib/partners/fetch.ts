@@ -5,6 +5,11 @@
  * A block is asked from the partner that did best so far. When that one does not have it, gives a wrong one or is gone,
  * the next is asked at once; when it is only slow, the next is asked beside it, and the first right answer counts.
  * Names that are wanted at the same time go to a partner together, up to 64 in a request.
+ *
+ * When nobody is left to ask, it waits for one to come on line, and has them looked for every 5 s meanwhile: of a partner that was
+ * away, the next dial may be minutes ahead. It waits for a minute; for 10 s when it gave up just before, and nobody has come since,
+ * so that a walk over many blocks does not wait that long for each. What is wanted in the background waits for 10 s, and has nobody
+ * looked for.
  */
 import { KithError } from '../base/errors.js'
 import { type Clock, type Timer } from '../base/clock.js'
@@ -21,7 +26,7 @@ export interface FetcherOptions {
   /** told of each partner that gave a wrong block or none */
   onFault?: (partner: Buffer, kind: Damage, block?: Buffer) => void
   /** how long to wait for a partner to come on line when none is left to ask */
-  patienceMs?: number
+  patienceMs?: number | undefined
 }
 
 /** What one partner gave: the block, verified by its name, or why not. */
@@ -29,7 +34,9 @@ export type Outcome = Buffer | 'absent' | 'wrong' | 'gone'
 
 const hedgeLeastMs = 1_000
 const requestsAtOnce = 8
-const defaultPatienceMs = 20_000
+const defaultPatienceMs = 60_000
+const shortPatienceMs = 10_000
+const seekEveryMs = 5_000
 
 /** The names asked of one partner, gathered into requests. */
 class Line {
@@ -107,6 +114,8 @@ export class Fetcher {
   private readonly wanted = new Map<string, Promise<Buffer | undefined>>()
   private readonly starved = new Set<Search>()
   private readonly unsubscribe: () => void
+  private soughtAt = -Infinity
+  private gaveUpAt = -Infinity
 
   constructor(private readonly options: FetcherOptions) {
     this.unsubscribe = options.peers.onChange(() => this.changed())
@@ -187,6 +196,34 @@ export class Fetcher {
     return this.options.peers.onChange(run)
   }
 
+  /**
+   * Waits for partners to come on line, and has them looked for when somebody waits.
+   * @param tooLate run when that took too long
+   * @returns what ends it
+   */
+  wait(tooLate: () => void, isAwaited = true): Timer {
+    const { clock, peers, patienceMs = defaultPatienceMs } = this.options
+    const start = clock.monotonic()
+    const isShort = !isAwaited || start - this.gaveUpAt < patienceMs
+    const end = start + (isShort ? Math.min(patienceMs, shortPatienceMs) : patienceMs)
+    let timer: Timer | undefined
+    const step = () => {
+      const now = clock.monotonic()
+      if (now >= end) {
+        if (isAwaited) this.gaveUpAt = now
+        tooLate()
+        return
+      }
+      if (isAwaited && now - this.soughtAt >= seekEveryMs) {
+        this.soughtAt = now
+        peers.hurry()
+      }
+      timer = clock.after(Math.min(end - now, seekEveryMs), step)
+    }
+    step()
+    return { cancel: () => timer?.cancel() }
+  }
+
   private peer(partner: Buffer): Peer | undefined {
     return this.options.peers.online().find((peer) => !peer.closed && peer.key.equals(partner))
   }
@@ -244,8 +281,7 @@ export class Fetcher {
     const isAnswered = [...search.tried].some((peer) => !peer.closed)
     if (isAnswered) return this.giveUp(search)
     this.starved.add(search)
-    const patience = this.options.patienceMs ?? defaultPatienceMs
-    search.timer = this.options.clock.after(patience, () => this.giveUp(search))
+    search.timer = this.wait(() => this.giveUp(search))
   }
 
   private giveUp(search: Search): void {
@@ -265,6 +301,7 @@ export class Fetcher {
   }
 
   private changed(): void {
+    this.gaveUpAt = -Infinity
     for (const peer of this.lines.keys()) if (peer.closed) this.lines.delete(peer)
     for (const search of [...this.starved]) {
       if (this.best(search) === undefined) continue

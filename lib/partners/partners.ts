@@ -94,12 +94,14 @@ export class Partners extends EventEmitter<Events> {
       online: () =>
         roster.online().filter((peer) => !this.releases.waits(peer.key) && agreements.sendsTo(peer)),
       onChange: (run) => this.onChange(run),
+      hurry: () => roster.hurry(),
     }
     const isCommitted = (key: Buffer) => parts.states.committedUntil(key) > 0
     const holders: Peers = {
       // Of one whose commitment runs, nothing is asked.
       online: () => roster.holders().filter(({ key }) => !isCommitted(key)),
       onChange: (run) => this.onChange(run),
+      hurry: () => roster.hurry(),
     }
     this.reclaim = new Reclaim({
       ...parts,
@@ -110,10 +112,9 @@ export class Partners extends EventEmitter<Events> {
     const pace = new Pace(clock, () => options.limitUp?.())
     const owner = identity.keyPair
     const onFault = (key: Buffer, kind: Damage, block?: Buffer) => void this.onFault(key, kind, block)
-    this.fetcher = new Fetcher({ peers: holders, clock, log, onFault })
+    this.fetcher = new Fetcher({ peers: holders, clock, log, onFault, patienceMs: options.patienceMs })
     this.placing = new Placing({
       ...{ db: parts.db, identity, owned, book, fetcher: this.fetcher, clock, log },
-      patienceMs: options.patienceMs,
       policy: () => options.placement?.() ?? 'replica',
       candidates: () => this.candidates(),
       repairers: (isFresh) => this.repairers(isFresh),

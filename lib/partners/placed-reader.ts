@@ -29,13 +29,10 @@ export interface PlacedReaderOptions {
   clock: Clock
   /** told of a shard that a partner holds and did not give */
   onFault: (partner: Buffer, kind: Damage, shard: Buffer) => void
-  /** how long to wait for partners to come on line when too few are */
-  patienceMs?: number | undefined
 }
 
 const cachedElements = 48
 const slowMs = 2_000
-const defaultPatienceMs = 20_000
 const stoppedError = () => new KithError('cancelled', 'reading from partners was stopped')
 
 export class PlacedReader implements BlockReader {
@@ -86,7 +83,7 @@ export class PlacedReader implements BlockReader {
   ): Promise<NamedBlock | undefined> {
     const { identity } = this.options
     try {
-      const element = (await this.gather(stripe, index, isLost))[index]
+      const element = (await this.gather(stripe, index, { isLost, isAwaited: false }))[index]
       if (!element) throw new KithError('internal', 'a gathered element is there')
       return await sealShard(shardRef(identity, stripe, stripeId(stripe), partner, index), element)
     } catch (error) {
@@ -106,10 +103,10 @@ export class PlacedReader implements BlockReader {
   private async gather(
     stripe: NumberedStripe,
     index: number,
-    isLost: boolean,
+    how: Readonly<{ isLost: boolean; isAwaited: boolean }>,
   ): Promise<(Buffer | undefined)[]> {
     if (this.stopped) throw stoppedError()
-    const gathering = new Gathering(this.options, stripe, index, isLost)
+    const gathering = new Gathering(this.options, stripe, index, how)
     this.underWay.add(gathering)
     try {
       return await gathering.run()
@@ -128,7 +125,7 @@ export class PlacedReader implements BlockReader {
     const id = `${stripe.number}.${index}`
     const known = this.elements.get(id)
     if (known) return known
-    const made = this.gather(stripe, index, false).then((elements) => {
+    const made = this.gather(stripe, index, { isLost: false, isAwaited: true }).then((elements) => {
       // What was decoded on the way is wanted next, as a rule.
       for (const [i, element] of elements.entries())
         if (element && i < stripe.data && i !== index)
@@ -166,18 +163,20 @@ class Gathering {
   private resolve: (elements: (Buffer | undefined)[]) => void = () => undefined
   private reject: (error: unknown) => void = () => undefined
   private readonly needed: number
-  private end = Infinity
+  /** For partners to come on line. */
+  private waiting: Timer | undefined
+  private isTooLate = false
 
   constructor(
     private readonly options: PlacedReaderOptions,
     private readonly stripe: NumberedStripe,
     private readonly index: number,
-    /** the partner with that very element is not asked */
-    private readonly isLost: boolean,
+    /** isLost: the partner with that very element is not asked; isAwaited: somebody waits for it */
+    private readonly how: Readonly<{ isLost: boolean; isAwaited: boolean }>,
   ) {
     this.elements = stripe.shards.map(() => undefined)
     this.needed = neededOf(stripe)
-    if (isLost) this.asked.add(index)
+    if (how.isLost) this.asked.add(index)
   }
 
   /** @returns elements, the wanted one among them */
@@ -207,7 +206,7 @@ class Gathering {
   private askOthers(more = 0): void {
     const { fetcher } = this.options
     const have = this.elements.filter(Boolean).length
-    const isOver = this.gone.has(this.index) || this.bad.has(this.index) || this.isLost
+    const isOver = this.gone.has(this.index) || this.bad.has(this.index) || this.how.isLost
     const isDirect = this.asked.has(this.index) && !isOver && !this.elements[this.index]
     const useful = this.underWay - (isDirect ? 1 : 0)
     let wanted = Math.max(this.needed - have - useful, 0) + (have + useful >= this.needed ? more : 0)
@@ -282,15 +281,16 @@ class Gathering {
 
   /** Nobody is left to ask; somebody may still come on line. */
   private exhausted(): void {
-    const { clock, fetcher, patienceMs = defaultPatienceMs } = this.options
+    const { fetcher } = this.options
     if (this.isDone) return
     this.timer?.cancel()
-    if (this.isHopeless()) return this.fail(this.tooFew())
-    if (this.end === Infinity) this.end = clock.monotonic() + patienceMs
-    const left = this.end - clock.monotonic()
-    if (left <= 0) return this.fail(this.tooFew())
+    if (this.isHopeless() || this.isTooLate) return this.fail(this.tooFew())
     this.unsubscribe ??= fetcher.onChange(() => this.again())
-    this.timer = clock.after(left, () => this.underWay === 0 && !this.isDone && this.fail(this.tooFew()))
+    const tooLate = () => {
+      this.isTooLate = true
+      if (this.underWay === 0 && !this.isDone) this.fail(this.tooFew())
+    }
+    this.waiting ??= fetcher.wait(tooLate, this.how.isAwaited)
   }
 
   /** Those that were away are asked anew when they are on line now. */
@@ -348,6 +348,7 @@ class Gathering {
 
   private stop(): void {
     this.timer?.cancel()
+    this.waiting?.cancel()
     this.unsubscribe?.()
   }
 }

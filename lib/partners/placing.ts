@@ -44,7 +44,6 @@ export interface PlacingOptions {
   /** ms for which a partner that was not met since a recovery is not taken for lost */
   graceMs(): number
   onFault: (partner: Buffer, kind: Damage, shard: Buffer) => void
-  patienceMs?: number | undefined
   /** there is something to send */
   onPlaced(): void
   clock: Clock
@@ -84,8 +83,7 @@ export class Placing {
     const shards = new Shards(identity, stripes, (name) => owned.get(name))
     const { onFault, onPlaced, candidates } = options
     const wakeStriper = () => this.striper.wake()
-    const { patienceMs } = options
-    const reader = new PlacedReader({ identity, stripes, fetcher, clock, onFault, patienceMs })
+    const reader = new PlacedReader({ identity, stripes, fetcher, clock, onFault })
     const mender = new Mender({
       ...{ stripes, shards, reader, clock, log, progress: new RepairProgress(db) },
       partners: () => (pages.isAdopting ? undefined : this.repairers()),

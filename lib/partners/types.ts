@@ -45,6 +45,8 @@ export interface Peers {
   online(): Peer[]
   /** Calls `run` whenever a session opens or closes. Returns what ends that. */
   onChange(run: () => void): () => void
+  /** Looks for those that are away, and dials them, now: somebody waits. */
+  hurry(): void
 }
 
 /** What a session needs of our vault (vault/vault.ts, which the daemon joins with this folder; what each throws is said there). */

@@ -110,7 +110,10 @@ void drain(int event) {
   if (read(event, &count, sizeof(count)) < 0) fprintf(stderr, "kith-fuse: cannot read an event: %m\n");
 }
 
-// Waits for the workers' end; meanwhile unmounts when it is told to.
+// What a program had open whose end was just seen: the kernel's words on it may be under way.
+constexpr int closingMs = 500;
+
+// Waits for the workers' end; meanwhile unmounts when it is told to, and says what stays open.
 void supervise(Mount& mount, Server& server, int signals, int stopEvent, int endEvent) {
   pollfd events[3] = {{signals, POLLIN, 0}, {stopEvent, POLLIN, 0}, {endEvent, POLLIN, 0}};
   while (true) {
@@ -120,9 +123,10 @@ void supervise(Mount& mount, Server& server, int signals, int stopEvent, int end
     signalfd_siginfo info;
     if (events[0].revents && read(signals, &info, sizeof(info)) < 0) continue;
     if (events[1].revents) drain(stopEvent);
-    for (const std::string& path : server.openFiles()) fprintf(stderr, "kith-fuse: unmounting; still open: %s\n", path.c_str());
     const int error = mount.stop();
     if (error != 0) fprintf(stderr, "kith-fuse: cannot unmount: %s\n", strerror(error));
+    if (poll(&events[2], 1, closingMs) > 0) return;
+    for (const std::string& path : server.openFiles()) fprintf(stderr, "kith-fuse: unmounted; still open: %s\n", path.c_str());
   }
 }
 

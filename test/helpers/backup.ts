@@ -193,6 +193,8 @@ export async function connect(
 
 export class TestPeers extends EventEmitter implements Peers {
   private readonly peers: Peer[] = []
+  /** how often partners that are away were looked for */
+  sought = 0
 
   add(session: Session): void {
     this.peers.push(session)
@@ -208,6 +210,9 @@ export class TestPeers extends EventEmitter implements Peers {
   onChange(run: () => void): () => void {
     this.on('change', run)
     return () => this.off('change', run)
+  }
+  hurry(): void {
+    this.sought++
   }
 }
 

@@ -73,7 +73,7 @@ export async function openPlacing(
     identity: owner,
     owned: store,
     book,
-    fetcher: new Fetcher({ peers, clock, log }),
+    fetcher: new Fetcher({ peers, clock, log, patienceMs: given.patienceMs }),
     policy: () => now.policy,
     candidates: () => now.partners.map((key) => placeOf(key.toString('hex'))),
     repairers: () => [
@@ -83,7 +83,6 @@ export async function openPlacing(
     graceMs: () => 14 * 86_400_000,
     partners: () => now.partners,
     onFault: () => undefined,
-    patienceMs: given.patienceMs,
     onPlaced: () => undefined,
     clock,
     log,

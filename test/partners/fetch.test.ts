@@ -7,7 +7,17 @@ import { Holder } from '../../lib/partners/holder.js'
 import type { Answerer, Session } from '../../lib/partners/session.js'
 import type { Damage } from '../../lib/partners/types.js'
 import type { Vault } from '../../lib/vault/vault.js'
-import { block, identity, member, open, openVault, refusing, streams, TestPeers } from '../helpers/backup.js'
+import {
+  block,
+  identity,
+  member,
+  open,
+  openVault,
+  refusing,
+  streams,
+  TestClock,
+  TestPeers,
+} from '../helpers/backup.js'
 
 const ann = identity(1)
 const holders = [identity(2), identity(3), identity(4)]
@@ -141,4 +151,33 @@ t.test('connections that break are no answer; who comes on line is asked', async
   await session.ready
   world.peers.add(session)
   t.same(await got, one.bytes)
+})
+
+t.test('while it waits, partners are looked for; after it gave up, the next block waits less', async (t) => {
+  const clock = new TestClock()
+  const peers = new TestPeers()
+  const fetcher = new Fetcher({ peers, clock, log: silentLog() })
+  /** ms until a block is given up */
+  const refusedAfter = async (): Promise<number> => {
+    const start = clock.monotonic()
+    let end: number | undefined
+    const refused = t.rejects(
+      fetcher.get(Buffer.alloc(32)).finally(() => (end = clock.monotonic())),
+      { code: 'noPartners' },
+    )
+    while (end === undefined) {
+      clock.pass(1000)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    await refused
+    return end - start
+  }
+  const first = await refusedAfter()
+  t.ok(first >= 60_000 && first < 65_000, `${first} ms`)
+  t.ok(peers.sought >= 11 && peers.sought <= 13, `looked for ${peers.sought} times`)
+  const second = await refusedAfter()
+  t.ok(second >= 10_000 && second < 15_000, `${second} ms`)
+  peers.emit('change')
+  const third = await refusedAfter()
+  t.ok(third >= 60_000, `${third} ms, once somebody came or went`)
 })

@@ -39,8 +39,8 @@ t.test('wrong shards', async (t) => {
     const refused: KithError[] = []
     const { peers, clock } = at
     const reader = new PlacedReader({
-      ...{ identity: owner, stripes: at.placing.stripes, clock, patienceMs: 0 },
-      fetcher: new Fetcher({ peers, clock, log: silentLog() }),
+      ...{ identity: owner, stripes: at.placing.stripes, clock },
+      fetcher: new Fetcher({ peers, clock, log: silentLog(), patienceMs: 0 }),
       onFault: (partner, kind, shard) => faults.push({ partner, kind, shard }),
     })
     for (const name of names) {
@@ -101,11 +101,11 @@ t.test('a small file out of a stripe: its pieces travel, and not the element', a
   }
   const faults: string[] = []
   const readerOf = (online: () => Peer[]) => {
-    const peers: Peers = { online, onChange: () => () => undefined }
+    const peers: Peers = { online, onChange: () => () => undefined, hurry: () => undefined }
     const { clock } = at
     return new PlacedReader({
-      ...{ identity: owner, stripes: at.placing.stripes, clock, patienceMs: 0 },
-      fetcher: new Fetcher({ peers, clock, log: silentLog() }),
+      ...{ identity: owner, stripes: at.placing.stripes, clock },
+      fetcher: new Fetcher({ peers, clock, log: silentLog(), patienceMs: 0 }),
       onFault: (_, kind) => faults.push(kind),
     })
   }
@@ -155,6 +155,24 @@ t.test('a small file out of a stripe: its pieces travel, and not the element', a
     await bytesFor(readerOf(online), names.slice(0, 30))
     t.ok(faults.length > 0 && faults.every((kind) => kind === 'wrong'), `${faults.length} faults`)
   })
+})
+
+t.test('too few on line: the others are looked for, and asked when they come', async (t) => {
+  const { at, names, shards } = await placed(t)
+  const some = (...partners: number[]) => new Map(partners.map((i) => [i, shards.get(i) ?? []]))
+  await lend(t, at, some(3, 4))
+  const [name] = names
+  if (!name) return t.fail('there is a block')
+  let isGiven = false
+  const block = at.placing.reader.get(name).finally(() => (isGiven = true))
+  for (let passed = 0; at.peers.sought < 9; passed += 1000) {
+    if (passed > 60_000) return t.fail(`looked for ${at.peers.sought} times`)
+    at.clock.pass(1000)
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  t.notOk(isGiven)
+  await lend(t, at, some(0))
+  t.ok(blockName((await block) ?? Buffer.alloc(0)).equals(name))
 })
 
 /** Two stripes of 3+2, and the shards of each partner. */
