@@ -25,7 +25,7 @@ t.test('a real tree, lost and recovered', async (t) => {
   const dir = world.directory('protected')
   await owner.run('mount', dir)
 
-  makeTree(join(dir, 'made'), { seed: 2 })
+  makeTree(join(dir, 'made'), { seed: 2, bigBytes: 128 * 2 ** 20 })
   execFileSync('cp', ['-a', '/usr/include', realpathSync(join(project, 'node_modules')), dir])
   const first = await owner.snapshot(dir)
   await owner.sync(dir, 480)
