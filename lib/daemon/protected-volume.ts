@@ -3,11 +3,15 @@
  *
  *     change log --take--> recordChanges (durable) --done--> forgotten by the log
  *     files at rest --readAhead--> their blocks are in the store --> partners are woken
- *     mount.sync, take, recordChanges, volume.snapshot --> partners are woken, `.snapshots` shows it
+ *     mount.sync, take, volume.snapshot with these changes, done --> partners are woken, `.snapshots` shows it
  *
  * Everything that touches the volume's change set or takes a snapshot runs in one queue, so that a snapshot never sees
  * half of a taken batch. A step that fails (a full disk, say) leaves the log as it was: the same changes are taken again
  * later. The live tree never waits for any of this.
+ *
+ * What a snapshot takes from the log it need not record first: the log keeps it until the snapshot is durable, as it keeps
+ * what is being recorded, and has it anew for the next daemon if this one dies. Only a few changes wait there for a
+ * snapshot that may take long, so that the log has room; more are recorded, and so are those of a snapshot that fails.
  *
  * States: unmounted; mounted; lost, when kith-fuse died under us: mount-keeper.ts mounts again. A mark in the volume's
  * folder says that it is to be mounted, from `kith mount` to `kith unmount`: a daemon that starts, after a crash or the
@@ -22,6 +26,7 @@ import { asKithError, KithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { openRoot, reopenDirectory, statFd } from '../base/posix.js'
 import type { BlockReader } from '../blocks/block-store.js'
+import type { Change } from '../format/changes.js'
 import { type Engine, engines } from '../mount/engine.js'
 import type { Holder } from '../mount/holders.js'
 import { clearAway, mountState } from '../mount/mount.js'
@@ -52,6 +57,8 @@ const toldOutsiders = 3
 const slowMs = 10_000
 /** A burst of changes is taken together. */
 const gatherMs = 200
+/** Records that stay in the log while a snapshot is taken, a sixty-fourth of it. */
+const toldAtOnce = 1024
 
 export interface ProtectedVolumeOptions {
   home: string
@@ -296,7 +303,7 @@ export class ProtectedVolume {
     this.#taking++
     const info = await this.#exclusive(async () => {
       await unlessAborted(mount.sync(), ends)
-      await this.#record(mount)
+      const told = await this.#tellable(mount)
       if (this.#outsiders.length > 0) {
         // Those that are gone by now may have changed something just before.
         await this.#findOutsiders(mount)
@@ -304,7 +311,7 @@ export class ProtectedVolume {
       }
       const before = this.stored.snapshots().at(-1)
       const run = { signal: ends, ...marks, ...(progress && { progress }) }
-      return this.stored.snapshot(mount.rootFd, run).finally(() => void this.#watch.look(before))
+      return this.#snapshotWith(mount, told, run).finally(() => void this.#watch.look(before))
     })
       .catch((error: unknown) => {
         this.#failed('snapshot', error)
@@ -465,9 +472,43 @@ export class ProtectedVolume {
 
   /** Makes what changed durable in the store, then forgets it in the log. In the queue only. */
   async #record(mount: LiveMount): Promise<void> {
-    const { changes, lost } = await mount.take()
+    await this.#keep(mount, await mount.take())
+  }
+
+  async #keep(
+    mount: LiveMount,
+    { changes, lost }: { changes: readonly Change[]; lost: boolean },
+  ): Promise<void> {
     if (lost) await this.stored.recordEverything()
     if (changes.length > 0) await this.stored.recordChanges(changes)
+    await this.#forget(mount, changes)
+  }
+
+  /** What is left in the log for a snapshot; all else that changed is recorded. In the queue only. */
+  async #tellable(mount: LiveMount): Promise<readonly Change[]> {
+    const taken = await mount.take()
+    if (!taken.lost && taken.changes.length <= toldAtOnce) return taken.changes
+    await this.#keep(mount, taken)
+    return []
+  }
+
+  /** A snapshot with changes that are still in the log: when this ends they are in it, or recorded. In the queue only. */
+  async #snapshotWith(
+    mount: LiveMount,
+    told: readonly Change[],
+    run: SnapshotOptions,
+  ): Promise<SnapshotResult> {
+    const result = await this.stored.snapshot(mount.rootFd, run, told).catch(async (error: unknown) => {
+      const recording = this.#keep(mount, { changes: told, lost: false })
+      await recording.catch((failure: unknown) => this.#failed('intake', failure))
+      throw error
+    })
+    await this.#forget(mount, told)
+    return result
+  }
+
+  /** These changes are durable in the store: the log need not have them. */
+  async #forget(mount: LiveMount, changes: readonly Change[]): Promise<void> {
     await mount.done()
     const now = this.#options.clock.monotonic()
     if (changes.length > 0) this.#quietSince = now

@@ -142,9 +142,9 @@ const Given = function (given: object) {
 } as unknown as new (given: object) => object
 
 /**
- * The bytes that an entry was read from, in a private field of it: a copy of the entry, which may differ, has none. Entries
- * are immutable, so that a directory in which one entry changed is written again mostly by copying. (A WeakMap would be
- * clearer and does the same at ten times the cost, which the millions of entries of a first backup show.)
+ * The bytes that an entry was read from, or was written as, in a private field of it: a copy of the entry, which may differ,
+ * has none. Entries are immutable, so that a directory in which one entry changed is written again mostly by copying. (A
+ * WeakMap would be clearer and does the same at ten times the cost, which the millions of entries of a first backup show.)
  */
 class Encoded extends Given {
   readonly #bytes: Buffer
@@ -205,6 +205,18 @@ export function writeEntry(out: Writer, entry: Entry): void {
   else if (entry.type === 'symlink') out.u16(entry.target.length).raw(entry.target)
   else if (entry.type === 'character' || entry.type === 'block') out.u64(entry.rdev)
   assert(out.length - start === size, 'an entry has the length that was computed')
+}
+
+/** As writeEntry, and the next time it is a copy: for an entry that will be written again whenever a neighbour changes. */
+export function writeKeptEntry(out: Writer, entry: Entry): void {
+  const start = out.length
+  writeEntry(out, entry)
+  if (Encoded.bytesOf(entry)) return
+  const size = out.length - start
+  // In memory of its own: a part of the node's would keep all of that one alive.
+  const written = Buffer.allocUnsafeSlow(size)
+  out.written(start, size).copy(written)
+  new Encoded(entry, written)
 }
 
 function writeDirectory(out: Writer, entry: DirectoryEntry): void {

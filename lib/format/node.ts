@@ -29,8 +29,8 @@ import {
   readExtents,
   readNodeRef,
   spanOf,
-  writeEntry,
   writeExtent,
+  writeKeptEntry,
   writeNodeRef,
   type Entry,
   type Extent,
@@ -221,7 +221,7 @@ export function openNodeReader(
 export function encodeDirectoryNode(node: DirectoryNode): Buffer {
   if ('entries' in node) {
     const out = startNode('directory', 0, node.entries.length)
-    for (const entry of node.entries) writeEntry(out, entry)
+    for (const entry of node.entries) writeKeptEntry(out, entry)
     return finishNode(out)
   }
   const out = startNode('directory', node.level, node.children.length)

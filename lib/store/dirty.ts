@@ -12,6 +12,7 @@
 import type { Change } from '../format/changes.js'
 import { Reader, Writer } from '../format/bytes.js'
 import type { Encoding } from '../blocks/database.js'
+import type { Location } from './state.js'
 import type { PendingChanges } from './types.js'
 
 export interface DirtyRange {
@@ -85,11 +86,44 @@ export function pendingOf(rows: Iterable<{ key: bigint; value: Dirty }>): Pendin
   return pending
 }
 
+/** What changes come to: rows as they are now, and names to be looked at with the inodes they lead to, or did. */
+export interface Merged {
+  rows: Map<bigint, Dirty>
+  names: (Location & { ino: bigint })[]
+}
+
+/**
+ * Merges records with the rows that are stored; a row keeps its generation, 0 where there was none.
+ * @param isNoted whether one more name of that directory is noted by itself, after so many others of these records
+ */
+export function mergeChanges(
+  changes: readonly Change[],
+  stored: (ino: bigint) => Dirty | undefined,
+  isNoted: (parent: bigint, others: number) => boolean,
+): Merged {
+  const merged: Merged = { rows: new Map(), names: [] }
+  const { rows, names } = merged
+  const rowOf = (ino: bigint): Dirty => {
+    const row = rows.get(ino) ?? stored(ino) ?? clean()
+    rows.set(ino, row)
+    return row
+  }
+  const noteName = (parent: bigint, name: Buffer, ino: bigint): boolean => {
+    if (!isNoted(parent, names.length)) return false
+    names.push({ parent, name, ino })
+    return true
+  }
+  for (const change of changes) mergeChange(change, rowOf, noteName)
+  // Inode 0 stands for everything; a record that names no inode says nothing of one.
+  rows.delete(everythingIno)
+  return merged
+}
+
 /**
  * Merges a record into the rows it concerns.
  * @param noteName takes in which name of a directory changed; false where all its names must be looked at
  */
-export function mergeChange(
+function mergeChange(
   change: Change,
   rowOf: (ino: bigint) => Dirty,
   noteName: (parent: bigint, name: Buffer, ino: bigint) => boolean,

@@ -60,9 +60,9 @@ export function directoryList(access: NodeAccess): ListKind<Buffer, DirectoryPar
       return { level: node.level, parts: 'entries' in node ? node.entries : node.children }
     },
     async save(level, parts) {
-      const entries = parts.filter(isEntry)
-      const children = parts.filter((part): part is DirectoryChild => !isEntry(part))
-      assert(level === 0 ? children.length === 0 : entries.length === 0, 'a level holds parts of one kind')
+      const entries = level === 0 ? parts.filter(isEntry) : []
+      const children = level === 0 ? [] : parts.filter((part): part is DirectoryChild => !isEntry(part))
+      assert(entries.length + children.length === parts.length, 'a level holds parts of one kind')
       const made: DirectoryNode =
         level === 0 ? { kind: 'directory', level: 0, entries } : { kind: 'directory', level, children }
       const node = await store(access, encodeDirectoryNode(made), made)

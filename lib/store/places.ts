@@ -116,13 +116,39 @@ export function forget(state: VolumeState, { goneDirectories, lost }: StateChang
   }
 }
 
-/** Inside a transaction: dirty rows that no change touched since the snapshot took them in go. */
-export function settleTaken({ files, dirty }: VolumeState, taken: ReadonlyMap<bigint, Dirty>): void {
+/**
+ * Inside a transaction: dirty rows that no change touched since the snapshot took them in go.
+ * @param told those of `taken` that were not in the table as they are there, but with what the log told besides: each has
+ *   the generation of the row that it was made of, 0 where there was none
+ */
+export function settleTaken(
+  { files, dirty }: VolumeState,
+  taken: ReadonlyMap<bigint, Dirty>,
+  told: ReadonlyMap<bigint, Dirty>,
+): void {
   for (const [ino, row] of taken) {
-    if (dirty.get(ino)?.generation !== row.generation) continue
-    const left = afterSnapshot(row)
-    if (left && files.has(ino)) dirty.put(ino, left)
-    else dirty.remove(ino)
+    const now = dirty.get(ino)
+    if ((now?.generation ?? 0) === row.generation) {
+      const left = afterSnapshot(row)
+      if (left && files.has(ino)) dirty.put(ino, left)
+      else if (now) dirty.remove(ino)
+    } else if (now && told.has(ino) && now.open !== row.open) {
+      // Another wrote it anew without knowing what was told: whether it is watched is not forgotten.
+      dirty.put(ino, { ...now, open: row.open })
+    }
+  }
+}
+
+/** Inside a transaction: what the snapshot could not take as it should be is dirty. */
+export function lookAgain(
+  { dirty }: VolumeState,
+  { again }: StateChanges,
+  nextGeneration: () => number,
+): void {
+  for (const [ino, row] of again) {
+    const now = dirty.get(ino) ?? clean()
+    const generation = nextGeneration()
+    dirty.put(ino, { ...now, whole: now.whole || row.whole, names: now.names || row.names, generation })
   }
 }
 

@@ -128,8 +128,12 @@ export interface ProtectedVolume {
   setExcludes(settings: ExcludeSettings): Promise<void>
   /** How many names the last snapshot left out. */
   excluded(): LeftOutCounts
-  /** Takes a snapshot of the directory behind `rootFd`. Calls run one after the other. */
-  snapshot(rootFd: number, options?: SnapshotOptions): Promise<SnapshotResult>
+  /**
+   * Takes a snapshot of the directory behind `rootFd`. Calls run one after the other.
+   * @param told changes that are not recorded: they are taken in with those that are, and need not be recorded once this
+   *   resolves. When it fails, nothing is known of them here
+   */
+  snapshot(rootFd: number, options?: SnapshotOptions, told?: readonly Change[]): Promise<SnapshotResult>
   /** What snapshots and reading ahead found files to have become. */
   readonly rewrites: Rewrites
   /** Oldest first. */

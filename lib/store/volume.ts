@@ -5,6 +5,10 @@
  * snapshot list and the head. Dirty rows are taken away in that transaction, and only those that no change touched
  * since the snapshot began: what is recorded meanwhile stays for the next. After a crash at any point the tables are
  * those of the last snapshot, and all that changed since is still dirty.
+ *
+ * The newest changes may be told to the snapshot instead of being recorded before it, which spares a transaction: they are
+ * merged with the rows in memory only. Whoever tells them keeps them until the snapshot is there, and records them when it
+ * fails; after a crash they are told again, and compared with a snapshot that has them already or not.
  */
 import type { BlockReader, BlockStore } from '../blocks/block-store.js'
 import type { Database } from '../blocks/database.js'
@@ -18,7 +22,7 @@ import type { FileEntry } from '../format/node.js'
 import type { NodeRef } from '../format/seal.js'
 import { maxOrdinal, snapshotIdBytes, sortedTags, type SnapshotRecord } from '../format/snapshot-list.js'
 import { AdoptingReader } from './adopting-reader.js'
-import { clean, dataChanged, type Dirty, everythingIno, mergeChange, pendingOf } from './dirty.js'
+import { clean, dataChanged, everythingIno, mergeChanges, type Merged, pendingOf } from './dirty.js'
 import type { Checked } from './check.js'
 import { countsOf, type LeftOutCounts, onlyKey, settingsOf } from './exclusions.js'
 import { indexHeldChunks } from './chunk-index.js'
@@ -28,7 +32,7 @@ import { snapshotList, type NodeAccess } from './list-kinds.js'
 import { editList, type Edit } from './lists.js'
 import type { Marker } from './marks.js'
 import { Nodes } from './nodes.js'
-import { forget, settleTaken, type StateChanges } from './places.js'
+import { forget, lookAgain, settleTaken } from './places.js'
 import { ReadAhead, type ReadAheadResult } from './read-ahead.js'
 import { Rewrites } from './rewrites.js'
 import type { ExcludeSettings } from './rules.js'
@@ -127,32 +131,25 @@ export class Volume implements ProtectedVolume {
   async recordChanges(changes: readonly Change[]): Promise<void> {
     if (changes.length === 0) return
     const generation = ++this.generation
-    const rows = new Map<bigint, Dirty>()
-    const rowOf = (ino: bigint): Dirty => {
-      const row = rows.get(ino) ?? this.state.dirty.get(ino) ?? clean()
-      rows.set(ino, row)
-      return row
-    }
-    const names: (Location & { ino: bigint })[] = []
-    const noteName = (parent: bigint, name: Buffer, ino: bigint): boolean => {
-      if (this.nameCount + names.length >= maxNames || !this.state.directories.has(parent)) return false
-      names.push({ parent, name, ino })
-      return true
-    }
-    for (const change of changes) {
-      mergeChange(change, rowOf, noteName)
-      const { kind, ino, parent, name } = change
-      if (kind !== 'names' || !name) continue
-      if (this.places.size < maxNames) this.places.set(ino, { parent, name, generation })
-    }
+    const { rows, names } = this.merged(changes)
+    for (const { kind, ino, parent, name } of changes)
+      if (kind === 'names' && name && this.places.size < maxNames)
+        this.places.set(ino, { parent, name, generation })
     await this.host.db.transaction(() => {
       for (const { ino, ...place } of names) this.state.names.put(place, { generation, ino })
-      for (const [ino, row] of rows) {
-        // Inode 0 stands for everything; a record that names no inode says nothing of one.
-        if (ino !== everythingIno) this.state.dirty.put(ino, { ...row, generation })
-      }
+      for (const [ino, row] of rows) this.state.dirty.put(ino, { ...row, generation })
     })
     this.nameCount += names.length
+  }
+
+  private merged(changes: readonly Change[]): Merged {
+    const { dirty, directories } = this.state
+    const hasRoom = (others: number) => this.nameCount + others < maxNames
+    return mergeChanges(
+      changes,
+      (ino) => dirty.get(ino),
+      (parent, others) => hasRoom(others) && directories.has(parent),
+    )
   }
 
   async recordEverything(): Promise<void> {
@@ -228,7 +225,11 @@ export class Volume implements ProtectedVolume {
     return countsOf(this.state)
   }
 
-  snapshot(rootFd: number, options: SnapshotOptions = {}): Promise<SnapshotResult> {
+  snapshot(
+    rootFd: number,
+    options: SnapshotOptions = {},
+    told: readonly Change[] = [],
+  ): Promise<SnapshotResult> {
     this.readingAhead.abort()
     this.snapshotsWaiting++
     return this.alone(async () => {
@@ -236,7 +237,7 @@ export class Volume implements ProtectedVolume {
       const { signal } = this.stopping
       const run = { ...options, signal: options.signal ? AbortSignal.any([options.signal, signal]) : signal }
       try {
-        return await this.take(rootFd, run)
+        return await this.take(rootFd, run, told)
       } catch (error) {
         throw asKithError(error)
       }
@@ -401,9 +402,15 @@ export class Volume implements ProtectedVolume {
     await this.turn.catch(() => undefined)
   }
 
-  private async take(rootFd: number, run: SnapshotOptions): Promise<SnapshotResult> {
+  private async take(
+    rootFd: number,
+    run: SnapshotOptions,
+    changes: readonly Change[],
+  ): Promise<SnapshotResult> {
     const { options, pool } = this.host
+    const told = this.merged(changes)
     const taken = new Map([...this.state.dirty.range()].map(({ key, value }) => [key, value]))
+    for (const [ino, row] of told.rows) taken.set(ino, row)
     const names = [...this.state.names.range()]
     const { generation } = this
     const { tags = [], pinned = false } = run
@@ -418,7 +425,7 @@ export class Volume implements ProtectedVolume {
       access,
       keys: this.keys,
       taken,
-      names: names.map(({ key }) => key),
+      names: [...names.map(({ key }) => key), ...told.names],
       rewrites: this.rewrites,
       everything: taken.has(everythingIno) || !this.knowsRoot(rootFd),
       run,
@@ -431,7 +438,8 @@ export class Volume implements ProtectedVolume {
     await intake.commit(() => {
       forget(this.state, outcome.changes)
       outcome.writePlaces()
-      this.settleDirty(outcome.changes, taken)
+      settleTaken(this.state, taken, told.rows)
+      lookAgain(this.state, outcome.changes, () => ++this.generation)
       for (const { key, value } of names)
         if (this.state.names.get(key)?.generation === value.generation) this.state.names.remove(key)
       this.state.early.clear()
@@ -572,17 +580,6 @@ export class Volume implements ProtectedVolume {
   private decodedHead(): Head | undefined {
     const bytes = this.head()
     return bytes && decodeHead(bytes)
-  }
-
-  /** Inside a transaction: takes away what the snapshot took in. */
-  private settleDirty(changes: StateChanges, taken: Map<bigint, Dirty>): void {
-    const { dirty } = this.state
-    settleTaken(this.state, taken)
-    for (const [ino, row] of changes.again) {
-      const now = dirty.get(ino) ?? clean()
-      const generation = ++this.generation
-      dirty.put(ino, { ...now, whole: now.whole || row.whole, names: now.names || row.names, generation })
-    }
   }
 
   private alone<T>(work: () => Promise<T>): Promise<T> {

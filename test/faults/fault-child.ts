@@ -3,7 +3,7 @@
  * segment, a forgotten snapshot, blocks held for others and their release, the book. Tells each step that is done, and
  * tries a step again that fails for want of room, so that `KITH_FAULT=noSpace` fails each of its writes.
  */
-import { existsSync, mkdirSync, statSync, writeFileSync, writeSync } from 'node:fs'
+import { mkdirSync, statSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { systemClock } from '../../lib/base/clock.js'
 import { asKithError } from '../../lib/base/errors.js'
@@ -66,13 +66,17 @@ write('large', 400_000)
 write('small', 30)
 const tell = ({ name }: { name: string }) => name
 const first = await step('snapshot', () => volume.snapshot(rootFd), tell)
-for (const name of ['more', 'small']) {
-  const ino = existsSync(join(dir, name)) ? statSync(join(dir, name), { bigint: true }).ino : 0n
-  // The record comes first, as the mount's own log has it on disk whatever happens to this process.
-  await step('recorded', () => volume.recordChanges([change('names', ino, { parent }), change('close', ino)]))
-  write(name, 100_000)
-}
-await step('snapshot', () => volume.snapshot(rootFd), tell)
+// The records come first, as the mount's own log has them on disk whatever happens to this process.
+await step('recorded', () => volume.recordChanges([change('names', 0n, { parent })]))
+write('more', 100_000)
+const small = statSync(join(dir, 'small'), { bigint: true }).ino
+await step(
+  'logged',
+  () => small,
+  (ino) => String(ino),
+)
+write('small', 100_000)
+await step('snapshot', () => volume.snapshot(rootFd, {}, [change('close', small)]), tell)
 await step(
   'forgotten',
   () => volume.forget([first.name]),

@@ -36,9 +36,13 @@ function named(dir: string, of = 0n): Change {
   return change('names', of, { parent: ino(dir) })
 }
 
-async function edit(fixture: Fixture, changes: Change[]) {
-  await fixture.volume.recordChanges(changes)
-  return fixture.volume.snapshot(fixture.rootFd)
+let edits = 0
+
+/** What changed is recorded before the snapshot and told to it in turns. */
+async function edit({ volume, rootFd }: Fixture, changes: Change[]) {
+  if (edits++ % 2 === 1) return volume.snapshot(rootFd, {}, changes)
+  await volume.recordChanges(changes)
+  return volume.snapshot(rootFd)
 }
 
 function makeTree(dir: string) {
