@@ -364,6 +364,7 @@ class VolumeCheck {
     await this.table('directories', state.directories, ({ node }, ino) => {
       if (this.blocks.size(node.name) !== node.sealedBytes) this.found.lostDirectories.push(ino)
     })
+    await this.table('nodes', state.made)
     await this.table('nodes', state.nodes)
     await this.table('files', state.files)
     await this.table('dirty', state.dirty)

@@ -31,8 +31,6 @@ const commitBytes = 64 * 1024 * 1024
 /** Nodes are mostly hashes and keys, which no level makes smaller; they are sealed while a snapshot waits. */
 const nodeLevel = 1
 
-const nothing = Buffer.alloc(0)
-
 export class Intake {
   /** Chunks that came in and are not in the index yet, by chunk id. */
   private readonly fresh = new Map<string, { id: Buffer; row: ChunkRow }>()
@@ -155,7 +153,8 @@ export class Intake {
     const bytes = this.newBytes
     await this.blocks.commit(() => {
       for (const [, { id, row }] of taken) this.state.chunks.put(id, row)
-      for (const [, name] of nodes) this.state.nodes.put(name, nothing)
+      let number = Math.max(0, ...this.state.made.keysOf({ reverse: true, limit: 1 }))
+      for (const [, name] of nodes) this.state.made.put(++number, name)
       for (const [, { id, row }] of packs) this.state.packs.put(id, row)
       for (const [, { id, row }] of parts) this.state.parts.put(id, row)
       this.account(blocks - this.accountedBlocks, bytes - this.accountedBytes)

@@ -16,7 +16,9 @@
  *     points       sequence number of a head -> time of the newest snapshot that it names, ms since 1970; the last few
  *     chunks       chunk id -> block name 32, sealed length u32
  *     parts, packs   small files that are here, by their content (parts.ts)
- *     nodes        block name of a node -> nothing
+ *     made         number, from 1 -> block name of a node that came in: in their order, so that those of one snapshot stand on
+ *                  one page of the index. A name may stand in it twice, when its block was damaged and came again
+ *     nodes        block name of a node -> nothing: the same, from versions before `made`; no new ones come
  *     excludes     1 -> what is set to be left out (exclusions.ts has these four)
  *     rules        directory's inode -> its .kithignore as it was applied, and whether it is a cache
  *     leftOut      directory's inode u64 big endian, name -> why it is left out
@@ -168,6 +170,7 @@ export class VolumeState {
   readonly chunks: Table<Buffer, ChunkRow>
   readonly parts: Table<Buffer, PartRow>
   readonly packs: Table<Buffer, PackRow>
+  readonly made: Table<number, Buffer>
   readonly nodes: Table<Buffer, Buffer>
   readonly excludes: Table<number, ExcludeSettings>
   readonly rules: Table<bigint, RulesRow>
@@ -186,6 +189,7 @@ export class VolumeState {
     this.chunks = db.table(name('chunks'), encodings.bytes, chunkEncoding)
     this.parts = db.table(name('parts'), encodings.bytes, partEncoding)
     this.packs = db.table(name('packs'), encodings.bytes, packEncoding)
+    this.made = db.table(name('made'), encodings.number, encodings.bytes)
     this.nodes = db.table(name('nodes'), encodings.bytes, encodings.bytes)
     this.excludes = db.table(name('excludes'), encodings.number, settingsEncoding)
     this.rules = db.table(name('rules'), encodings.bigint, rulesEncoding)
@@ -205,6 +209,7 @@ export class VolumeState {
     this.chunks.clear()
     this.parts.clear()
     this.packs.clear()
+    this.made.clear()
     this.nodes.clear()
     this.excludes.clear()
     this.rules.clear()

@@ -393,6 +393,7 @@ export class Volume implements ProtectedVolume {
   /** Names of the blocks that this volume brought in: nodes, and chunks unless told otherwise. */
   *blockNames(chunks = true): Generator<Buffer> {
     if (chunks) for (const { value } of this.state.chunks.range()) yield value.name
+    for (const { value } of this.state.made.range()) yield value
     yield* this.state.nodes.keysOf()
   }
 

@@ -77,7 +77,7 @@ async function packNames(fixture: Fixture): Promise<Buffer[]> {
 
 /** New blocks that are no nodes. */
 async function newChunks({ volume, store }: Fixture, work: () => Promise<unknown>): Promise<number> {
-  const count = () => store.blocks.count - volume.checked.state.nodes.count()
+  const count = () => store.blocks.count - volume.checked.state.made.count()
   const before = count()
   await work()
   return count() - before
