@@ -8,6 +8,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <new>
+
 #include "caller.h"
 
 namespace {
@@ -31,19 +33,29 @@ ssize_t next(int device, char* buffer) {
   }
 }
 
-struct Buffers {
-  std::unique_ptr<char[]> request{new char[wire::bufferBytes]};
-  std::unique_ptr<char[]> reply{new char[wire::bufferBytes]};
+// The bytes of a WRITE come to lie at the begin of a page, from where they can be written with O_DIRECT.
+class Buffers {
+ public:
+  char* request() const { return pages_.get() + pageBytes - sizeof(fuse_in_header) - sizeof(fuse_write_in); }
+  char* reply() const { return reply_.get(); }
+
+ private:
+  static constexpr size_t pageBytes = 4096;
+  struct Free {
+    void operator()(char* memory) const { operator delete[](memory, std::align_val_t{pageBytes}); }
+  };
+  const std::unique_ptr<char[], Free> pages_{new (std::align_val_t{pageBytes}) char[pageBytes + wire::bufferBytes]};
+  const std::unique_ptr<char[]> reply_{new char[wire::bufferBytes]};
 };
 
 }  // namespace
 
 int Channel::agree(int device, Server& server, bool privileged, bool& rings) {
   Buffers buffers;
-  const ssize_t length = next(device, buffers.request.get());
+  const ssize_t length = next(device, buffers.request());
   if (length <= 0) return length == 0 ? ENODEV : static_cast<int>(-length);
   DeviceWay way(device);
-  Request request(way, device, buffers.request.get(), static_cast<size_t>(length), buffers.reply.get());
+  Request request(way, device, buffers.request(), static_cast<size_t>(length), buffers.reply());
   rings = rings && Queues::possible(device);
   const int error = server.init(request, device, privileged, rings);
   if (error != 0) request.fail(error);
@@ -79,8 +91,8 @@ void Channel::work(Way& way, int device) {
   if (!caller::enterThread(procFds_)) {
     fprintf(stderr, "kith-fuse: a worker cannot set up its file-system identity: %m\n");
   } else {
-    while ((length = next(device, buffers.request.get())) > 0) {
-      Request request(way, device, buffers.request.get(), static_cast<size_t>(length), buffers.reply.get());
+    while ((length = next(device, buffers.request())) > 0) {
+      Request request(way, device, buffers.request(), static_cast<size_t>(length), buffers.reply());
       if (!server_.dispatch(request)) break;
     }
     if (length < 0) fprintf(stderr, "kith-fuse: cannot read requests: %s\n", strerror(static_cast<int>(-length)));

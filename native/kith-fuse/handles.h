@@ -15,6 +15,7 @@ struct FileHandle {
   bool writes;  // opened for writing
   bool unseen;  // may write without WRITE requests
   FdPtr held;   // of the inode, where it could not always be opened again; else null
+  Fd direct;    // opened with O_DIRECT, of who opened so for writing alone; else none
 };
 
 // The open files, for the answer to: what is still open? And, has anyone opened this one?

@@ -71,13 +71,15 @@ int Server::write(Request& request) {
   const char* bytes = in ? request.bytes(in->size) : nullptr;
   if (!bytes) return EINVAL;
   const FileHandle& handle = file(in->fh);
+  // `flags` are the caller's of this moment. Where the caller's own buffer lay does not matter; offset and length do.
+  const int fd = handle.direct && in->flags & O_DIRECT ? handle.direct.get() : handle.fd.get();
   const bool mapped = (in->write_flags & FUSE_WRITE_CACHE) != 0;
   in->write_flags & FUSE_WRITE_KILL_SUIDGID ? caller::clearSetId(request) : caller::keepSetId();
   size_t done = 0;
   while (done < in->size) {
     const auto offset = static_cast<off_t>(in->offset + done);
-    const ssize_t put = mapped ? writeMapped(handle.fd.get(), bytes + done, in->size - done, offset)
-                               : pwrite(handle.fd.get(), bytes + done, in->size - done, offset);
+    const ssize_t put = mapped ? writeMapped(fd, bytes + done, in->size - done, offset)
+                               : pwrite(fd, bytes + done, in->size - done, offset);
     if (put < 0 && errno == EINTR) continue;
     if (put < 0 && done == 0) {
       const int error = errno;

@@ -9,7 +9,8 @@
 namespace {
 
 // What of the caller's flags holds for our descriptor. Not O_APPEND, as each WRITE names its offset; not O_DIRECT, as our
-// buffers are not the caller's, and the kernel keeps its cache coherent itself.
+// buffers are not the caller's, and the kernel keeps its cache coherent itself. (Who only writes, and whose every WRITE comes
+// here, has another descriptor for it: FileHandle::direct.)
 constexpr int keptFlags = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME;
 
 // Files from this size on are not left to the kernel by those who only write.
@@ -19,11 +20,15 @@ constexpr off_t hugeFile = 1 << 30;
 
 bool forWriting(uint32_t flags) { return (flags & O_ACCMODE) != O_RDONLY; }
 
+bool writesDirectly(uint32_t flags) { return flags & O_DIRECT && (flags & O_ACCMODE) == O_WRONLY; }
+
 // Whether each WRITE of this handle should come here, past the kernel's cache. `flags` are its open's. All that append must:
-// the kernel opens the backing file to append, too, and goes on appending when fcntl(2) has taken the flag away.
+// the kernel opens the backing file to append, too, and goes on appending when fcntl(2) has taken the flag away. The same
+// with O_DIRECT: who only writes so often takes it away for a last piece that is no whole block (dd). Who reads, too, is
+// rather a data base, which wants the kernel's speed and does no such thing.
 bool wantsWrites(int fd, uint32_t flags) {
   if (!forWriting(flags)) return false;
-  if (flags & O_APPEND) return true;
+  if (flags & O_APPEND || writesDirectly(flags)) return true;
   if ((flags & O_ACCMODE) == O_RDWR || flags & O_TRUNC) return false;
   struct stat about;
   return fstat(fd, &about) != 0 || about.st_size >= wholeFile;
@@ -71,7 +76,7 @@ int Server::open(Request& request) {
 // looking at the file.
 wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd fd, uint32_t flags) {
   FdPtr held = inodes_->reopensByHandle() ? nullptr : inodes_->fd(inode);
-  auto* handle = new FileHandle{std::move(fd), inode, forWriting(flags), false, std::move(held)};
+  auto* handle = new FileHandle{std::move(fd), inode, forWriting(flags), false, std::move(held), {}};
   wire::OpenOut out{};
   out.fh = reinterpret_cast<uint64_t>(handle);
   caller::keepSetId();  // the kernel writes with the rights of this moment
@@ -91,6 +96,8 @@ wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd f
   else if (!inode->passed) out.flags = wire::openKeepCache;
   const bool seen = wantsWrites(handle->fd.get(), flags);
   if (out.backingId != 0 && seen) out.flags |= wire::openDirectIo | wire::openParallelDirectWrites;
+  const int direct = (static_cast<int>(flags) & keptFlags & ~O_TRUNC) | O_DIRECT | O_CLOEXEC;
+  if (writesDirectly(flags)) handle->direct = Fd(openat(AT_FDCWD, caller::ProcName(fdNow).get(), direct));
   handle->unseen = out.backingId != 0 && handle->writes && !(seen && (flags & O_ACCMODE) == O_WRONLY);
   open_.add(handle);
   if (handle->writes) inode->writers++;

@@ -116,6 +116,31 @@ def flags_changed_by_fcntl():
 
 
 @case
+def direct_io_up_to_a_last_piece():
+    """As dd(1) does: all whole blocks directly, then the rest, which is none, without."""
+    blocks = mmap.mmap(-1, 3 << 20)
+    blocks[:] = os.urandom(1 << 16) * 48
+    for flags in (os.O_CREAT | os.O_EXCL, 0, os.O_TRUNC, os.O_APPEND):
+        fd = os.open('f', os.O_WRONLY | os.O_DIRECT | flags)
+        os.lseek(fd, 0, os.SEEK_END)
+        begin = os.fstat(fd).st_size
+        equal(os.write(fd, blocks), 3 << 20)
+        if flags != os.O_APPEND:
+            attempt(os.write, fd, memoryview(blocks)[:100])
+            attempt(os.pwrite, fd, memoryview(blocks)[:4096], begin + 4097)
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags & os.O_APPEND)
+        equal(os.write(fd, memoryview(blocks)[:100]), 100)
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags & os.O_APPEND | os.O_DIRECT)
+        attempt(os.pwrite, fd, memoryview(blocks)[4096:12288], 0)
+        os.close(fd)
+        now = read('f')
+        if flags != os.O_APPEND:
+            equal(now[:8192] == blocks[4096:12288], True)
+            equal(now[begin:] == (b'' if begin else now[:8192]) + blocks[0 if begin else 8192 :] + blocks[:100], True)
+        os.truncate('f', 4 << 20)
+
+
+@case
 def attributes_of_an_unreadable_file():
     FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, NODUMP = 0x80086601, 0x40086602, 0x40
     fd = os.open('f', os.O_WRONLY | os.O_CREAT, 0)
