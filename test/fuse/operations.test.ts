@@ -10,7 +10,7 @@ async function casesIn(program: string, dir: string): Promise<Map<string, string
   return new Map(lines.map((line) => JSON.parse(line) as Said))
 }
 
-t.setTimeout(280_000)
+t.setTimeout(560_000)
 
 for (const program of ['names.py', 'attributes.py', 'acls.py', 'data.py', 'locks.py'])
   t.test(program, async (t) => {
