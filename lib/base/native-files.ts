@@ -2,7 +2,14 @@
 import { fileURLToPath } from 'node:url'
 
 export function nativeFile(
-  name: 'kith-fuse' | 'kith-passthrough' | 'posix.node' | 'seal.node' | 'codes.node' | 'fastcdc.wasm',
+  name:
+    | 'kith-fuse'
+    | 'kith-passthrough'
+    | 'posix.node'
+    | 'seal.node'
+    | 'codes.node'
+    | 'memory.node'
+    | 'fastcdc.wasm',
 ): string {
   return fileURLToPath(new URL(`../../native/${name}`, import.meta.url))
 }

@@ -1,6 +1,7 @@
 /** What the codes have in common: their native part, and the checks of what is given to them. */
 import { createRequire } from 'node:module'
 import { assert, KithError } from '../base/errors.js'
+import { slabs } from '../base/memory.js'
 import { nativeFile } from '../base/native-files.js'
 
 interface Addon {
@@ -53,9 +54,9 @@ export function tooFew(have: number, needed: number): KithError {
   )
 }
 
-/** New elements as long as the others. Not from Node's pool: they are kept for long, and one of them would keep the pool. */
+/** New elements as long as the others, with any contents. */
 export function blank(count: number, length: number): Buffer[] {
-  return Array.from({ length: count }, () => Buffer.allocUnsafeSlow(length))
+  return slabs(count, length)
 }
 
 /** The elements that `of` numbers; a missing one is our mistake. */

@@ -28,6 +28,7 @@
  */
 import { createRequire } from 'node:module'
 import { assert } from '../base/errors.js'
+import { slabs } from '../base/memory.js'
 import { nativeFile } from '../base/native-files.js'
 import type { CodeName } from '../codes/types.js'
 import { damaged } from './bytes.js'
@@ -118,7 +119,7 @@ export async function sealShards(
     assert(elements[i]?.length === elementBytes, 'the element is as long as its shard says')
   })
   const contexts = Buffer.concat(refs.map(contextOf))
-  const outs = elements.map((element) => Buffer.allocUnsafeSlow(shardBytes(element.length)))
+  const outs = elements.flatMap((element) => slabs(1, shardBytes(element.length)))
   const names = Buffer.alloc(refs.length * hashBytes)
   const keys = Buffer.concat(refs.map(({ key }) => key))
   const indexes = Buffer.from(refs.map(({ index }) => index))

@@ -27,6 +27,7 @@
  *     entries   level 0: number of the stripe u64, the stripe; above: name of the page 32, its sealed bytes u32
  */
 import type { CodeName } from '../codes/types.js'
+import { slabs } from '../base/memory.js'
 import { assert } from '../base/errors.js'
 import { Reader, Writer } from './bytes.js'
 import { readNodeRef, writeNodeRef } from './entry.js'
@@ -176,11 +177,21 @@ export function placeIn(stripe: StripeContent, name: Buffer): { offset: number; 
 
 /** Blocks, in the stripe's order, as its data elements. */
 export function elementsOf({ data, elementBytes }: StripeContent, blocks: readonly Buffer[]): Buffer[] {
-  const all = Buffer.allocUnsafeSlow(data * elementBytes)
+  const elements = slabs(data, elementBytes)
   let at = 0
-  for (const bytes of blocks) at += bytes.copy(all, at)
-  all.fill(0, at)
-  return Array.from({ length: data }, (_, i) => all.subarray(i * elementBytes, (i + 1) * elementBytes))
+  for (const bytes of blocks) {
+    for (let from = 0; from < bytes.length;) {
+      const element = elements[Math.floor(at / elementBytes)]
+      assert(element, 'the blocks fit the elements')
+      const copied = bytes.copy(element, at % elementBytes, from)
+      from += copied
+      at += copied
+    }
+  }
+  elements.forEach((element, i) =>
+    element.fill(0, Math.min(Math.max(at - i * elementBytes, 0), elementBytes)),
+  )
+  return elements
 }
 
 export type Page =

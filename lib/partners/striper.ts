@@ -18,6 +18,7 @@
  * go out from memory.
  */
 import type { Clock, Timer } from '../base/clock.js'
+import { restSlabs } from '../base/memory.js'
 import { asKithError, KithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import type { CodeName } from '../codes/types.js'
@@ -144,6 +145,7 @@ export class Striper {
       await this.takeAgain(undefined)
     }
     const { heads, isAtEnd } = this.atEnd()
+    if (isAtEnd && !mender.isMoving) restSlabs()
     if (isAtEnd || !shape) {
       const isSwept = await stripes.sweep()
       const isRenewed = !this.canWait() && (await this.renew(policy))
