@@ -56,6 +56,13 @@ class Pool {
   void give(Slab slab) {
     {
       std::lock_guard lock(mutex_);
+      // What was wanted before this gives way to it: else a pool full of another size would be of use to nobody.
+      for (auto &[size, others] : free_)
+        while (!resting_ && size != slab.size && pooled_ + slab.size > most_pooled && !others.empty()) {
+          munmap(others.back(), size);
+          others.pop_back();
+          pooled_ -= size;
+        }
       if (!resting_ && pooled_ + slab.size <= most_pooled) {
         free_[slab.size].push_back(slab.memory);
         pooled_ += slab.size;
