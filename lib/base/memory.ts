@@ -3,7 +3,8 @@
  * as much as sealing what goes into it, so pages are used again (native/memory).
  *
  * A Buffer from here is one as any other, to be kept and passed on; its memory is used again when the collector finds that nobody has
- * it. What nobody has stays here, 128 MiB at most, until restSlabs() is called.
+ * it. What nobody has stays here, 288 MiB at most, until restSlabs() is called: no more than was in use at once
+ * before, as memory comes from here first.
  */
 import { createRequire } from 'node:module'
 import { nativeFile } from './native-files.js'

@@ -8,6 +8,7 @@
  * What was read stays in memory for a while: neighbours in a stripe are read one after the other.
  */
 import type { Clock, Timer } from '../base/clock.js'
+import { restSlabs } from '../base/memory.js'
 import { KithError } from '../base/errors.js'
 import type { BlockReader } from '../blocks/block-store.js'
 import { codeFor } from '../codes/codes.js'
@@ -33,12 +34,15 @@ export interface PlacedReaderOptions {
 
 const cachedElements = 48
 const slowMs = 2_000
+/** After the last decoding, what it worked in goes back to the system. */
+const restMs = 5_000
 const stoppedError = () => new KithError('cancelled', 'reading from partners was stopped')
 
 export class PlacedReader implements BlockReader {
   private readonly elements = new Map<string, Promise<Buffer>>()
   private readonly underWay = new Set<Gathering>()
   private readonly pieces: Pieces
+  private rest: Timer | undefined
   private stopped = false
 
   constructor(private readonly options: PlacedReaderOptions) {
@@ -97,6 +101,7 @@ export class PlacedReader implements BlockReader {
   /** What is under way fails, and what is asked from here on. */
   stop(): void {
     this.stopped = true
+    this.rest?.cancel()
     for (const gathering of this.underWay) gathering.stopWith(stoppedError())
   }
 
@@ -112,6 +117,8 @@ export class PlacedReader implements BlockReader {
       return await gathering.run()
     } finally {
       this.underWay.delete(gathering)
+      this.rest?.cancel()
+      if (!this.stopped) this.rest = this.options.clock.after(restMs, restSlabs)
     }
   }
 

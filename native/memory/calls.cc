@@ -23,8 +23,9 @@ using posix::Call;
 using posix::check;
 
 constexpr size_t page_bytes = 4096, line_bytes = 64;
-// In the pool at most: a wide stripe and what its making takes.
-constexpr size_t most_pooled = 128 * 1024 * 1024;
+// In the pool at most: three wide stripes of 64+32 with their elements, as the collector comes by once for several. With 128 MiB
+// half of what it found went back to the system just to be asked for again.
+constexpr size_t most_pooled = 288 * 1024 * 1024;
 constexpr int64_t most_bytes = 64 * 1024 * 1024, most_count = 4096;
 
 // Of the process: several threads of JavaScript may have the addon, and a Buffer may die in any of them.
