@@ -1,70 +1,7 @@
-/**
- * The main promise, end to end: a real tree written through the mount, held by three partners, its machine lost, and
- * everything back from the phrase alone. And what a second snapshot sends.
- */
-import { execFileSync } from 'node:child_process'
-import { copyFileSync, existsSync, realpathSync, openSync, closeSync, writeSync } from 'node:fs'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+// From the phrase alone: of this machine's headers, and a tree with all that a tree can have. The soak has a larger one.
 import t from 'tap'
-import { maxSealedBytes } from '../../lib/format/seal.js'
-import { KithNode, KithWorld } from '../helpers/kith.js'
-import { makeTree } from '../helpers/made-tree.js'
-import { compareTrees, describeTree } from '../helpers/tree.js'
+import { lostAndRecovered } from '../helpers/recovered.js'
 
-const project = fileURLToPath(new URL('../../../', import.meta.url))
-
-/** What each partner holds of the owner's, as the owner knows it. */
-async function held(owner: KithNode, dir: string): Promise<number[]> {
-  return (await owner.volume(dir)).partners.map(({ bytesHeld }) => bytesHeld)
-}
-
-t.test('a real tree, lost and recovered', async (t) => {
-  const world = await KithWorld.start(t)
-  const { owner } = await world.circle(3)
-  const dir = world.directory('protected')
-  await owner.run('mount', dir)
-
-  makeTree(join(dir, 'made'), { seed: 2, bigBytes: 128 * 2 ** 20 })
-  execFileSync('cp', ['-a', '/usr/include', realpathSync(join(project, 'node_modules')), dir])
-  const first = await owner.snapshot(dir)
-  await owner.sync(dir, 480)
-  const afterFirst = await held(owner, dir)
-  t.equal(afterFirst.length, 3)
-  const [one = 0] = afterFirst
-  t.ok(one >= first.bytesNew, `${one} bytes at a partner, ${first.bytesNew} new ones in the snapshot`)
-  t.same(afterFirst, [one, one, one], 'each partner holds the whole')
-
-  await t.test('a second snapshot sends the change and the nodes above it', async (t) => {
-    const file = openSync(join(dir, 'made', 'big'), 'r+')
-    writeSync(file, 'changed', 100_000_000)
-    closeSync(file)
-    const second = await owner.snapshot(dir)
-    t.equal(second.files, first.files)
-    t.ok(second.bytesNew > 0 && second.bytesNew < 4 * maxSealedBytes, `${second.bytesNew} new bytes`)
-    await owner.sync(dir, 240)
-    const sent = (await held(owner, dir)).map((bytes, i) => bytes - (afterFirst[i] ?? 0))
-    t.ok(
-      sent.every((bytes) => bytes >= second.bytesNew && bytes < second.bytesNew + 64 * 1024),
-      `${sent.join(', ')} bytes sent to the partners, for ${second.bytesNew}`,
-    )
-    const third = await owner.snapshot(dir)
-    t.ok(third.bytesNew < 16 * 1024, `no change: ${third.bytesNew} new bytes`)
-    await owner.sync(dir, 240)
-  })
-
-  const before = await describeTree(dir)
-  copyFileSync(owner.phraseFile, world.path('the phrase'))
-  await owner.killDaemon()
-  await owner.killFuse()
-  world.unmountAll()
-  execFileSync('rm', ['-rf', owner.home, owner.phraseFile, dir])
-  t.notOk(existsSync(owner.home) || existsSync(dir), 'the machine is lost')
-
-  const machine = new KithNode(world, 'new-machine')
-  const to = world.path('recovered')
-  await machine.run('recover', '--phrase-file', world.path('the phrase'), '--to', to)
-  const after = await describeTree(to)
-  t.same(compareTrees(before, after), [], `${before.length} names are as they were`)
-  t.ok(before.length > 30_000, 'and they are many')
-})
+t.test('a real tree, lost and recovered', (t) =>
+  lostAndRecovered(t, { bigBytes: 128 * 2 ** 20, beside: ['/usr/include'], leastNames: 20_000 }),
+)
