@@ -57,12 +57,13 @@
  *     75  fellowsGiven that list, or nothing
  *     76  seen       owner 32, about whom the asker wants to know
  *     77  seenAge    ms since it was last on line u64; 0: it is now
+ *     78  attest     empty
+ *     79  attested   what the partner says of the asker, and what others said of the partner (wire-attestation.ts)
  * names: count u16 | count x 32 bytes.
  */
 import { asKithError, type ErrorCode, KithError } from '../base/errors.js'
 import { agreementBytes, endingBytes } from './agreement.js'
 import { Reader, Writer } from './bytes.js'
-import type { Spread } from './coin.js'
 import { hashBytes, keyedHash, publicKeyBytes } from './hash.js'
 import { maxHeadBytes } from './head.js'
 import { volumeIdBytes } from './keys.js'
@@ -77,14 +78,21 @@ import {
   writeAnswer,
   writeNewest,
   writeWishes,
-  type Newest,
-  type PactAnswer,
-  type Wishes,
 } from './wire-agreement.js'
+import { attestationsBytes, readAttestations, writeAttestations } from './wire-attestation.js'
 import { absenceBytes } from './wire-away.js'
 import { fellowListBytes } from './wire-fellows.js'
 import { drawnBytes, readDrawn, readSpread, spreadBytes, writeDrawn, writeSpread } from './wire-flip.js'
-import type { ProvenBlock } from './wire-flip.js'
+import type {
+  Frame,
+  Hello,
+  NamedBlock,
+  Replies,
+  ReplyFrame,
+  RequestFrame,
+  RequestKind,
+  Requests,
+} from './wire-messages.js'
 import {
   poolAnswerBytes,
   probeBytes,
@@ -98,11 +106,8 @@ import {
   writePoolQuery,
   writeProbe,
   writeShown,
-  type PoolAnswer,
-  type PoolQuery,
-  type Probe,
 } from './wire-pool.js'
-import { partsBytes, readParts, writeParts, type BlockPart } from './wire-parts.js'
+import { partsBytes, readParts, writeParts } from './wire-parts.js'
 
 export const wireProtocol = 'kith/partner/1'
 export const wireVersion = 1
@@ -120,6 +125,8 @@ export const givesParts = 16
 export const keepsFellows = 32
 /** Capability bit: this node tells one vault of its own from the next. */
 export const tellsGeneration = 64
+/** Capability bit: this node attests how others keep their agreements, and shows what was said of it. */
+export const attestsRecords = 128
 
 export const nonceBytes = 32
 export const generationBytes = 16
@@ -132,92 +139,8 @@ export const maxErrorBytes = 200
 export const maxBatchBytes = maxSealedBytes
 const headerBytes = 5
 
-/** Request name -> what it carries. */
-export interface Requests {
-  offer: { names: Buffer[] }
-  commit: Record<never, never>
-  headPut: { head: Buffer }
-  headGet: { volume?: Buffer }
-  get: { names: Buffer[] }
-  prove: { nonce: Buffer; names: Buffer[] }
-  held: Record<never, never>
-  generation: Record<never, never>
-  release: { request: Buffer }
-  pactNewest: { number: number }
-  pactTerms: Record<never, never>
-  pactOffer: { offer: Buffer }
-  pactEnd: { ending: Buffer }
-  flip: { committed: Buffer }
-  reveal: { r1: Buffer; spread: Spread }
-  poolQuery: PoolQuery
-  probe: Probe
-  getParts: { parts: BlockPart[] }
-  away: { notice: Buffer }
-  fellowsPut: { list: Buffer }
-  fellowsGet: Record<never, never>
-  seen: { owner: Buffer }
-}
-
-/** Request name -> what its reply carries. */
-export interface Replies {
-  /** one a name offered, in order; true: send it */
-  offer: { missing: boolean[] }
-  commit: { blocks: number; bytes: number }
-  headPut: Record<never, never>
-  headGet: { heads: Buffer[] }
-  /** one a name asked for, in order; `later`: left out for size, ask again */
-  get: { blocks: (Buffer | 'absent' | 'later')[] }
-  prove: { proofs: (Buffer | undefined)[] }
-  held: { bytes: number; blocks: number; releaseNumber: number }
-  generation: { generation: Buffer }
-  release: { blocks: number; bytes: number }
-  pactNewest: Newest
-  pactTerms: Wishes
-  pactOffer: PactAnswer
-  pactEnd: Record<never, never>
-  flip: { r2: Buffer }
-  reveal: { drawn: ProvenBlock[] }
-  poolQuery: PoolAnswer
-  /** one a part asked for, in order */
-  probe: { proofs: (Buffer | undefined)[] }
-  /** one a part asked for, in order */
-  getParts: { blocks: (Buffer | 'absent' | 'later')[] }
-  away: { until: number }
-  fellowsPut: { number: number }
-  /** empty: none is kept */
-  fellowsGet: { list: Buffer }
-  seen: { ageMs: number }
-}
-
 export type { ProvenBlock } from './wire-flip.js'
-export type RequestKind = keyof Requests
-
-export interface NamedBlock {
-  name: Buffer
-  bytes: Buffer
-}
-
-export interface Hello {
-  version: number
-  capabilities: number
-  name: string
-}
-
-export type RequestFrame = {
-  [K in RequestKind]: { type: 'request'; kind: K; id: number; message: Requests[K] }
-}[RequestKind]
-
-export type ReplyFrame = {
-  [K in RequestKind]: { type: 'reply'; kind: K; id: number; message: Replies[K] }
-}[RequestKind]
-
-export type Frame =
-  | { type: 'hello'; hello: Hello }
-  | { type: 'credit'; bytes: number }
-  | { type: 'error'; id: number; code: ErrorCode; text: string }
-  | { type: 'put'; blocks: NamedBlock[] }
-  | RequestFrame
-  | ReplyFrame
+export type * from './wire-messages.js'
 
 /** Causes that may be told to a peer, by their number on the wire. */
 const errorNumbers: readonly (ErrorCode | undefined)[] = [
@@ -257,6 +180,7 @@ const pairs: { [K in RequestKind]: { request: number; reply: number } } = {
   fellowsPut: { request: 72, reply: 73 },
   fellowsGet: { request: 74, reply: 75 },
   seen: { request: 76, reply: 77 },
+  attest: { request: 78, reply: 79 },
 }
 
 const nameListBytes = (count: number) => 2 + count * hashBytes
@@ -313,6 +237,8 @@ const bounds = new Map<number, number>([
   [75, fellowListBytes],
   [76, publicKeyBytes],
   [77, 8],
+  [78, 0],
+  [79, attestationsBytes],
 ])
 
 /** The largest frame there is. */
@@ -412,6 +338,7 @@ const writeRequest: { [K in RequestKind]: (out: Writer, message: Requests[K]) =>
   fellowsPut: (out, { list }) => out.raw(list),
   fellowsGet: (out) => out,
   seen: (out, { owner }) => out.raw(owner),
+  attest: (out) => out,
 }
 
 function writeMissing(out: Writer, { missing }: Replies['offer']): Writer {
@@ -461,6 +388,7 @@ const writeReply: { [K in RequestKind]: (out: Writer, message: Replies[K]) => Wr
   fellowsPut: (out, { number }) => out.number(number),
   fellowsGet: (out, { list }) => out.raw(list),
   seen: (out, { ageMs }) => out.number(ageMs),
+  attest: writeAttestations,
 }
 
 export function encodeRequest<K extends RequestKind>(kind: K, id: number, message: Requests[K]): Buffer {
@@ -494,6 +422,7 @@ const decodeRequestBody: { [K in RequestKind]: (body: Reader) => Requests[K] } =
   fellowsPut: (body) => ({ list: rest(body) }),
   fellowsGet: () => ({}),
   seen: (body) => ({ owner: body.slice(publicKeyBytes) }),
+  attest: () => ({}),
 }
 
 function decodeMissing(body: Reader): { missing: boolean[] } {
@@ -541,6 +470,7 @@ const decodeReplyBody: { [K in RequestKind]: (body: Reader) => Replies[K] } = {
   fellowsPut: (body) => ({ number: body.number() }),
   fellowsGet: (body) => ({ list: rest(body) }),
   seen: (body) => ({ ageMs: body.number() }),
+  attest: readAttestations,
 }
 
 function decodePut(body: Reader): NamedBlock[] {

@@ -40,9 +40,9 @@ export class AuditTraffic {
 
   /** The same peer, whose requests are counted. */
   metered(peer: Peer): Peer {
-    const { key, name, lends, agrees, proves, gives, hears, keepsLists, tellsGeneration } = peer
+    const { key, name, lends, agrees, proves, gives, hears, keepsLists, tellsGeneration, attests } = peer
     return {
-      ...{ key, name, lends, agrees, proves, gives, hears, keepsLists, tellsGeneration },
+      ...{ key, name, lends, agrees, proves, gives, hears, keepsLists, tellsGeneration, attests },
       get closed() {
         return peer.closed
       },

@@ -41,6 +41,7 @@ const needs: { [K in RequestKind]: 'member' | 'owner' | 'stranger' | 'either' | 
   fellowsPut: 'member',
   fellowsGet: 'owner',
   seen: 'fellow',
+  attest: 'either',
 }
 /** Names are checked so many at a time, side by side; a few small ones are not waited with. */
 const checkedAtOnce = 8
@@ -54,6 +55,8 @@ export interface Beside {
   /** until then restores are not honoured, as agreed upon, ms since 1970; 0: they are */
   refusesUntil?(): number
   fellows?: AnswerFellows
+  /** what it is told of itself, and of us */
+  attested?(): Replies['attest']
   /** takes its announced absence. @returns until when, ms since 1970. @throws KithError denied */
   away?(notice: Buffer): Promise<number>
   /** a sealed block of this node's own, if the peer may know of it and it is here */
@@ -145,6 +148,7 @@ export class Holder implements Answerer {
     fellowsPut: async (message) => this.lists().put(message),
     fellowsGet: () => Promise.resolve(this.lists().get()),
     seen: (message) => Promise.resolve(this.lists().seen(message)),
+    attest: () => Promise.resolve(this.more.attested?.() ?? { own: undefined, shown: [] }),
   }
 
   /**

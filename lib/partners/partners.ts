@@ -417,6 +417,7 @@ export class Partners extends EventEmitter<Events> {
     await Promise.all([
       this.parts.swaps.stop(),
       this.parts.fellows.stop(),
+      this.parts.attestations.stop(),
       this.parts.states.stop(),
       this.parts.presences.stop(),
       this.reclaim.stop(),
@@ -441,6 +442,7 @@ export class Partners extends EventEmitter<Events> {
     this.parts.states.follow()
     this.parts.absence.follow()
     this.parts.fellows.follow()
+    this.parts.attestations.follow()
     this.parts.pool.poke()
     this.placing.striper.wake()
     this.notify()
@@ -460,6 +462,7 @@ export class Partners extends EventEmitter<Events> {
   private onHour(): void {
     this.reclaim.run()
     void this.parts.swaps.follow()
+    this.parts.attestations.follow()
   }
 
   private standing({ key, id, circles, lastSeen }: KnownPartner): { key: Buffer } & Standing {

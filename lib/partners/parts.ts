@@ -15,6 +15,7 @@ import { OwnAbsence } from './absence.js'
 import { Agreements } from './agreements.js'
 import { Book, type Progress } from './book.js'
 import { Circles } from './circle.js'
+import { Attestations } from './attestations.js'
 import { Fellows } from './fellows.js'
 import { Holder } from './holder.js'
 import { Invites } from './invite.js'
@@ -74,6 +75,7 @@ export interface Parts {
   pool: Pool
   absence: OwnAbsence
   fellows: Fellows
+  attestations: Attestations
   swaps: Swaps
 }
 
@@ -103,6 +105,7 @@ interface Joined {
   states?: States
   pool?: Pool
   fellows?: Fellows
+  attestations?: Attestations
 }
 
 /** @throws KithError noSpace, internal (no UDP port) */
@@ -121,11 +124,14 @@ export async function openParts(options: PartnersOptions, hooks: Hooks): Promise
     joined.states = states
     const presences = openPresences(options, { db, roster })
     const swaps = openSwaps(options, { db, book, agreements, states, joined, hooks })
+    const attestations = openAttestations(options, { db, roster, agreements, states })
+    joined.attestations = attestations
     const pool = new Pool({
       self: identity.id,
       roster,
       agreements,
       states,
+      attestations,
       presences,
       overlap: new Overlap(options.owned, options.vault, clock),
       swaps,
@@ -150,6 +156,7 @@ export async function openParts(options: PartnersOptions, hooks: Hooks): Promise
     return {
       ...{ db, book, circles, invites, roster, agreements, states, presences, pool, absence, fellows },
       swaps,
+      attestations,
     }
   } catch (error) {
     await db.close()
@@ -202,6 +209,7 @@ function openRoster(
     answererFor: (key, permissions) =>
       new Holder(vault, key, () => within(permissions(), joined), agreements.answersFor(key), {
         ...(joined.fellows && { fellows: joined.fellows.answersFor(key) }),
+        attested: () => joined.attestations?.answer(key) ?? { own: undefined, shown: [] },
         pool: (query) => joined.pool?.answer(query) ?? Promise.reject(starting()),
         away: async (notice) => joined.states?.heard(key, notice) ?? 0,
         refusesUntil: () => joined.states?.refusesUntil(key) ?? 0,
@@ -304,6 +312,25 @@ function openFellows(
     },
     holdsFor: (owner) => vault.knows(owner),
     clock,
+    log,
+  })
+}
+
+function openAttestations(
+  { identity, stateClock, clock, log }: PartnersOptions,
+  { db, roster, agreements, states }: Pick<Parts, 'db' | 'roster' | 'agreements' | 'states'>,
+): Attestations {
+  const keeps = (key: Buffer) => !agreements.isOver(key) && counts(states.get(key))
+  // Who is bound is no friend.
+  const isPartner = (key: Buffer) => agreements.isBound(key) && keeps(key)
+  return new Attestations({
+    db,
+    self: identity.keyPair,
+    online: () => roster.online(),
+    isPartner,
+    isTrusted: (key) => (roster.isFriend(key) ? keeps(key) : states.record(key).kept > 0 && isPartner(key)),
+    record: (key) => states.record(key),
+    clock: stateClock ?? clock,
     log,
   })
 }

@@ -10,7 +10,8 @@
  *     meet     at most eight of those found are dialled, first who was found at the most of our places. The gate calls them strangers
  *              (membership.ts): what they may send is counted by the frame and byte and ends after 90 s (session.ts), who may come
  *              in is bounded by identity and network (pool-door.ts)
- *     ask      both tell what they offer; the candidate answers our sketch, and proves some of what it claims (overlap.ts)
+ *     ask      both tell what they offer; the candidate answers our sketch, proves some of what it claims (overlap.ts), and shows
+ *              what its partners attest of it (attestations.ts)
  *     choose   planning/selection.ts, from those met and the partners of today; where many were found, after some rounds of meeting
  *     agree    negotiation.ts, with the bounds below. Both or neither is bound, whatever dies when; who is bound and was not heard
  *              of since dials, and so does who waits for an answer that may still come
@@ -38,6 +39,7 @@ import { entryShares, scored } from '../planning/score.js'
 import { isBetter, planSwap } from '../planning/swap.js'
 import { type Candidate, type Hours, type Sketch, weekHours } from '../planning/types.js'
 import type { Agreements } from './agreements.js'
+import type { Attestations } from './attestations.js'
 import { distanceOf, prefixOf } from './distance.js'
 import { Meeting, type Found } from './meeting.js'
 import type { Policy } from './negotiation.js'
@@ -64,6 +66,7 @@ export interface PoolOptions {
   roster: Roster
   agreements: Agreements
   states: States
+  attestations: Pick<Attestations, 'hear' | 'record'>
   presences: Presences
   overlap: Overlap
   swaps: Pick<Swaps, 'isDue' | 'looked' | 'begin' | 'follow'>
@@ -368,6 +371,7 @@ export class Pool {
         const one = found.get(id)
         try {
           const { facts, holds } = await peer.request('poolQuery', query)
+          await this.options.attestations.hear(peer)
           const belief = holds.length > 0 ? await this.options.overlap.prove(peer, sketch, holds) : 1
           if (belief === 0) this.note(peer.key, liarMs)
           if (one)
@@ -412,7 +416,7 @@ export class Pool {
       hours: expectedHours(presences.of(key), promised ? hoursOf(promised) : null),
       bandwidth: null,
       space: agreements.promised(key).theirs,
-      record: this.options.states.record(key),
+      record: this.options.attestations.record(key),
     }
   }
 

@@ -39,6 +39,7 @@ import {
   hearsAbsences,
   keepsFellows,
   tellsGeneration,
+  attestsRecords,
   provesParts,
   type NamedBlock,
   type Replies,
@@ -182,6 +183,7 @@ export class Session implements Peer {
           givesParts |
           keepsFellows |
           tellsGeneration |
+          attestsRecords |
           (options.lends ? lendsSpace : 0) |
           (options.agrees ? makesAgreements : 0),
         name: options.name,
@@ -216,6 +218,10 @@ export class Session implements Peer {
 
   get tellsGeneration(): boolean {
     return ((this.hello?.capabilities ?? 0) & tellsGeneration) !== 0
+  }
+
+  get attests(): boolean {
+    return ((this.hello?.capabilities ?? 0) & attestsRecords) !== 0
   }
 
   get hears(): boolean {

@@ -33,6 +33,8 @@ export interface Peer {
   readonly keepsLists: boolean
   /** Tells one vault of its own from the next; an older kith does not. */
   readonly tellsGeneration: boolean
+  /** Attests how others keep their agreements; an older kith does not. */
+  readonly attests: boolean
   readonly closed: boolean
   /** @throws KithError: what the partner answered, `timeout`, or `noPartners` when the connection is gone */
   request<K extends RequestKind>(kind: K, message: Requests[K]): Promise<Replies[K]>

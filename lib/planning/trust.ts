@@ -1,5 +1,19 @@
 /** How far a candidate is trusted, by its record: what it kept, broke, and for how long it is known. */
-import type { Candidate, SelectionPolicy, TrackRecord } from './types.js'
+import type { Candidate, Heard, SelectionPolicy, TrackRecord } from './types.js'
+
+/**
+ * A record with what others say. What was seen counts for all that it is; of others each counts for one agreement, whatever it says of how
+ * many, and for no more days than it is known itself. So one that vouches for its own other names gains them no more than a place.
+ */
+export function withHeard(seen: TrackRecord, heard: readonly Heard[]): TrackRecord {
+  const broken = heard.filter(({ reneged }) => reneged > 0).length
+  const keeping = heard.filter(({ kept, reneged }) => kept > 0 && reneged === 0)
+  return {
+    kept: seen.kept + keeping.length,
+    reneged: seen.reneged + broken,
+    days: Math.max(seen.days, ...keeping.map(({ days, knownDays }) => Math.min(days, knownDays))),
+  }
+}
 
 /** 0..1: how surely it keeps an agreement. Somebody unknown has a fourth. */
 export function reliability({ kept, reneged, days }: TrackRecord): number {

@@ -22,6 +22,12 @@ export interface TrackRecord {
   readonly days: number
 }
 
+/** What somebody says of another. */
+export interface Heard extends TrackRecord {
+  /** days since who says it is known here */
+  readonly knownDays: number
+}
+
 export interface Candidate {
   /** hex of its public key */
   readonly id: string

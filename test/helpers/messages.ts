@@ -11,6 +11,7 @@ import {
 import { encodeSketch } from '../../lib/format/sketch.js'
 import type { Facts } from '../../lib/format/wire-pool.js'
 import { sketchOf } from '../../lib/planning/sketch.js'
+import { encodeAttestation } from '../../lib/format/wire-attestation.js'
 import { encodeAbsence } from '../../lib/format/wire-away.js'
 import { encodeFellowList, sealPartnerList } from '../../lib/format/wire-fellows.js'
 import { encodeAddresses } from '../../lib/partners/addresses.js'
@@ -66,9 +67,16 @@ export function everyMessage(seed: number): Record<string, Buffer> {
     fellowsGiven: encodeReply('fellowsGet', id, { list: someList }),
     seen: encodeRequest('seen', id, { owner: ann.id }),
     seenAge: encodeReply('seen', id, { ageMs: 5000 }),
+    attest: encodeRequest('attest', id, {}),
+    attested: encodeReply('attest', id, { own: someAttestation(1, 2), shown: [someAttestation(3, 1)] }),
     ...pactMessages(id),
     ...poolMessages(id),
   }
+}
+
+function someAttestation(by: number, about: number): Buffer {
+  const said = { about: identity(about).id, made: 1_700_000_000_000, days: 90, kept: 1, reneged: 0 }
+  return encodeAttestation(said, identity(by).keyPair)
 }
 
 /** Ann's to the second of her partners. */
