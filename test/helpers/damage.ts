@@ -15,17 +15,27 @@ export function flipBit(file: string, offset: number, bit = 0): void {
   }
 }
 
-/** Where the record of a block begins: every place, since a rewritten one may lie in several. */
-export function recordsOf(storeDir: string, name: Buffer): { file: string; offset: number }[] {
+interface Place {
+  file: string
+  offset: number
+}
+
+/** Where records begin, by the names of their blocks in hex: a rewritten one may lie in several places. */
+export function recordsIn(storeDir: string): Map<string, Place[]> {
   const dir = join(storeDir, 'segments')
-  const found: { file: string; offset: number }[] = []
-  const wanted = Buffer.concat([Buffer.from('KBLK'), name])
+  const found = new Map<string, Place[]>()
   for (const file of readdirSync(dir).map((entry) => join(dir, entry))) {
     const bytes = readFileSync(file)
-    for (let at = bytes.indexOf(wanted); at >= 0; at = bytes.indexOf(wanted, at + 1))
-      found.push({ file, offset: at })
+    for (let at = bytes.indexOf('KBLK'); at >= 0; at = bytes.indexOf('KBLK', at + 1)) {
+      const name = bytes.toString('hex', at + 4, at + 36)
+      found.set(name, [...(found.get(name) ?? []), { file, offset: at }])
+    }
   }
   return found
+}
+
+export function recordsOf(storeDir: string, name: Buffer): Place[] {
+  return recordsIn(storeDir).get(name.toString('hex')) ?? []
 }
 
 /** Flips a bit in the data of a block, or in its header. */

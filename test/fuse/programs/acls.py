@@ -86,11 +86,6 @@ def enters(path):
 @case
 def who_is_let_in():
     os.chmod('.', 0o755)
-    write('f')
-    os.mkdir('d')
-    write('d/in')
-    for path in ('f', 'd'):
-        os.chown(path, 65533, 65533)
     lists = [
         [('user', 7, 65534)],
         [('user', 0, 65534), ('group', 7, 65534)],
@@ -98,15 +93,28 @@ def who_is_let_in():
         [('group', 4, 65532), ('group', 2, 65534)],
         [('group', 0, 65533)],
     ]
+    places = []
     for named, owning, mask, other in itertools.product(lists, (0, 5), (7, 1), (0, 7)):
         users = [entry for entry in named if entry[0] == 'user']
         groups = [entry for entry in named if entry[0] == 'group']
         value = acl(('owner', 6), *users, ('group of', owning), *groups, ('mask', mask), ('other', other))
-        for path, tests in (('f', tries), ('d', enters)):
+        file, directory = f'f{len(places)}', f'd{len(places)}'
+        write(file)
+        os.mkdir(directory)
+        write(f'{directory}/in')
+        for path in (file, directory):
+            os.chown(path, 65533, 65533)
             os.setxattr(path, ACCESS, value)
             say(mode(path))
-            for caller in CALLERS:
-                as_user(*caller, lambda: tests(path))
+        places.append((file, directory))
+
+    def all_of_them():
+        for file, directory in places:
+            tries(file)
+            enters(directory)
+
+    for caller in CALLERS:
+        as_user(*caller, all_of_them)
 
 
 @case
