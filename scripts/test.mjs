@@ -4,6 +4,7 @@
 // Each file has a bound of its own (10 minutes; 20 in the soak); one that passes it is killed and counted as failed.
 import { spawn } from 'node:child_process'
 import { readdirSync, rmSync, existsSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { join, relative } from 'node:path'
 import { Parser } from 'tap-parser'
 
@@ -11,7 +12,8 @@ const root = new URL('..', import.meta.url).pathname
 const args = process.argv.slice(2)
 const soak = args.includes('--soak')
 const jobsAt = args.indexOf('--jobs')
-const jobs = jobsAt >= 0 ? Number(args[jobsAt + 1]) : 2
+// One more than there are processors: who waits for a disk or a timer leaves his to others.
+const jobs = jobsAt >= 0 ? Number(args[jobsAt + 1]) : Math.min(availableParallelism(), 4) + 1
 const parts = args.filter((arg, i) => !arg.startsWith('--') && i !== jobsAt + 1 - (jobsAt < 0 ? 1e9 : 0))
 const bound = (soak ? 20 : 10) * 60_000
 const ending = soak ? '.soak.js' : '.test.js'

@@ -61,7 +61,7 @@ t.test('kill -9 of the daemon during a snapshot: the one before is intact, the n
   await owner.run('mount', dir)
   writeFileSync(join(dir, 'first'), 'first')
   const before = await owner.snapshot(dir)
-  makeTree(join(dir, 'made'), { bigBytes: 60_000_000, wideEntries: 2000 })
+  makeTree(join(dir, 'made'), { bigBytes: 30_000_000, wideEntries: 1000 })
   for (const wait of [0, 150, 600]) {
     const attempt = owner.try('snapshot', dir)
     await new Promise((resolve) => setTimeout(resolve, wait))

@@ -11,5 +11,5 @@ const project = fileURLToPath(new URL('../../../', import.meta.url))
 
 t.test('a real tree, lost and recovered', (t) => {
   const beside = ['/usr/include', realpathSync(join(project, 'node_modules'))]
-  return lostAndRecovered(t, { bigBytes: 300 * 2 ** 20, beside, leastNames: 30_000 })
+  return lostAndRecovered(t, { made: { bigBytes: 300 * 2 ** 20 }, beside, leastNames: 30_000 })
 })

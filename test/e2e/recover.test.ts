@@ -3,5 +3,9 @@ import t from 'tap'
 import { lostAndRecovered } from '../helpers/recovered.js'
 
 t.test('a real tree, lost and recovered', (t) =>
-  lostAndRecovered(t, { bigBytes: 128 * 2 ** 20, beside: ['/usr/include'], leastNames: 20_000 }),
+  lostAndRecovered(t, {
+    made: { bigBytes: 32 * 2 ** 20, wideEntries: 5000 },
+    beside: ['/usr/include'],
+    leastNames: 10_000,
+  }),
 )

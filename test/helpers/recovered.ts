@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import type { Test } from 'tap'
 import { maxSealedBytes } from '../../lib/format/seal.js'
 import { KithNode, KithWorld } from './kith.js'
-import { makeTree } from './made-tree.js'
+import { makeTree, type MadeTreeOptions } from './made-tree.js'
 import { compareTrees, describeTree } from './tree.js'
 
 /** What each partner holds of the owner's, as the owner knows it. */
@@ -16,20 +16,22 @@ async function held(owner: KithNode, dir: string): Promise<number[]> {
   return (await owner.volume(dir)).partners.map(({ bytesHeld }) => bytesHeld)
 }
 
+type Made = Pick<MadeTreeOptions, 'wideEntries'> & { bigBytes: number }
+
 /**
  * A real tree is written, held by three partners, and lost with its machine; then it is recovered.
  * @param beside directories that are copied into it
  */
 export async function lostAndRecovered(
   t: Test,
-  { bigBytes, beside, leastNames }: { bigBytes: number; beside: readonly string[]; leastNames: number },
+  { made, beside, leastNames }: { made: Made; beside: readonly string[]; leastNames: number },
 ): Promise<void> {
   const world = await KithWorld.start(t)
   const { owner } = await world.circle(3)
   const dir = world.directory('protected')
   await owner.run('mount', dir)
 
-  makeTree(join(dir, 'made'), { seed: 2, bigBytes })
+  makeTree(join(dir, 'made'), { seed: 2, ...made })
   execFileSync('cp', ['-a', ...beside, dir])
   const first = await owner.snapshot(dir)
   await owner.sync(dir, 480)
@@ -41,7 +43,7 @@ export async function lostAndRecovered(
 
   await t.test('a second snapshot sends the change and the nodes above it', async (t) => {
     const file = openSync(join(dir, 'made', 'big'), 'r+')
-    writeSync(file, 'changed', 100_000_000)
+    writeSync(file, 'changed', Math.floor(made.bigBytes * 0.7))
     closeSync(file)
     const second = await owner.snapshot(dir)
     t.equal(second.files, first.files)
