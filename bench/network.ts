@@ -8,6 +8,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { heapFlags } from '../lib/base/heap.js'
 import { randomBytes } from '../lib/base/random.js'
 import { runDhtNode } from '../lib/partners/dht-node.js'
 import { interrupted } from './commands.js'
@@ -23,7 +24,11 @@ const blockBytes = 512 * 1024
 const nodeProgram = fileURLToPath(new URL('network-node.js', import.meta.url))
 
 class NodeProcess {
-  private readonly child: ChildProcess = fork(nodeProgram, { signal: interrupted.signal })
+  private readonly child: ChildProcess = fork(nodeProgram, {
+    signal: interrupted.signal,
+    // As kithd runs.
+    execArgv: [...heapFlags],
+  })
 
   order(order: Order): Promise<number | string> {
     return new Promise((resolve, reject) => {

@@ -5,6 +5,7 @@ import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { KithError } from '../base/errors.js'
+import { heapFlags } from '../base/heap.js'
 import { ControlClient } from '../daemon/control-client.js'
 import type { Context } from './context.js'
 import { unitName, unitText } from './service-unit.js'
@@ -25,7 +26,7 @@ function unitOf(context: Context): Unit {
   const config = process.env.XDG_CONFIG_HOME ?? join(homedir(), '.config')
   const dir = asRoot ? '/etc/systemd/system' : join(config, 'systemd/user')
   const main = realpathSync(fileURLToPath(new URL('./main.js', import.meta.url)))
-  const command = [process.execPath, main]
+  const command = [process.execPath, ...heapFlags, main]
   return {
     name,
     file: join(dir, name),

@@ -251,7 +251,8 @@ async function startDaemon(home: string, bootstrap: string[] | undefined): Promi
     return new KithError(code, `cannot prepare ${home} for the daemon: ${messageOf(error)}`)
   }
   const main = fileURLToPath(new URL('./main.js', import.meta.url))
-  const args = [main, '--home', home, '--ready-fd', '3']
+  const { heapFlags } = await import('../base/heap.js')
+  const args = [...heapFlags, main, '--home', home, '--ready-fd', '3']
   if (bootstrap) args.push('--bootstrap', bootstrap.join(','))
   const { spawn } = await import('node:child_process')
   const child = spawn(process.execPath, args, {

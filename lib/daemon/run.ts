@@ -1,6 +1,7 @@
 /** Runs a daemon until a signal or `kith stop` ends it. */
 import { sleep, systemClock } from '../base/clock.js'
 import { asKithError } from '../base/errors.js'
+import { spareThreads } from '../base/heap.js'
 import { openLog, type Log } from '../base/log.js'
 import { Daemon } from './daemon.js'
 
@@ -21,6 +22,7 @@ export interface DaemonOptions {
 /** Resolves when the daemon has ended in order. Throws what keeps it from starting. */
 export async function runDaemon({ home, bootstrap, wait, onReady }: DaemonOptions): Promise<void> {
   const log = openLog()
+  spareThreads()
   // Mounts are served by processes of their own: that this one ends loses nothing, and the next one catches up.
   process.on('uncaughtException', (error) => {
     log.fatal({ error: error.stack ?? error.message }, 'a bug: the daemon ends')

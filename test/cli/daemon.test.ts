@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { exitCodes } from '../../lib/base/errors.js'
+import { heapFlags } from '../../lib/base/heap.js'
 import { kithMain, TestHome, until } from '../helpers/cli.js'
 
 t.setTimeout(280_000)
@@ -26,6 +27,8 @@ t.test('started on demand, once, for two commands at a time; ended by stop', asy
   }
   const pid = home.daemonPid()
   t.equal(pid, first?.pid)
+  const begun = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+  t.strictSame(begun.slice(1, 1 + heapFlags.length), heapFlags, "V8's flags are on its command line")
   t.match(await home.kith(['stop', '--json']), { code: 0, json: { pid } })
   await until(() => home.daemonPid() === undefined)
   t.notOk(existsSync(join(home.home, 'kithd.sock')), 'the socket is gone')

@@ -4,6 +4,7 @@ import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { exitCodes } from '../../lib/base/errors.js'
+import { heapFlags } from '../../lib/base/heap.js'
 import { unitName, unitText } from '../../lib/cli/service-unit.js'
 import { unitIn } from '../../lib/cli/service.js'
 import { kithMain, TestHome, until } from '../helpers/cli.js'
@@ -81,7 +82,10 @@ t.test('where systemd does not run', { skip: noSystemd }, async (t) => {
   t.match(await home.kith(['service', 'remove']), { code: exitCodes.notFound })
   const printed = await home.kith(['service', 'install', '--print'])
   t.match(printed.stdout, /^\[Unit\]\n/)
-  t.match(printed.stdout, `"${realpathSync(kithMain)}" "daemon" "--wait" "--home" "${home.home}"`)
+  t.match(
+    printed.stdout,
+    `${heapFlags.map((flag) => `"${flag}" `).join('')}"${realpathSync(kithMain)}" "daemon" "--wait" "--home" "${home.home}"`,
+  )
   t.notOk(existsSync(home.home), 'nothing was begun')
 })
 
