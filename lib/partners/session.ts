@@ -128,6 +128,8 @@ export class Session implements Peer {
   private window = windowBytes
   /** The stream has more than it can send now. */
   private isFull = false
+  /** Told when that is over. */
+  private readonly draining: (() => void)[] = []
   /** Of a stranger, all that came. */
   private strange = { frames: 0, bytes: 0 }
   /** What the peer has sent and we have not given back: received, and done with. */
@@ -143,7 +145,7 @@ export class Session implements Peer {
   private tokensAt: number
   private heardAt: number
   private readonly openedAt: number
-  /** Since when something waits for the window; undefined: nothing does. */
+  /** Since when something waits for the window or the stream; undefined: nothing does. */
   private stalledAt: number | undefined
   private watch: Timer | undefined
   private onReady: () => void = () => undefined
@@ -242,7 +244,7 @@ export class Session implements Peer {
     this.asked.clear()
     this.toRead.length = 0
     for (const { sent } of this.outbox.splice(0)) sent?.()
-    for (const free of this.slots.splice(0)) free()
+    for (const free of [...this.slots.splice(0), ...this.draining.splice(0)]) free()
     this.onFailed(gone)
     this.stream.destroy()
     this.options.log.debug({ partner: this.key.toString('hex'), reason }, 'session ended')
@@ -266,7 +268,14 @@ export class Session implements Peer {
   async put(blocks: readonly NamedBlock[]): Promise<void> {
     if (this.reason !== undefined) throw this.goneError()
     await new Promise<void>((resolve) => this.queue(encodePut(blocks), resolve))
+    // Who reads the next blocks then, and not before, has them sent while the processor's caches hold them.
+    if (this.isFull && !this.closed) await this.drain()
     if (this.closed) throw this.goneError()
+  }
+
+  private drain(): Promise<void> {
+    this.stalledAt ??= this.options.clock.monotonic()
+    return new Promise((resolve) => this.draining.push(resolve))
   }
 
   private goneError(): KithError {
@@ -290,7 +299,7 @@ export class Session implements Peer {
       this.isFull = !this.transmit(next.parts)
       next.sent?.()
     }
-    if (this.outbox.length === 0) this.stalledAt = undefined
+    if (this.outbox.length === 0 && this.draining.length === 0) this.stalledAt = undefined
     else this.stalledAt ??= this.options.clock.monotonic()
   }
 
@@ -301,7 +310,9 @@ export class Session implements Peer {
 
   private drained(): void {
     this.isFull = false
+    const waiting = this.draining.splice(0)
     this.pump()
+    for (const free of waiting) free()
   }
 
   // Receiving

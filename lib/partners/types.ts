@@ -38,7 +38,7 @@ export interface Peer {
   readonly closed: boolean
   /** @throws KithError: what the partner answered, `timeout`, or `noPartners` when the connection is gone */
   request<K extends RequestKind>(kind: K, message: Requests[K]): Promise<Replies[K]>
-  /** Sends blocks that the next `commit` request makes durable; resolves when they are on their way, so that it can be called in a loop. */
+  /** Sends blocks that the next `commit` request makes durable; resolves when they are on their way and there is room for more, so that it can be called in a loop. */
   put(blocks: readonly NamedBlock[]): Promise<void>
 }
 

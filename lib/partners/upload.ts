@@ -61,10 +61,12 @@ const batchBytes = 16 * 1024 * 1024
 const batchShares = 16
 /**
  * Blocks read ahead of being sent, since those that come from other partners take a while; and their bytes, about: what is
- * kept for long is collected late, and the collector then runs for every few MiB that are sent.
+ * kept for long is collected late, and the collector then runs for every few MiB that are sent. Of those that are here only
+ * so much that the processor's caches still have it when it is sent: the kernel reads ahead by itself.
  */
 const readsAtOnce = 16
 const aheadBytes = 2 * 1024 * 1024
+const aheadHereBytes = 512 * 1024
 /** Batches sent whose commit is not yet answered: the next is on its way while the partner's disk syncs. */
 const maxUnanswered = 2
 /** From one try at what was not to be had to the next; a partner that comes is reason enough, too. */
@@ -384,7 +386,8 @@ class Flow {
     // Blocks to come are taken to be as large as the last one.
     let usual = maxBatchBytes
     for (const [i, name] of wanted.entries()) {
-      const atOnce = Math.min(readsAtOnce, Math.max(1, Math.floor(aheadBytes / usual)))
+      const ahead = this.blocks.isHere(name) ? aheadHereBytes : aheadBytes
+      const atOnce = Math.min(readsAtOnce, Math.max(1, Math.floor(ahead / usual)))
       for (const next of wanted.slice(i + reads.length, i + atOnce)) {
         const read = this.read(next)
         read.catch(() => undefined) // met where it is waited for

@@ -116,6 +116,29 @@ t.test('back-pressure: a holder that does not get on holds the sender back', asy
   t.equal(taken, 20_000_000)
 })
 
+t.test('a put is over when the stream takes more; a partner that takes nothing is left', async (t) => {
+  const clock = new TestClock()
+  const [left, right] = await streams(t, ann, holder)
+  let drained = 0
+  left.on('drain', () => drained++)
+  const peer = open(left, refusing, { clock })
+  const there = open(right, { put: () => Promise.resolve(), answer: refusing.answer })
+  await Promise.all([peer.ready, there.ready])
+  const one = block(seeded(6), 1_000_000)
+  for (const count of [1, 2]) {
+    await peer.put([one])
+    t.ok(drained >= count, `${drained} times drained after ${count} blocks`)
+  }
+  clock.pass(10 * 60_000)
+  t.notOk(peer.closed, 'nothing is under way')
+  // As a stream whose other end acknowledges nothing any more.
+  left.write = () => false
+  const failed = t.rejects(peer.put([one]), { code: 'noPartners', message: /does not answer/ })
+  await new Promise((resolve) => setImmediate(resolve))
+  clock.pass(70_000)
+  await failed
+})
+
 t.test('a commit that takes long holds up neither offers nor blocks; heads wait for it', async (t) => {
   const begun: string[] = []
   let settle: () => void = () => undefined
