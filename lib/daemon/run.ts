@@ -3,6 +3,7 @@ import { sleep, systemClock } from '../base/clock.js'
 import { asKithError } from '../base/errors.js'
 import { spareThreads } from '../base/heap.js'
 import { openLog, type Log } from '../base/log.js'
+import { optimizeLater } from '../base/optimizing.js'
 import { Daemon } from './daemon.js'
 
 /** Nothing is lost by a hard end; a daemon that hangs would be in the way of the next one. */
@@ -21,6 +22,7 @@ export interface DaemonOptions {
 
 /** Resolves when the daemon has ended in order. Throws what keeps it from starting. */
 export async function runDaemon({ home, bootstrap, wait, onReady }: DaemonOptions): Promise<void> {
+  optimizeLater()
   const log = openLog()
   spareThreads()
   // Mounts are served by processes of their own: that this one ends loses nothing, and the next one catches up.
