@@ -80,10 +80,15 @@ export class Table<K, V> {
 
   /** Inside a transaction only. */
   put(key: K, value: V): void {
+    this.putEncoded(key, this.values.encode(value))
+  }
+
+  /** The same for who has the value encoded already. */
+  putEncoded(key: K, value: Buffer): void {
     assert(this.writing(), 'writes go through a transaction')
     const bytes = this.keys.encode(key)
     assert(bytes.length > 0 && bytes.length <= maxKeyBytes, 'keys have 1 to 1978 bytes')
-    this.lmdb.putSync(bytes, this.values.encode(value))
+    this.lmdb.putSync(bytes, value)
   }
 
   /** Inside a transaction only; a key that is not there is no error. */

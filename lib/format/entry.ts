@@ -250,7 +250,7 @@ export function writeExtent(out: Writer, extent: Extent): void {
 /** Of a chunk's extent. */
 export const chunkExtentBytes = 73
 
-/** The extent of a chunk that is not sealed yet: patchChunkExtent fills it in. */
+/** Stands where the extent of a chunk will be that is not sealed yet. */
 export function writeChunkExtent(out: Writer, plainBytes: number): void {
   out
     .u8(chunkExtent)
@@ -259,21 +259,12 @@ export function writeChunkExtent(out: Writer, plainBytes: number): void {
     .u32(0)
 }
 
-/**
- * @param extent by writeChunkExtent
- * @param row name 32 and sealed length u32 at `rowAt` (format/seal.ts, sealChunks)
- * @param keys the chunk's key at `keyAt`
- */
-export function patchChunkExtent(
-  extent: Buffer,
-  row: Buffer,
-  rowAt: number,
-  keys: Buffer,
-  keyAt: number,
-): void {
-  row.copy(extent, 1, rowAt, rowAt + hashBytes)
-  keys.copy(extent, 1 + hashBytes, keyAt, keyAt + hashBytes)
-  row.copy(extent, chunkExtentBytes - 4, rowAt + hashBytes, rowAt + hashBytes + 4)
+/** Room for an extent of any kind. */
+export const extentSlotBytes = chunkExtentBytes + 8
+
+/** Length of the extent that begins at `at`, of a chunk or a part. */
+export function extentBytesAt(bytes: Buffer, at: number): number {
+  return bytes[at] === partExtent ? extentSlotBytes : chunkExtentBytes
 }
 
 /** Content of so many extents, which follow. */

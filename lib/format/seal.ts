@@ -38,6 +38,19 @@ interface Addon {
     out: Buffer,
     ids: Buffer,
   ): [number, number]
+  sealPortion(
+    convergence: Buffer,
+    data: Buffer,
+    ranges: Buffer,
+    files: Buffer,
+    keys: Buffer,
+    rows: Buffer,
+    level: number,
+    out: Buffer,
+    ids: Buffer,
+    packs: Buffer,
+    extents: Buffer,
+  ): [number, number, number]
   names(sealed: readonly Buffer[], out: Buffer): void
   seal(kind: number, key: Buffer, plain: Buffer, level: number, out: Buffer, name: Buffer): number
   open(kind: number, key: Buffer, name: Buffer, sealed: Buffer, plainBytes: number): Buffer | number
@@ -179,6 +192,39 @@ export function sealChunks(
 ): [sealed: number, bytes: number] {
   const { data, ranges, keys, rows } = chunks
   return addon.sealChunks(data, ranges, keys, rows, level, out.records, out.ids)
+}
+
+/** Chunks of one memory, and small files, ascending; by `files`, a byte for each, 1 for a small file. */
+export interface PortionChunks {
+  data: Buffer
+  ranges: Buffer
+  files: Buffer
+  /** that chunkKeys gave */
+  keys: Buffer
+  /** an answer (lib/store/seal-messages.ts) */
+  rows: Buffer
+}
+
+export interface PortionOut {
+  records: Buffer
+  ids: Buffer
+  /** 110 bytes for each chunk: packs with the rows of their files (lib/store/seal-messages.ts) */
+  packs: Buffer
+  /** `extentSlotBytes` for each chunk: its extent (format/entry.ts) */
+  extents: Buffer
+}
+
+/**
+ * Seals what is not known of a portion (lib/store/portion.ts). Moves bytes of small files within `data`.
+ * @returns how many blocks were sealed, and the bytes of their records and of the packs
+ */
+export function sealPortion(
+  convergence: Buffer,
+  { data, ranges, files, keys, rows }: PortionChunks,
+  { records, ids, packs, extents }: PortionOut,
+  level = defaultLevel,
+): [sealed: number, recordBytes: number, packBytes: number] {
+  return addon.sealPortion(convergence, data, ranges, files, keys, rows, level, records, ids, packs, extents)
 }
 
 function seal(kind: BlockKind, key: Buffer, plain: Buffer, level: number): { name: Buffer; bytes: Buffer } {

@@ -18,10 +18,12 @@ import {
   packId,
   packRow,
   type PackRow,
+  partEncoding,
   partId,
+  partIdBytes,
   partOf,
   partRow,
-  type PartRow,
+  partRowBytes,
 } from './parts.js'
 import type { ChunkRow, VolumeState } from './state.js'
 
@@ -35,8 +37,8 @@ export class Intake {
   /** Chunks that came in and are not in the index yet, by chunk id. */
   private readonly fresh = new Map<string, { id: Buffer; row: ChunkRow }>()
   private readonly freshNodes = new Map<string, Buffer>()
-  /** Likewise, by the keys of their rows. */
-  private readonly freshParts = new Map<string, { id: Buffer; row: PartRow }>()
+  /** Likewise, by the keys of their rows; of parts key and row as they are stored. */
+  private readonly freshParts = new Map<string, Buffer>()
   private readonly freshPacks = new Map<string, { id: Buffer; row: PackRow }>()
   private sinceCommit = 0
   private committing: Promise<void> = Promise.resolve()
@@ -71,7 +73,8 @@ export class Intake {
   /** Where a small file's content is here as part of a pack, by the content's chunk id. */
   knownPart(contentId: Buffer, bytes: number): PartExtent | undefined {
     const id = partId(contentId)
-    const part = this.freshParts.get(id.toString('latin1'))?.row ?? this.state.parts.get(id)
+    const fresh = this.freshParts.get(id.toString('latin1'))
+    const part = fresh ? partEncoding.decode(fresh.subarray(partIdBytes)) : this.state.parts.get(id)
     if (part?.bytes !== bytes || !isSoundPart(id, part)) return undefined
     const pack = this.pack(part.pack)
     return pack && this.isHeld(pack.name) ? partOf(this.nodeKey, part, pack) : undefined
@@ -103,15 +106,25 @@ export class Intake {
   }
 
   /** The files of a pack that is here are found from the next commit on. */
-  indexPack({ name, key, plainBytes, sealedBytes }: ChunkRef, files: readonly PackedFile[]): void {
+  indexPack(ref: ChunkRef, files: readonly PackedFile[]): void {
+    const pack = packId(ref.name)
+    const rows = files.map(({ id: contentId, offset, bytes }) => {
+      const id = partId(contentId)
+      return Buffer.concat([id, partEncoding.encode(partRow(id, { pack, offset, bytes }))])
+    })
+    this.indexParts(ref, Buffer.concat(rows))
+  }
+
+  /** @param rows keys and rows of its files, partRowBytes each; they must not change afterwards */
+  indexParts({ name, key, plainBytes, sealedBytes }: ChunkRef, rows: Buffer): void {
     const ref = { name: Buffer.from(name), key, plainBytes, sealedBytes }
     const pack = packId(ref.name)
     const other = this.pack(pack)
     if (other && !other.name.equals(name)) return
     this.freshPacks.set(pack.toString('latin1'), { id: pack, row: packRow(this.nodeKey, ref) })
-    for (const { id: contentId, offset, bytes } of files) {
-      const id = Buffer.from(partId(contentId))
-      this.freshParts.set(id.toString('latin1'), { id, row: partRow(id, { pack, offset, bytes }) })
+    for (let at = 0; at < rows.length; at += partRowBytes) {
+      const id = rows.toString('latin1', at, at + partIdBytes)
+      this.freshParts.set(id, rows.subarray(at, at + partRowBytes))
     }
   }
 
@@ -156,7 +169,8 @@ export class Intake {
       let number = Math.max(0, ...this.state.made.keysOf({ reverse: true, limit: 1 }))
       for (const [, name] of nodes) this.state.made.put(++number, name)
       for (const [, { id, row }] of packs) this.state.packs.put(id, row)
-      for (const [, { id, row }] of parts) this.state.parts.put(id, row)
+      for (const [, row] of parts)
+        this.state.parts.putEncoded(row.subarray(0, partIdBytes), row.subarray(partIdBytes))
       this.account(blocks - this.accountedBlocks, bytes - this.accountedBytes)
       also?.()
     })

@@ -25,6 +25,8 @@ import type { ChunkRef } from '../format/seal.js'
 import type { Encoding } from '../blocks/database.js'
 
 export const partIdBytes = 16
+/** A row of `parts` behind its key, as native/seal/portion.cc makes it. */
+export const partRowBytes = partIdBytes + 18
 const packIdBytes = 8
 
 export interface PartRow {

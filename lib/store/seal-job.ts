@@ -64,12 +64,6 @@ interface Draft {
   cuts: Cut[]
 }
 
-/** A small file: its result up to the content, and its one extent, known when all chunks are sealed. */
-interface SmallDraft {
-  head: Buffer
-  extent: Writer
-}
-
 /** Where the chunks of the file as it was ended; those from `until` on are behind the change. */
 interface OldEnds {
   until: number
@@ -83,7 +77,6 @@ class JobOff extends Error {}
 export class SealJob implements Exchange {
   private readonly results = new Writer(ownBytes)
   private readonly drafts: Draft[] = []
-  private readonly smallDrafts: SmallDraft[] = []
   private readonly answers: ((rows: Uint8Array | undefined) => void)[] = []
   private readonly convergence: Buffer
 
@@ -102,7 +95,6 @@ export class SealJob implements Exchange {
       for (let at = itemsAt; at < this.request.length;) at = await this.some(at)
       await this.flush()
       for (const draft of this.drafts) this.settle(draft)
-      for (const draft of this.smallDrafts) this.settleSmall(draft)
       const results = this.results.finish()
       this.post({ kind: 'done', job, results }, [results.buffer as ArrayBuffer])
     } catch (error) {
@@ -161,9 +153,7 @@ export class SealJob implements Exchange {
         const size = found.readUInt32LE(at + 4)
         at = head + found.readUInt32LE(at + 8)
         if (isPacked(size)) {
-          const extent = new Writer(96)
-          this.smallDrafts.push({ head: Buffer.concat([result, found.subarray(head, at)]), extent })
-          this.portion.addFile(start, start + size, extent)
+          this.portion.addFile(start, start + size, result, found.subarray(head, at))
           continue
         }
         out.raw(result).raw(found.subarray(head, at))
@@ -332,9 +322,10 @@ export class SealJob implements Exchange {
 
   // ---- 3. what was read
 
-  private settleSmall({ head, extent }: SmallDraft): void {
+  /** A small file; nothing is flushed while another result is half written. */
+  settleFile(head: Buffer, extent: Buffer): void {
     writeExtentsHead(this.results.raw(head), 1)
-    this.results.raw(extent.finish()).u32(0)
+    this.results.raw(extent).u32(0)
   }
 
   /** A file of few extents, read as a whole, has its content in its entry; others have their spans beside it. */

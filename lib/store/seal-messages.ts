@@ -21,7 +21,7 @@
  *               length u32 (0: it is a chunk of its own), key 32, offset u32
  *     blocks    `count` chunk ids of 32 bytes, then as many records as a segment has them (blocks/segments.ts)
  *     packs     of those blocks the ones that hold small files, each: block name 32, key 32, plain length u32, sealed length
- *               u32, number of files u32, each file: chunk id of its content 32, offset u32, length u32
+ *               u32, number of files u32, each file: key and row of the table `parts` (parts.ts)
  *     results   each: item u32, outcome u8 (0 entry, 1 changed while it was read, 2 gone, 3 unreadable), then
  *               entry       entry (format/entry.ts), number of spans u32, each span: from u64, to u64,
  *                           number of extents u32, extents. With spans the content in the entry is void: they are
@@ -31,7 +31,7 @@
 import { Reader, Writer } from '../format/bytes.js'
 import { readEntry, readExtents, type Entry, type Extent } from '../format/entry.js'
 import type { ChunkRef } from '../format/seal.js'
-import type { PackedFile } from './parts.js'
+import { partRowBytes } from './parts.js'
 
 /** Bytes of a file to be cut again, for a file of which only ranges changed. */
 export interface SpanRequest {
@@ -143,20 +143,16 @@ export const askBytes = 36
 export const rowBytes = 36
 export const packRowBytes = 40
 
-export function writePack(out: Writer, ref: ChunkRef, files: readonly PackedFile[]): void {
-  out.raw(ref.name).raw(ref.key).u32(ref.plainBytes).u32(ref.sealedBytes).u32(files.length)
-  for (const { id, offset, bytes } of files) out.raw(id).u32(offset).u32(bytes)
-}
+/** Of a pack in a message, before the rows of its files. */
+export const packHeadBytes = 76
 
-export function* readPacks(packs: Buffer): Generator<{ ref: ChunkRef; files: PackedFile[] }> {
+/** @returns with each pack its files' rows, one behind the other */
+export function* readPacks(packs: Buffer): Generator<{ ref: ChunkRef; rows: Buffer }> {
   const from = new Reader(packs, 'list of packs')
   while (from.left > 0) {
     const [name, key] = [from.slice(32), from.slice(32)]
     const ref = { name, key, plainBytes: from.u32(), sealedBytes: from.u32() }
-    const files: PackedFile[] = []
-    for (let left = from.u32(); left > 0; left--)
-      files.push({ id: from.slice(32), offset: from.u32(), bytes: from.u32() })
-    yield { ref, files }
+    yield { ref, rows: from.slice(from.u32() * partRowBytes) }
   }
 }
 

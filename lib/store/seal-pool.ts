@@ -217,7 +217,7 @@ export class SealPool {
 
 async function take(intake: Intake, count: number, blocks: Buffer, packs: Buffer): Promise<void> {
   await intake.addChunks(count, blocks)
-  for (const { ref, files } of readPacks(packs)) intake.indexPack(ref, files)
+  for (const { ref, rows } of readPacks(packs)) intake.indexParts(ref, rows)
 }
 
 function rowsOf(intake: Intake, ids: Buffer): Uint8Array {

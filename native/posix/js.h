@@ -60,7 +60,7 @@ struct Name {
   bool empty() const { return bytes[0] == 0; }
 };
 
-constexpr size_t max_arguments = 7;
+constexpr size_t max_arguments = 11;
 
 struct Call {
   napi_env env;

@@ -8,4 +8,4 @@ for header in sodium zstd; do
 done
 here=$root/native/seal
 # Sums are made in the order in which they are written: hashes.cc is 5 % faster so.
-addon seal -fno-tree-reassoc "$here/seal.cc" "$here/cipher.cc" "$here/cipher_broad.cc" "$here/guess.cc" "$here/hashes.cc" "$here/shard.cc" "$here/calls.cc" "$root/native/posix/js.cc" -lsodium -lzstd
+addon seal -fno-tree-reassoc "$here/seal.cc" "$here/cipher.cc" "$here/cipher_broad.cc" "$here/guess.cc" "$here/hashes.cc" "$here/shard.cc" "$here/portion.cc" "$here/calls.cc" "$root/native/posix/js.cc" -lsodium -lzstd

@@ -2,20 +2,14 @@
 // shards. Calls are synchronous, but for sealShards; each thread that loads the addon has a Sealer of its own.
 #include "../posix/work.h"
 #include "hashes.h"
+#include "portion.h"
 #include "shard.h"
-
-#include <string_view>
-#include <unordered_map>
 
 namespace seal {
 
 using posix::BadArgument;
 using posix::Call;
 using posix::check;
-
-// A row of an answer (lib/store/seal-messages.ts): name, sealed length u32; 0 where the chunk is not known.
-constexpr size_t row_bytes = hash_bytes + 4;
-constexpr size_t key_and_id_bytes = key_bytes + hash_bytes;
 
 static Sealer &sealerOf(const Call &call) {
   void *data = nullptr;
@@ -51,8 +45,12 @@ class Ranges {
     auto [start, end] = at(i);
     return {data_.data + start, end - start};
   }
-
- private:
+  // What the records of all of them take at most.
+  size_t sealedBytes() const {
+    size_t most = 0;
+    for (size_t i = 0; i < count(); i++) most += plain(i).size + overhead + record_header_bytes;
+    return most;
+  }
   struct Pair {
     uint32_t start, end;
   };
@@ -61,8 +59,18 @@ class Ranges {
     memcpy(&pair, pairs_.data + i * 8, sizeof pair);
     return pair;
   }
+
+ private:
   Bytes pairs_, data_;
 };
+
+static napi_value numbers(const Call &call, std::initializer_list<size_t> values) {
+  napi_value result;
+  check(napi_create_array_with_length(call.env, values.size(), &result));
+  uint32_t at = 0;
+  for (auto value : values) check(napi_set_element(call.env, result, at++, posix::number(call.env, static_cast<int64_t>(value))));
+  return result;
+}
 
 // keys(convergence, data, ranges, out): the key and the id of each chunk
 static napi_value keys(const Call &call) {
@@ -87,42 +95,40 @@ static napi_value sealChunks(const Call &call) {
   const auto *keys = room(call, 2, ranges.count() * key_and_id_bytes);
   auto *rows = room(call, 3, ranges.count() * row_bytes);
   auto level = static_cast<int>(call.integer(4));
-  auto &sealer = sealerOf(call);
-  size_t most = 0;
-  for (size_t i = 0; i < ranges.count(); i++) most += ranges.plain(i).size + overhead + record_header_bytes;
-  auto *out = room(call, 5, most);
+  auto *out = room(call, 5, ranges.sealedBytes());
   auto *ids = room(call, 6, ranges.count() * hash_bytes);
-  // By id, the number of the chunk that is sealed for all that are equal.
-  std::unordered_map<std::string_view, size_t> sealed;
-  std::vector<std::pair<size_t, const uint8_t *>> named;
-  std::vector<Hashing> names;
-  size_t at = 0;
+  std::vector<Piece> pieces;
   for (size_t i = 0; i < ranges.count(); i++) {
     auto *row = rows + i * row_bytes;
-    if (read32(row + hash_bytes) != 0) continue;
-    const auto *key = keys + i * key_and_id_bytes, *id = key + key_bytes;
-    auto [twin, first] = sealed.try_emplace({reinterpret_cast<const char *>(id), hash_bytes}, named.size());
-    if (!first) {
-      named.push_back(named[twin->second]);
-      named.back().first = i;
-      continue;
-    }
-    size_t size = sealer.record(key, ranges.plain(i), level, out + at);
-    names.push_back({{out + at + record_header_bytes, size - record_header_bytes}, out + at + 4});
-    named.push_back({i, out + at});
-    memcpy(ids + (sealed.size() - 1) * hash_bytes, id, hash_bytes);
-    at += size;
+    if (read32(row + hash_bytes) == 0) pieces.push_back({ranges.plain(i), keys + i * key_and_id_bytes, row});
   }
-  hashMany("kith block", nullptr, names);
-  for (auto [i, record] : named) {
-    memcpy(rows + i * row_bytes, record + 4, hash_bytes);
-    memcpy(rows + i * row_bytes + hash_bytes, record + 4 + hash_bytes, 4);
+  auto [count, bytes] = sealPieces(sealerOf(call), pieces, level, out, ids);
+  return numbers(call, {count, bytes});
+}
+
+// sealPortion(convergence, data, ranges, files, keys and ids, answer, level, out, ids, packs, extents): `files` has a byte for
+// each chunk, 1 for a small file. Moves the bytes of files, writes records and ids as sealChunks, packs with their rows, and for
+// each chunk its extent. Returns [how many were sealed, bytes of the records, bytes of the packs].
+static napi_value sealPortion(const Call &call) {
+  Ranges ranges(call, 2, bytesOf(call, 1));
+  size_t count = ranges.count();
+  const auto *files = room(call, 3, count);
+  std::vector<PortionChunk> chunks;
+  for (size_t i = 0, end = 0; i < count; i++) {
+    auto [start, to] = ranges.at(i);
+    if (start < end) throw BadArgument{"seal: the chunks of a portion follow one another"};
+    chunks.push_back({start, to, files[i] != 0});
+    end = to;
   }
-  napi_value result;
-  check(napi_create_array_with_length(call.env, 2, &result));
-  check(napi_set_element(call.env, result, 0, posix::number(call.env, static_cast<int64_t>(sealed.size()))));
-  check(napi_set_element(call.env, result, 1, posix::number(call.env, static_cast<int64_t>(at))));
-  return result;
+  const auto *keys = room(call, 4, count * key_and_id_bytes), *rows = room(call, 5, count * (row_bytes + pack_row_bytes));
+  auto *out = room(call, 7, ranges.sealedBytes());
+  auto *ids = room(call, 8, count * hash_bytes);
+  auto *packs = room(call, 9, count * (pack_head_bytes + part_row_bytes)), *extents = room(call, 10, count * part_extent_bytes);
+  Portion portion(room(call, 1, 0), std::move(chunks), keys, rows);
+  portion.plan(room(call, 0, key_bytes));
+  auto [sealed, bytes] = portion.seal(sealerOf(call), static_cast<int>(call.integer(6)), out, ids);
+  portion.writeExtents(extents);
+  return numbers(call, {sealed, bytes, static_cast<size_t>(portion.writePacks(packs) - packs)});
 }
 
 static Kind kindArgument(const Call &call, size_t index) {
@@ -268,6 +274,7 @@ static napi_value start(const Call &call) {
   check(napi_create_object(call.env, &exports));
   posix::define<keys>(call.env, exports, "keys");
   posix::define<sealChunks>(call.env, exports, "sealChunks");
+  posix::define<sealPortion>(call.env, exports, "sealPortion");
   posix::define<sealOne>(call.env, exports, "seal");
   posix::define<openOne>(call.env, exports, "open");
   posix::define<names>(call.env, exports, "names");
