@@ -192,10 +192,11 @@ async function makeCommon(common: string, { files, units, packages }: Applicatio
   }
   const as = ['-c', 'user.name=bench', '-c', 'user.email=bench@example.org']
   await run('git', ['-C', origin, 'init', '-q'])
-  // So many loose objects have git pack them after the commit, behind its back, while they are being cloned.
+  // What comes from a server comes packed; and packing behind the commit's back would go on while it is being cloned.
   await run('git', ['-C', origin, 'config', 'gc.auto', '0'])
   await run('git', ['-C', origin, 'add', '-A'])
   await run('git', ['-C', origin, ...as, 'commit', '-qm', 'all'])
+  await run('git', ['-C', origin, 'repack', '-adq'])
   const tar = ['-C', common, '--exclude=.git', '--transform=s/^origin/tree/', '-cf', join(common, 'tree.tar')]
   await run('tar', [...tar, 'origin'])
   makeUnits(join(common, 'units'), units)

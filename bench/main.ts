@@ -67,7 +67,7 @@ async function main(args: string[]): Promise<number> {
       await benchApplications(
         small
           ? { files: 2000, units: 50, packages: 20, rounds: 3 }
-          : { files: 30_000, units: 300, packages: 120, rounds: 7 },
+          : { files: 6000, units: 150, packages: 60, rounds: 3 },
         say,
       )
     else if (subject === 'network') {

@@ -1,7 +1,8 @@
 /**
  * `npm run bench -- mount`: what a program pays for working on the mount instead of the bare directory, beside bindfs and
  * gocryptfs, on tmpfs (no disk hides the cost) and on the file system of the temporary directory. As root all is done
- * twice: by root, and by an ordinary user, whose mounts go through fusermount3, without and with kith-passthrough.
+ * twice: by root, and by an ordinary user, whose mounts go through fusermount3, without and with kith-passthrough. `kith+ring`
+ * gets its requests over io_uring, all others over the device; both are without the daemon.
  */
 import { chmodSync, chownSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'

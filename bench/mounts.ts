@@ -8,6 +8,7 @@ import {
   existsSync,
   mkdirSync,
   openSync,
+  readFileSync,
   rmSync,
   writeFileSync,
 } from 'node:fs'
@@ -34,12 +35,12 @@ export interface Place {
 export async function mountAll(place: Place, say: (line: string) => void): Promise<Contender[]> {
   const contenders: Contender[] = []
   const makers = place.user
-    ? [bare, kithFuse, kithFuseHelped, gocryptfs, bindfs]
-    : [bare, kithFuse, gocryptfs, bindfs]
+    ? [bare, kithFuse, kithFuseHelped, kithFuseRing, gocryptfs, bindfs]
+    : [bare, kithFuse, kithFuseRing, gocryptfs, bindfs]
   try {
     for (const make of makers) {
       const contender = await make(place)
-      if (typeof contender === 'string') say(`${contender} is not installed: left out`)
+      if (typeof contender === 'string') say(`${contender}: left out`)
       else contenders.push(contender)
     }
   } catch (error) {
@@ -62,8 +63,26 @@ function bare(place: Place): Promise<Contender> {
 
 /** kith-fuse alone: its log is full after a while, so that a full log's cost is part of the figure. */
 async function kithFuse(place: Place): Promise<Contender> {
-  const dir = await startKithFuse(place, 'kith', join(place.dir, 'no-helper'))
+  const dir = await startKithFuse(place, 'kith', join(place.dir, 'no-helper'), 'off')
   return { name: 'kith', dir, stop: () => unmount(dir, place) }
+}
+
+/** The same with requests over io_uring: the kernel's parameter is on while this mount starts, and then as it was. */
+async function kithFuseRing(place: Place): Promise<Contender | string> {
+  const parameter = '/sys/module/fuse/parameters/enable_uring'
+  let before: string
+  try {
+    before = readFileSync(parameter, 'utf8').trim()
+    if (before !== 'Y') writeFileSync(parameter, 'Y')
+  } catch {
+    return 'kith+ring: FUSE over io_uring is not on, and cannot be turned on here'
+  }
+  try {
+    const dir = await startKithFuse(place, 'kith+ring', join(place.dir, 'no-helper'), 'on')
+    return { name: 'kith+ring', dir, stop: () => unmount(dir, place) }
+  } finally {
+    if (before !== 'Y') writeFileSync(parameter, before)
+  }
 }
 
 /** The same beside a kith-passthrough that root runs. */
@@ -72,7 +91,7 @@ async function kithFuseHelped(place: Place): Promise<Contender> {
   const helper = spawn(nativeFile('kith-passthrough'), [socket], { stdio: 'inherit' })
   try {
     while (helper.exitCode === null && !existsSync(socket)) await delay(5)
-    const dir = await startKithFuse(place, 'kith+helper', socket)
+    const dir = await startKithFuse(place, 'kith+helper', socket, 'off')
     const stop = async () => {
       await unmount(dir, place)
       helper.kill()
@@ -84,7 +103,12 @@ async function kithFuseHelped(place: Place): Promise<Contender> {
   }
 }
 
-async function startKithFuse(place: Place, name: string, socket: string): Promise<string> {
+async function startKithFuse(
+  place: Place,
+  name: string,
+  socket: string,
+  ring: 'on' | 'off',
+): Promise<string> {
   const dir = made(place, name)
   const state = made(place, `${name}.state`)
   // A copy: the user may not be let into the folder of the original.
@@ -95,7 +119,7 @@ async function startKithFuse(place: Place, name: string, socket: string): Promis
   const child = spawn(program, args, {
     ...place.user,
     cwd: '/',
-    env: { ...process.env, KITH_PASSTHROUGH_SOCKET: socket },
+    env: { ...process.env, KITH_PASSTHROUGH_SOCKET: socket, KITH_IO_URING: ring },
     stdio: ['ignore', 'pipe', 'inherit', fd],
     detached: true,
   })
@@ -116,7 +140,7 @@ async function startKithFuse(place: Place, name: string, socket: string): Promis
 }
 
 async function gocryptfs(place: Place): Promise<Contender | string> {
-  if (!isInstalled('gocryptfs')) return 'gocryptfs'
+  if (!isInstalled('gocryptfs')) return 'gocryptfs is not installed'
   const cipher = made(place, 'gocryptfs.cipher')
   const dir = made(place, 'gocryptfs')
   const password = join(place.dir, 'gocryptfs.password')
@@ -128,7 +152,7 @@ async function gocryptfs(place: Place): Promise<Contender | string> {
 }
 
 async function bindfs(place: Place): Promise<Contender | string> {
-  if (!isInstalled('bindfs')) return 'bindfs'
+  if (!isInstalled('bindfs')) return 'bindfs is not installed'
   const source = made(place, 'bindfs.source')
   const dir = made(place, 'bindfs')
   await run('bindfs', [...(place.user ? ['--no-allow-other'] : []), source, dir], place.user)

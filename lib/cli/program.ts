@@ -405,7 +405,11 @@ function running(program: Command): void {
     const command = passthrough
       .command(what)
       .description(what === 'install' ? 'install it and start it; by root' : 'end it and remove it; by root')
-    action(command, async (context) => (await import('./passthrough.js')).run(context, what))
+    if (what === 'install')
+      command.option('--io-uring', 'turn FUSE over io_uring on, too, now and at each start (Linux 6.14)')
+    action(command, async (context, _, options) =>
+      (await import('./passthrough.js')).run(context, what, options),
+    )
   }
 
   const stop = program.command('stop').description('end the daemon; mounted directories stay mounted')

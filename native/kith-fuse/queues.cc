@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <system_error>
@@ -132,7 +133,8 @@ bool Queues::possible(int device) {
 
 Queues::Queues(int device, int procFds, Server& server, std::function<void()> started, std::function<void()> ended)
     : device_(device), procFds_(procFds), server_(server), started_(std::move(started)), ended_(std::move(ended)),
-      queues_(possibleProcessors()), refusing_(Uring::open(1, device)) {}
+      queues_(possibleProcessors()), placement_(static_cast<unsigned>(sysconf(_SC_NPROCESSORS_ONLN))),
+      refusing_(Uring::open(1, device)) {}
 
 Queues::~Queues() { join(); }
 
@@ -144,7 +146,10 @@ void Queues::start() {
     reported_.wait(lock, [&] { return !all || registered_ + failed_ == i + 1u; });
     all = all && failed_ == 0;
   }
-  if (all && !queues_.empty()) return;
+  if (all && !queues_.empty()) {
+    placement_.start();
+    return;
+  }
   fprintf(stderr, "kith-fuse: requests come over the device, not over io_uring\n");
   // A registration that fails tells the kernel not to wait for the queues: here, one without memory for an entry.
   if (!refusing_) return;
@@ -159,9 +164,10 @@ void Queues::join() {
       std::lock_guard lock(mutex_);
       threads.swap(threads_);
     }
-    if (threads.empty()) return;
+    if (threads.empty()) break;
     for (std::thread& thread : threads) thread.join();
   }
+  placement_.stop();
 }
 
 bool Queues::spawn(uint16_t queue, bool first) {
@@ -188,7 +194,10 @@ void Queues::work(uint16_t queue, bool first) {
   const bool ready = prepare(queue, entry, ring);
   if (!ready) queues_[queue].threads--;
   if (first) report(ready ? Registered::yes : Registered::no);
-  if (ready) serve(*ring, entry);
+  if (!ready) return;
+  placement_.enter();
+  serve(*ring, entry);
+  placement_.leave();
 }
 
 bool Queues::prepare(uint16_t queue, Entry& entry, std::unique_ptr<Uring>& ring) {
@@ -230,7 +239,11 @@ void Queues::serve(Uring& ring, Entry& entry) {
         fprintf(stderr, "kith-fuse: the kernel refuses a reply: %s\n", strerror(-result));
       return;
     }
-    if (--queue.waiting == 0 && queue.threads < maxThreads) spawn(entry.queue(), false);
+    if (--queue.waiting == 0 && queue.threads < maxThreads) {
+      placement_.beUsual();
+      spawn(entry.queue(), false);
+    }
+    placement_.served();
     perform(entry);
     queue.waiting++;
     entry.committing(ring.next());

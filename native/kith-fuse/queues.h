@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "placement.h"
 #include "server.h"
 #include "uring.h"
 
@@ -51,6 +52,7 @@ class Queues {
   Server& server_;
   const std::function<void()> started_, ended_;
   std::vector<Queue> queues_;
+  Placement placement_;
   const std::unique_ptr<Uring> refusing_;  // belongs to the thread that made this: see start()
   std::mutex mutex_;                       // guards all below
   std::condition_variable reported_;

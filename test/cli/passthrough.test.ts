@@ -1,6 +1,15 @@
 // `kith passthrough`: what is put where, and that only root may. No systemd is told anything here.
 import t from 'tap'
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { nativeFile } from '../../lib/base/native-files.js'
@@ -32,6 +41,36 @@ t.test('again over what is there, and away', (t) => {
   uninstall(root)
   t.notOk(existsSync(program) || existsSync(unit))
   t.throws(() => uninstall(root), { code: 'notFound' })
+  t.end()
+})
+
+t.test('FUSE over io_uring, only when asked for', (t) => {
+  const machine = mkdtempSync(join(tmpdir(), 'kith-install-'))
+  t.teardown(() => rmSync(machine, { recursive: true, force: true }))
+  const parameters = join(machine, 'sys/module/fuse/parameters')
+  const [modules, files] = ['modprobe.d', 'tmpfiles.d'].map((name) =>
+    join(machine, 'etc', name, 'kith-io-uring.conf'),
+  ) as [string, string]
+  mkdirSync(parameters, { recursive: true })
+  t.throws(() => install(machine, { ioUring: true }), { code: 'unsupported' }, 'a kernel without it')
+  t.notOk(existsSync(modules) || existsSync(join(machine, 'usr')), 'nothing was done')
+
+  writeFileSync(join(parameters, 'enable_uring'), 'N\n')
+  t.equal(install(machine).ioUring, false)
+  t.equal(readFileSync(join(parameters, 'enable_uring'), 'utf8'), 'N\n')
+  t.notOk(existsSync(modules) || existsSync(files))
+
+  t.equal(install(machine, { ioUring: true }).ioUring, true)
+  t.equal(readFileSync(join(parameters, 'enable_uring'), 'utf8'), 'Y')
+  t.equal(readFileSync(modules, 'utf8'), 'options fuse enable_uring=1\n')
+  t.equal(readFileSync(files, 'utf8'), 'w- /sys/module/fuse/parameters/enable_uring - - - - Y\n')
+  t.equal(install(machine).ioUring, true, 'a later install leaves it')
+  uninstall(machine)
+  t.notOk(existsSync(modules) || existsSync(files))
+
+  rmSync(join(machine, 'sys'), { recursive: true })
+  t.equal(install(machine, { ioUring: true }).ioUring, true, 'before fuse is loaded')
+  t.ok(existsSync(modules))
   t.end()
 })
 

@@ -1,15 +1,12 @@
 // FUSE over io_uring, where the kernel has it: the same answers as over the device, many callers at once, and every end.
 // The kernel offers it to mounts made while its parameter is on; other mounts that start meanwhile may use it, too.
-import t, { type Test } from 'tap'
+import t from 'tap'
 import {
-  accessSync,
   closeSync,
-  constants,
   openSync,
   readFileSync,
   readSync,
   readdirSync,
-  readlinkSync,
   renameSync,
   statSync,
   unlinkSync,
@@ -17,47 +14,12 @@ import {
   writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { isMounted, mountForTest, ran, run, waitFor, type MountOptions } from '../helpers/fuse-mount.js'
+import { isMounted, ran, run, waitFor, type MountOptions } from '../helpers/fuse-mount.js'
+import { lacking, mounted, rings } from '../helpers/io-uring.js'
 
-const parameter = '/sys/module/fuse/parameters/enable_uring'
-
-/** Why this machine cannot: said by the skipped test. */
-function lacking(): string | false {
-  if (process.getuid?.() !== 0) return 'only root turns it on'
-  try {
-    accessSync(parameter, constants.W_OK)
-    const disabled = readFileSync('/proc/sys/kernel/io_uring_disabled', 'utf8').trim()
-    return disabled === '0' ? false : 'io_uring is disabled'
-  } catch {
-    return 'Linux 6.14 or later has it'
-  }
-}
 const skip = lacking()
 
 t.setTimeout(280_000)
-
-/** Mounted with the kernel's parameter on, which is then as it was. */
-async function mounted(t: Test, options: MountOptions = {}) {
-  const before = readFileSync(parameter, 'utf8').trim()
-  writeFileSync(parameter, 'Y')
-  try {
-    return await mountForTest(t, options)
-  } finally {
-    writeFileSync(parameter, before)
-  }
-}
-
-/** How many io_urings the process has. */
-function rings(pid: number): number {
-  const fds = `/proc/${pid}/fd`
-  return readdirSync(fds).filter((fd) => {
-    try {
-      return readlinkSync(join(fds, fd)) === 'anon_inode:[io_uring]'
-    } catch {
-      return false // closed meanwhile
-    }
-  }).length
-}
 
 t.test('each kind of request and reply', { skip }, async (t) => {
   // Without passthrough data comes here, too: an ordinary user without the helper.

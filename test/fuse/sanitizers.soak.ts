@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { systemClock } from '../../lib/base/clock.js'
@@ -10,13 +10,19 @@ import { silentLog } from '../../lib/base/log.js'
 import { nativeFile } from '../../lib/base/native-files.js'
 import { BridgeClient } from '../../lib/mount/bridge-client.js'
 import { ChangeLogReader } from '../../lib/mount/change-log.js'
-import { mountForTest, ran, testProgram, type TestMount } from '../helpers/fuse-mount.js'
+import { mountForTest, ran, testProgram, type MountOptions, type TestMount } from '../helpers/fuse-mount.js'
+import { lacking, mounted } from '../helpers/io-uring.js'
 
 t.setTimeout(1_100_000)
 
-async function sanitized(t: Test, option: string, name: string): Promise<TestMount> {
+async function sanitized(
+  t: Test,
+  option: string,
+  name: string,
+  mounting: (t: Test, options: MountOptions) => Promise<TestMount> = mountForTest,
+): Promise<TestMount> {
   await ran('sh', [join(process.cwd(), 'native/kith-fuse/build.sh'), option])
-  const mount = await mountForTest(t, { program: join(dirname(nativeFile('kith-fuse')), name) })
+  const mount = await mounting(t, { program: join(dirname(nativeFile('kith-fuse')), name) })
   t.setTimeout(1_000_000)
   return mount
 }
@@ -85,3 +91,23 @@ t.test('threads', async (t) => {
   await changes(t, mount, 50)
   await silent(t, mount)
 })
+
+/** Over io_uring, with threads that yield and do not in turn: it is told that the machine is idle, however busy it is. */
+function overIoUring(t: Test, options: MountOptions): Promise<TestMount> {
+  const loadavg = join(t.testdir(), 'loadavg')
+  writeFileSync(loadavg, '0.00 0.00 0.00 1/100 1\n')
+  return mounted(t, { ...options, environment: { KITH_LOADAVG: loadavg } })
+}
+
+for (const [what, option, name] of [
+  ['addresses and undefined behaviour', '--sanitize', 'kith-fuse-sanitized'],
+  ['threads', '--sanitize=thread', 'kith-fuse-threads'],
+] as const) {
+  t.test(`${what}, over io_uring`, { skip: lacking() }, async (t) => {
+    const mount = await sanitized(t, option, name, overIoUring)
+    for (const cases of ['names.py', 'attributes.py', 'data.py'])
+      t.notMatch(await ran('python3', [testProgram(cases), mount.dir]), /WRONG/, cases)
+    await changes(t, mount, 25)
+    await silent(t, mount)
+  })
+}
