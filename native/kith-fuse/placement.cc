@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <system_error>
 
 #include "fd.h"
@@ -79,30 +80,30 @@ void Placement::watch() {
   const Fd loadavg(open(named ? named : "/proc/loadavg", O_RDONLY | O_CLOEXEC));
   if (!loadavg || !mayWatch()) return;
   YieldPolicy policy;
+  policy.resume(microseconds());
   uint64_t seen = served_.load();
-  for (int quiet = 0; !ending_.load();) {
-    const timespec pause{0, YieldPolicy::lookUs * 1000};
-    clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);
-    if (look(policy, loadavg.get(), seen)) {
-      quiet = 0;
-    } else if (++quiet > quietLooks) {
-      sleep();
-      seen = served_.load();
-      quiet = 0;
-    }
+  while (!ending_.load()) {
+    pause(policy.untilNextUs());
+    const uint64_t all = served_.load(std::memory_order_relaxed);
+    const unsigned running = runningNow(loadavg.get());
+    // This thread is one of them. None at all: what is read tells nothing, and counts as no processor idle.
+    yield(policy.look({microseconds(), all - seen, running == 0 ? processors_ : running - 1, processors_}));
+    seen = all;
+    if (policy.many()) continue;
+    sleep();
+    seen = served_.load();
+    policy.resume(microseconds());
   }
   yield(false);
 }
 
-// Whether many requests were served.
-bool Placement::look(YieldPolicy& policy, int loadavg, uint64_t& seen) {
-  const uint64_t all = served_.load(std::memory_order_relaxed);
-  const uint64_t served = all - seen;
-  seen = all;
-  const unsigned running = runningNow(loadavg);
-  // This thread is one of them. None at all: what is read tells nothing, and counts as no processor idle.
-  yield(policy.look({microseconds(), served, running == 0 ? processors_ : running - 1, processors_}));
-  return served >= YieldPolicy::manyServed;
+// In pieces, so that an end is not held up for long.
+void Placement::pause(int64_t us) {
+  constexpr int64_t pieceUs = 100'000;
+  for (; us > 0 && !ending_.load(); us -= pieceUs) {
+    const timespec piece{0, std::min(us, pieceUs) * 1000};
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &piece, nullptr);
+  }
 }
 
 void Placement::sleep() {

@@ -6,14 +6,14 @@
 // and he stays. But such a thread comes after all else that wants its processor, while somebody waits for its reply.
 //
 // So the threads have that policy only while it is seen to do no harm: they *yield* while requests come in quick
-// succession and a processor is idle. A watcher of real-time priority, which therefore is never late itself, looks every
-// `lookUs`:
-//   - Threads begin to yield when at least `manyServed` requests were served since the last look, fewer threads run or
-//     want to than there are processors, and the last trial's delay has passed.
-//   - They end as soon as fewer were served (they starve, or nobody calls: this is not told apart), or when two looks in
-//     a row saw no processor idle.
-//   - Each end doubles the delay before the next trial, up to `longestDelayUs`; when it went well for `provenUs` it begins
-//     with the shortest again.
+// succession and a processor is idle. A watcher of real-time priority, which therefore is never late itself, looks:
+//   - While threads do not yield, once in `delay`, 20 ms at first. They begin when at least `manyServed` requests were served
+//     in each `lookUs` since the last look, and fewer threads run or want to than there are processors.
+//   - While they yield, every `lookUs`. They end as soon as fewer were served (they starve, or nobody calls: this is not told
+//     apart), or when two looks in a row saw no processor idle.
+//   - A look that finds no processor idle, and an end before `provenUs`, double the delay, up to `longestDelayUs`; a calm
+//     look halves it, and an end after that sets it back. For each look interrupts who runs, and on a busy machine
+//     he then comes last: looks every 2 ms there made operations twice as slow.
 // So a request waits by this for two looks at most, 4 ms (one that saw enough of it served, one that sees none), and that
 // once for each trial. An idle mount has no looks at all: a thread wakes the watcher with each `wakeEvery`-th request.
 //
@@ -45,24 +45,34 @@ class YieldPolicy {
 
   // Whether threads yield until the next look.
   bool look(const Look& seen) {
-    const bool many = seen.served >= manyServed;
     const bool busy = seen.running >= seen.processors;
     const bool wasBusy = busy_;
     busy_ = busy;
-    if (!yielding_) {
-      yielding_ = many && !busy && seen.nowUs >= nextTrialUs_;
-      sinceUs_ = seen.nowUs;
-    } else if (!many || (busy && wasBusy)) {
+    many_ = static_cast<int64_t>(seen.served) * lookUs >= static_cast<int64_t>(manyServed) * (seen.nowUs - lastUs_);
+    lastUs_ = seen.nowUs;
+    if (yielding_ ? !many_ || (busy && wasBusy) : busy) {
+      const bool well = yielding_ && seen.nowUs - sinceUs_ >= provenUs;
+      delayUs_ = well ? shortestDelayUs : std::min(2 * delayUs_, longestDelayUs);
       yielding_ = false;
-      delayUs_ = seen.nowUs - sinceUs_ >= provenUs ? shortestDelayUs : std::min(2 * delayUs_, longestDelayUs);
-      nextTrialUs_ = seen.nowUs + delayUs_;
+    } else if (!yielding_ && many_) {
+      yielding_ = true;
+      sinceUs_ = seen.nowUs;
+    } else if (!yielding_) {
+      delayUs_ = std::max(delayUs_ / 2, shortestDelayUs);
     }
     return yielding_;
   }
 
+  // How long until the next look.
+  int64_t untilNextUs() const { return yielding_ ? lookUs : delayUs_; }
+  // Whether the last look saw enough for another to be worth it.
+  bool many() const { return many_; }
+  // No looks were made for a while; the next one counts from here.
+  void resume(int64_t nowUs) { lastUs_ = nowUs; }
+
  private:
-  bool yielding_ = false, busy_ = false;
-  int64_t sinceUs_ = 0, nextTrialUs_ = 0, delayUs_ = shortestDelayUs / 2;
+  bool yielding_ = false, busy_ = false, many_ = false;
+  int64_t lastUs_ = 0, sinceUs_ = 0, delayUs_ = shortestDelayUs;
 };
 
 // The threads that may yield, and their watcher.
@@ -87,10 +97,9 @@ class Placement {
 
  private:
   static constexpr uint64_t wakeEvery = 64;
-  static constexpr int quietLooks = 10;  // then the watcher sleeps
 
   void watch();
-  bool look(YieldPolicy& policy, int loadavg, uint64_t& seen);
+  void pause(int64_t us);
   void sleep();
   void wake();
   void yield(bool yielding);

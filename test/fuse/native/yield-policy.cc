@@ -1,17 +1,21 @@
 // yield-policy
 //
-// Tells, for each line `NOW_US SERVED RUNNING PROCESSORS` that comes, whether threads yield until the next: 0 or 1.
+// For each line `SERVED RUNNING PROCESSORS` that comes there is a look, when the policy wants it: SERVED requests in every
+// `lookUs` since the one before. Tells of each when it was, in microseconds, and whether threads yield until the next.
 #include <stdio.h>
 
 #include "placement.h"
 
 int main() {
   YieldPolicy policy;
-  long long now;
+  int64_t now = 0;
   unsigned long served;
   unsigned running, processors;
-  while (scanf("%lld %lu %u %u", &now, &served, &running, &processors) == 4)
-    printf("%d", policy.look({now, served, running, processors}));
-  printf("\n");
+  while (scanf("%lu %u %u", &served, &running, &processors) == 3) {
+    const int64_t wait = policy.untilNextUs();
+    now += wait;
+    const bool yields = policy.look({now, served * static_cast<uint64_t>(wait) / YieldPolicy::lookUs, running, processors});
+    printf("%lld %d\n", static_cast<long long>(now), yields);
+  }
   return 0;
 }
