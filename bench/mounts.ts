@@ -1,6 +1,7 @@
 /** The contenders of the mount benchmark: the bare directory, kith-fuse, gocryptfs, bindfs, each over its own directory. */
 import { spawn } from 'node:child_process'
 import {
+  accessSync,
   chownSync,
   closeSync,
   constants,
@@ -8,7 +9,6 @@ import {
   existsSync,
   mkdirSync,
   openSync,
-  readFileSync,
   rmSync,
   writeFileSync,
 } from 'node:fs'
@@ -16,6 +16,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { nativeFile } from '../lib/base/native-files.js'
 import { clean, isInstalled, run, type User } from './commands.js'
+import { parameter, whileOffered } from './uring.js'
 
 export interface Contender {
   name: string
@@ -69,20 +70,14 @@ async function kithFuse(place: Place): Promise<Contender> {
 
 /** The same with requests over io_uring: the kernel's parameter is on while this mount starts, and then as it was. */
 async function kithFuseRing(place: Place): Promise<Contender | string> {
-  const parameter = '/sys/module/fuse/parameters/enable_uring'
-  let before: string
+  let dir: string
   try {
-    before = readFileSync(parameter, 'utf8').trim()
-    if (before !== 'Y') writeFileSync(parameter, 'Y')
-  } catch {
-    return 'kith+ring: FUSE over io_uring is not on, and cannot be turned on here'
+    accessSync(parameter, constants.W_OK)
+    dir = await whileOffered(() => startKithFuse(place, 'kith+ring', join(place.dir, 'no-helper'), 'on'))
+  } catch (error) {
+    return `kith+ring (${error instanceof Error ? error.message : String(error)})`
   }
-  try {
-    const dir = await startKithFuse(place, 'kith+ring', join(place.dir, 'no-helper'), 'on')
-    return { name: 'kith+ring', dir, stop: () => unmount(dir, place) }
-  } finally {
-    if (before !== 'Y') writeFileSync(parameter, before)
-  }
+  return { name: 'kith+ring', dir, stop: () => unmount(dir, place) }
 }
 
 /** The same beside a kith-passthrough that root runs. */

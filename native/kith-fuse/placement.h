@@ -12,8 +12,8 @@
 //   - While they yield, every `lookUs`. They end as soon as fewer were served (they starve, or nobody calls: this is not told
 //     apart), or when two looks in a row saw no processor idle.
 //   - A look that finds no processor idle, and an end before `provenUs`, double the delay, up to `longestDelayUs`; a calm
-//     look halves it, and an end after that sets it back. For each look interrupts who runs, and on a busy machine
-//     he then comes last: looks every 2 ms there made operations twice as slow.
+//     look halves it, and an end after that sets it back. For each look interrupts who runs, who on a busy machine may
+//     lose his processor by that.
 // So a request waits by this for two looks at most, 4 ms (one that saw enough of it served, one that sees none), and that
 // once for each trial. An idle mount has no looks at all: a thread wakes the watcher with each `wakeEvery`-th request.
 //
@@ -78,7 +78,8 @@ class YieldPolicy {
 // The threads that may yield, and their watcher.
 class Placement {
  public:
-  explicit Placement(unsigned processors) : processors_(processors) {}
+  // `served` counts the requests that were served.
+  Placement(unsigned processors, const std::atomic<uint64_t>& served) : processors_(processors), served_(served) {}
   ~Placement() { stop(); }
   void start();
   // Waits for the watcher's end. After that threads keep the usual policy.
@@ -89,10 +90,9 @@ class Placement {
   void leave();
   // By a thread that is about to start another, which would inherit its policy and not be known here yet.
   void beUsual();
-  // By each thread, with every request.
-  void served() {
-    const uint64_t before = served_.fetch_add(1, std::memory_order_relaxed);
-    if (before % wakeEvery == 0 && asleep_.load(std::memory_order_relaxed)) wake();
+  // By each thread, with the `count`-th request.
+  void served(uint64_t count) {
+    if (count % wakeEvery == 0 && asleep_.load(std::memory_order_relaxed)) wake();
   }
 
  private:
@@ -105,7 +105,7 @@ class Placement {
   void yield(bool yielding);
 
   const unsigned processors_;
-  std::atomic<uint64_t> served_ = 0;
+  const std::atomic<uint64_t>& served_;
   std::atomic<bool> asleep_ = false, ending_ = false;
   std::mutex mutex_;  // guards the next two, and the policy of threads
   std::vector<pid_t> threads_;

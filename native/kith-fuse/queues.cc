@@ -133,7 +133,7 @@ bool Queues::possible(int device) {
 
 Queues::Queues(int device, int procFds, Server& server, std::function<void()> started, std::function<void()> ended)
     : device_(device), procFds_(procFds), server_(server), started_(std::move(started)), ended_(std::move(ended)),
-      queues_(possibleProcessors()), placement_(static_cast<unsigned>(sysconf(_SC_NPROCESSORS_ONLN))),
+      queues_(possibleProcessors()), placement_(static_cast<unsigned>(sysconf(_SC_NPROCESSORS_ONLN)), replies_),
       refusing_(Uring::open(1, device)) {}
 
 Queues::~Queues() { join(); }
@@ -239,12 +239,13 @@ void Queues::serve(Uring& ring, Entry& entry) {
         fprintf(stderr, "kith-fuse: the kernel refuses a reply: %s\n", strerror(-result));
       return;
     }
+    replies_.load(std::memory_order_acquire);
     if (--queue.waiting == 0 && queue.threads < maxThreads) {
       placement_.beUsual();
       spawn(entry.queue(), false);
     }
-    placement_.served();
     perform(entry);
+    placement_.served(replies_.fetch_add(1, std::memory_order_release));
     queue.waiting++;
     entry.committing(ring.next());
   }

@@ -52,6 +52,9 @@ class Queues {
   Server& server_;
   const std::function<void()> started_, ended_;
   std::vector<Queue> queues_;
+  // Replies that were given. The kernel sends a request after the replies that it follows upon, and who can see this only in
+  // our memory sees it by this: it grows before a reply goes, and is read when a request has come.
+  std::atomic<uint64_t> replies_ = 0;
   Placement placement_;
   const std::unique_ptr<Uring> refusing_;  // belongs to the thread that made this: see start()
   std::mutex mutex_;                       // guards all below

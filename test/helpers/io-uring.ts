@@ -1,10 +1,9 @@
 /** Mounts over FUSE over io_uring, where the kernel has it. It is offered to mounts made while a parameter is on. */
-import { accessSync, constants, readFileSync, readdirSync, readlinkSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, readFileSync, readdirSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Test } from 'tap'
+import { parameter, whileOffered } from '../../bench/uring.js'
 import { mountForTest, type MountOptions, type TestMount } from './fuse-mount.js'
-
-const parameter = '/sys/module/fuse/parameters/enable_uring'
 
 /** Why this machine cannot: said by the skipped test. */
 export function lacking(): string | false {
@@ -19,14 +18,8 @@ export function lacking(): string | false {
 }
 
 /** Mounted with the kernel's parameter on, which is then as it was. */
-export async function mounted(t: Test, options: MountOptions = {}): Promise<TestMount> {
-  const before = readFileSync(parameter, 'utf8').trim()
-  writeFileSync(parameter, 'Y')
-  try {
-    return await mountForTest(t, options)
-  } finally {
-    writeFileSync(parameter, before)
-  }
+export function mounted(t: Test, options: MountOptions = {}): Promise<TestMount> {
+  return whileOffered(() => mountForTest(t, options))
 }
 
 /** How many io_urings the process has. */
