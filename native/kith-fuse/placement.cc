@@ -1,3 +1,5 @@
+// The watcher, and what is asked of the system. Whether threads can be set back is tried by the watcher on itself before any
+// other thread is touched; where that, or its own priority, is refused, it ends, and all threads stay as they were.
 #include "placement.h"
 
 #include <errno.h>
