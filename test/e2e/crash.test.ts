@@ -7,7 +7,7 @@ import { KithWorld, until, type KithNode } from '../helpers/kith.js'
 import { makeTree } from '../helpers/made-tree.js'
 import { compareTrees, describeTree, type Described } from '../helpers/tree.js'
 
-t.setTimeout(280_000)
+t.setTimeout(560_000)
 
 /** The newest snapshot, copied out by `kith restore`. */
 async function restored(owner: KithNode, to: string): Promise<Described[]> {

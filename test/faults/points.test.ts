@@ -6,7 +6,7 @@ import { persistencePoints } from '../../lib/base/persistence.js'
 import { faultChild, runChild, sound } from '../helpers/fault-run.js'
 import { holdProcess } from '../helpers/store.js'
 
-t.setTimeout(290_000)
+t.setTimeout(560_000)
 
 t.test('kill -9 at every place where something becomes durable', async (t) => {
   holdProcess(t)
