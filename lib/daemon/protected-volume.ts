@@ -309,9 +309,8 @@ export class ProtectedVolume {
         await this.#findOutsiders(mount)
         await this.stored.recordEverything()
       }
-      const before = this.stored.snapshots().at(-1)
       const run = { signal: ends, ...marks, ...(progress && { progress }) }
-      return this.#snapshotWith(mount, told, run).finally(() => void this.#watch.look(before))
+      return this.#snapshotWith(mount, told, run).finally(() => void this.#watch.look())
     })
       .catch((error: unknown) => {
         this.#failed('snapshot', error)
@@ -544,7 +543,7 @@ export class ProtectedVolume {
     const due = this.#plan.take(clock.monotonic())
     try {
       const { read, left } = await this.stored.readAhead(mount.rootFd, due, this.#leaving.signal)
-      void this.#watch.look(this.stored.snapshots().at(-1))
+      void this.#watch.look()
       this.#plan.again(left, clock.monotonic())
       delete this.#problems.intake
       if (read > 0) this.#options.onBlocks()

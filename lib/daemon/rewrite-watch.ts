@@ -7,7 +7,7 @@ import type { Clock } from '../base/clock.js'
 import { asKithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import type { MarkChange, ProtectedVolume as StoredVolume, SnapshotInfo } from '../store/types.js'
-import { Brake } from './brake.js'
+import { type Alarm, Brake } from './brake.js'
 
 export const alarmTag = 'before-encryption'
 
@@ -38,16 +38,17 @@ export class RewriteWatch {
       )
   }
 
-  /** After files were read. @param before the newest snapshot from before that */
-  async look(before: SnapshotInfo | undefined): Promise<void> {
+  /** After files were read. */
+  async look(): Promise<void> {
     const { clock, log } = this.options
-    const counts = this.stored.rewrites.take()
-    if (!before || this.#pinning) return
-    const alarm = this.#brake.note(counts, before.name, before.files, clock.monotonic())
-    if (!alarm) return
+    const now = clock.monotonic()
+    let alarm: Alarm<string> | undefined
+    for (const { since, ...counts } of this.stored.rewrites.take())
+      if (since) alarm = this.#brake.note(counts, since.name, since.files, now) ?? alarm
+    const keep = alarm && stillThere(this.stored.snapshots(), alarm.keep)
+    if (!alarm || !keep || this.#pinning) return
     this.#pinning = true
     try {
-      const keep = stillThere(this.stored.snapshots(), alarm.keep) ?? before
       const { files, scrambled } = alarm
       log.warn(
         { snapshot: keep.name, files, scrambled },

@@ -9,10 +9,15 @@
  *
  * Cost: nothing is read or compressed for this. Sizes and names of blocks are known when a file was sealed; the version before
  * is only looked at when the new one does not compress. Of a file of many chunks the first `looked` decide.
+ *
+ * What is read is counted for the snapshot that was the newest then, and not when somebody asks: a reading ahead may come
+ * between a snapshot and who asks for its counts.
  */
 import { maxInlineBytes, type Entry, type Extent, type FileEntry } from '../format/node.js'
 import type { NodeRef } from '../format/seal.js'
+import type { SnapshotRecord } from '../format/snapshot-list.js'
 import type { Nodes } from './nodes.js'
+import { infoOf, type SnapshotInfo } from './snapshot-info.js'
 import { findEntry, walkPieces } from './tree-walk.js'
 
 const looked = 64
@@ -23,6 +28,16 @@ export interface RewriteCounts {
   /** that were read, new or changed, but for those of a few hundred bytes */
   files: number
   scrambled: number
+}
+
+/** What was read while a snapshot was the newest. */
+export interface CountsSince extends RewriteCounts {
+  /** none: before the first one */
+  since: SnapshotInfo | undefined
+}
+
+interface Counted extends RewriteCounts {
+  since: SnapshotRecord | undefined
 }
 
 /** A file that was read, and how to find what it may have been. */
@@ -37,24 +52,37 @@ export interface Reread {
 }
 
 export class Rewrites {
-  private counts: RewriteCounts = { files: 0, scrambled: 0 }
+  private counted: Counted[] = []
 
-  /** What was counted since the last time. */
-  take(): RewriteCounts {
-    const { counts } = this
-    this.counts = { files: 0, scrambled: 0 }
-    return counts
+  /** @param newest the newest snapshot that there is */
+  constructor(private readonly newest: () => SnapshotRecord | undefined) {}
+
+  /** What was counted since the last time, oldest snapshot first; last that since the newest one, also when nothing was read. */
+  take(): CountsSince[] {
+    this.counts()
+    const { counted } = this
+    this.counted = []
+    return counted.map(({ since, ...counts }) => ({ ...counts, since: since && infoOf(since) }))
   }
 
   /** @returns what is to be waited for, when there is more to look at than the entry */
   note(nodes: Nodes, reread: Reread): Promise<void> | undefined {
     const { entry } = reread
     if (!isCounted(entry)) return undefined
-    this.counts.files++
+    this.counts().files++
     if (!reread.before && !reread.replaced) return undefined
     const { content } = entry
     if (content.kind === 'extents' && !isIncompressible(held(content.extents))) return undefined
     return this.compare(nodes, entry, reread)
+  }
+
+  private counts(): RewriteCounts {
+    const since = this.newest()
+    const last = this.counted.at(-1)
+    if (last && isSame(last.since, since)) return last
+    const counts = { since, files: 0, scrambled: 0 }
+    this.counted.push(counts)
+    return counts
   }
 
   private async compare(nodes: Nodes, now: FileEntry, { btimeNs, before, replaced }: Reread): Promise<void> {
@@ -64,8 +92,13 @@ export class Rewrites {
     if (!isCounted(same) || !isAsLong(now, same)) return
     const names = new Set(extents.map(idOf))
     const old = await firstExtents(nodes, same)
-    if (!old.some((extent) => names.has(idOf(extent)))) this.counts.scrambled++
+    if (!old.some((extent) => names.has(idOf(extent)))) this.counts().scrambled++
   }
+}
+
+/** Marks make another record of the same snapshot. */
+function isSame(a: SnapshotRecord | undefined, b: SnapshotRecord | undefined): boolean {
+  return a === b || (a !== undefined && b?.id.equals(a.id) === true)
 }
 
 /** The entry that a directory of the last snapshot has by this name, or by the name without its last suffix. */

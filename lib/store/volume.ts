@@ -90,7 +90,7 @@ export class Volume implements ProtectedVolume {
   private readonly held = new Set<{ node: NodeRef }>()
   /** Grows whenever something may have come into use (prune.ts). */
   turns = 0
-  readonly rewrites = new Rewrites()
+  readonly rewrites = new Rewrites(() => this.records.at(-1))
   private readonly stopping = new AbortController()
   /** Snapshots and what else changes the head, one at a time. */
   private turn: Promise<unknown> = Promise.resolve()

@@ -38,6 +38,16 @@ function encrypted(bytes: Buffer, seed = 1): Buffer {
 
 const count = 40
 
+/** All that was counted, for whatever snapshot. */
+function taken({ rewrites }: Fixture['volume']) {
+  const all = { files: 0, scrambled: 0 }
+  for (const { files, scrambled } of rewrites.take()) {
+    all.files += files
+    all.scrambled += scrambled
+  }
+  return all
+}
+
 /** Documents and pictures of several sizes, in one snapshot; changes are found by looking at everything. */
 async function documents(t: Test) {
   const fixture = await protect(t)
@@ -53,7 +63,7 @@ async function documents(t: Test) {
   }
   writeFileSync(join(dir, 'tiny'), 'hello')
   await volume.snapshot(rootFd)
-  const first = volume.rewrites.take()
+  const first = taken(volume)
   t.same(first, { files: count, scrambled: 0 }, 'what is new is not scrambled')
   return { fixture, paths, dir }
 }
@@ -61,7 +71,7 @@ async function documents(t: Test) {
 async function after({ volume, rootFd }: Fixture) {
   await volume.recordEverything()
   await volume.snapshot(rootFd)
-  return volume.rewrites.take()
+  return taken(volume)
 }
 
 /** In place, as many programs do who do not want to be noticed. */
@@ -127,9 +137,30 @@ t.test('the same, told of by the log and read ahead of a snapshot', async (t) =>
     ])
   }
   await volume.readAhead(rootFd, volume.changedFiles())
-  t.same(volume.rewrites.take(), { files: count, scrambled: count })
+  t.same(taken(volume), { files: count, scrambled: count })
   await volume.snapshot(rootFd)
-  t.same(volume.rewrites.take(), { files: 0, scrambled: 0 }, 'the snapshot has only to name them')
+  t.same(taken(volume), { files: 0, scrambled: 0 }, 'the snapshot has only to name them')
+})
+
+t.test('who asks late learns what came before each snapshot', async (t) => {
+  const { fixture, paths } = await documents(t)
+  const { volume, rootFd } = fixture
+  const [first] = volume.snapshots()
+  for (const path of paths.slice(0, 10)) overwrite(path, encrypted(readFileSync(path)))
+  await volume.recordEverything()
+  const second = await volume.snapshot(rootFd)
+  for (const path of paths.slice(0, 4)) writeFileSync(path, prose(7))
+  const ino = (path: string) => statSync(path, { bigint: true }).ino
+  await volume.recordChanges(paths.slice(0, 4).map((path) => change('close', ino(path))))
+  await volume.readAhead(rootFd, volume.changedFiles())
+  await volume.mark([second.name], { pinned: true })
+  const counts = volume.rewrites.take()
+  t.match(counts, [
+    { since: { name: first?.name }, files: 10, scrambled: 10 },
+    { since: { name: second.name }, files: 4, scrambled: 0 },
+  ])
+  t.equal(counts.length, 2, 'marks make no other snapshot of it')
+  t.match(volume.rewrites.take(), [{ since: { name: second.name }, files: 0, scrambled: 0 }])
 })
 
 t.test('a large file', async (t) => {
@@ -213,7 +244,7 @@ t.test('no encryption: git gc', async (t) => {
     git('commit', '-q', '-m', `${n}`)
   }
   await volume.snapshot(rootFd)
-  volume.rewrites.take()
+  taken(volume)
   git('gc', '-q')
   t.ok(readdirSync(join(dir, '.git/objects/pack')).length > 0)
   t.equal((await after(fixture)).scrambled, 0)
