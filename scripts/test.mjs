@@ -43,7 +43,15 @@ let failed = 0
 function describe(fullname, result) {
   const at = result.diag?.at ? ` (${result.diag.at.fileName}:${result.diag.at.lineNumber})` : ''
   const diag = result.diag ? JSON.stringify(result.diag, null, 1).slice(0, 3000) : ''
-  return `not ok  ${fullname} > ${result.name}${at}\n${diag}`
+  return `not ok  ${fullname} > ${result.name}${at}`.replace(/\s+/g, ' ') + `\n${diag}`
+}
+
+/** What is wrong with a file beside the failures that it told of. */
+function faultOf({ late, ok, bad, end }) {
+  if (late) return `took longer than ${bound / 60_000} minutes`
+  if (bad > 0) return undefined
+  if (end !== 0) return `ended with ${end}`
+  return ok === 0 ? 'no test ran' : undefined
 }
 
 function run(file) {
@@ -86,12 +94,10 @@ function run(file) {
     }, bound)
     child.on('close', (code, signal) => {
       clearTimeout(timer)
-      if (late) failures.push(`not ok  ${name}: took longer than ${bound / 60_000} minutes`)
-      else if (code !== 0 && bad === 0) failures.push(`not ok  ${name}: ended with ${signal ?? code}`)
-      if (failures.length > 0 && bad === 0) bad = 1
-      if (ok === 0 && bad === 0) {
-        bad = 1
-        failures.push(`not ok  ${name}: no test ran`)
+      const whole = faultOf({ late, ok, bad, end: signal ?? code })
+      if (whole !== undefined) {
+        bad ||= 1
+        failures.push(`not ok  ${name}: ${whole}`)
       }
       passed += ok
       failed += bad

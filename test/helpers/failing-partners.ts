@@ -149,7 +149,11 @@ export async function failingPartners(t: Test, failing: Failing): Promise<void> 
       [],
       `${what}: ${before.length} names are as they were`,
     )
-    await machine.run('stop')
+    // erasure:2+1 stands one failure at a time.
     await end()
+    const ended = performance.now()
+    await machine.waitForPartners(4, healing)
+    t.comment(`${what}: all are on line again after ${Math.round(performance.now() - ended)} ms`)
+    await machine.run('stop')
   }
 }
