@@ -32,6 +32,7 @@ export interface Requests {
   fellowsGet: Record<never, never>
   seen: { owner: Buffer }
   attest: Record<never, never>
+  missed: { partner: Buffer }
 }
 
 /** Request name -> what its reply carries. */
@@ -64,6 +65,7 @@ export interface Replies {
   fellowsGet: { list: Buffer }
   seen: { ageMs: number }
   attest: Attestations
+  missed: Record<never, never>
 }
 
 export type RequestKind = keyof Requests

@@ -59,6 +59,8 @@
  *     77  seenAge    ms since it was last on line u64; 0: it is now
  *     78  attest     empty
  *     79  attested   what the partner says of the asker, and what others said of the partner (wire-attestation.ts)
+ *     80  missed     partner 32, of the receiver: it asked the sender after the receiver
+ *     81  missedTold empty
  * names: count u16 | count x 32 bytes.
  */
 import { asKithError, type ErrorCode, KithError } from '../base/errors.js'
@@ -127,6 +129,8 @@ export const keepsFellows = 32
 export const tellsGeneration = 64
 /** Capability bit: this node attests how others keep their agreements, and shows what was said of it. */
 export const attestsRecords = 128
+/** Capability bit: this node wants to know which of its partners ask after it. */
+export const heedsConcerns = 256
 
 export const nonceBytes = 32
 export const generationBytes = 16
@@ -181,6 +185,7 @@ const pairs: { [K in RequestKind]: { request: number; reply: number } } = {
   fellowsGet: { request: 74, reply: 75 },
   seen: { request: 76, reply: 77 },
   attest: { request: 78, reply: 79 },
+  missed: { request: 80, reply: 81 },
 }
 
 const nameListBytes = (count: number) => 2 + count * hashBytes
@@ -239,6 +244,8 @@ const bounds = new Map<number, number>([
   [77, 8],
   [78, 0],
   [79, attestationsBytes],
+  [80, publicKeyBytes],
+  [81, 0],
 ])
 
 /** The largest frame there is. */
@@ -339,6 +346,7 @@ const writeRequest: { [K in RequestKind]: (out: Writer, message: Requests[K]) =>
   fellowsGet: (out) => out,
   seen: (out, { owner }) => out.raw(owner),
   attest: (out) => out,
+  missed: (out, { partner }) => out.raw(partner),
 }
 
 function writeMissing(out: Writer, { missing }: Replies['offer']): Writer {
@@ -389,6 +397,7 @@ const writeReply: { [K in RequestKind]: (out: Writer, message: Replies[K]) => Wr
   fellowsGet: (out, { list }) => out.raw(list),
   seen: (out, { ageMs }) => out.number(ageMs),
   attest: writeAttestations,
+  missed: (out) => out,
 }
 
 export function encodeRequest<K extends RequestKind>(kind: K, id: number, message: Requests[K]): Buffer {
@@ -423,6 +432,7 @@ const decodeRequestBody: { [K in RequestKind]: (body: Reader) => Requests[K] } =
   fellowsGet: () => ({}),
   seen: (body) => ({ owner: body.slice(publicKeyBytes) }),
   attest: () => ({}),
+  missed: (body) => ({ partner: body.slice(publicKeyBytes) }),
 }
 
 function decodeMissing(body: Reader): { missing: boolean[] } {
@@ -471,6 +481,7 @@ const decodeReplyBody: { [K in RequestKind]: (body: Reader) => Replies[K] } = {
   fellowsGet: (body) => ({ list: rest(body) }),
   seen: (body) => ({ ageMs: body.number() }),
   attest: readAttestations,
+  missed: () => ({}),
 }
 
 function decodePut(body: Reader): NamedBlock[] {

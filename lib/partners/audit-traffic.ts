@@ -40,9 +40,10 @@ export class AuditTraffic {
 
   /** The same peer, whose requests are counted. */
   metered(peer: Peer): Peer {
-    const { key, name, lends, agrees, proves, gives, hears, keepsLists, tellsGeneration, attests } = peer
+    const { key, name, lends, agrees, proves, gives, hears, keepsLists, tellsGeneration, attests, heeds } =
+      peer
     return {
-      ...{ key, name, lends, agrees, proves, gives, hears, keepsLists, tellsGeneration, attests },
+      ...{ key, name, lends, agrees, proves, gives, hears, keepsLists, tellsGeneration, attests, heeds },
       get closed() {
         return peer.closed
       },

@@ -49,6 +49,8 @@ export interface FellowsOptions {
   part(key: Buffer): void
   /** ms since this owner was last on line here; undefined: it never was */
   ageOf(owner: Buffer): number | undefined
+  /** a fellow asked after an owner */
+  asked(owner: Buffer, asker: Buffer): void
   /** whether the vault holds something for it */
   holdsFor(owner: Buffer): boolean
   clock: Clock
@@ -153,6 +155,7 @@ export class Fellows {
   private seen(asker: Buffer, owner: Buffer): { ageMs: number } {
     const { list } = this.kept.get(owner.toString('hex')) ?? {}
     if (!list || !has(list, asker)) throw new KithError('denied', 'you are no partner of that owner')
+    this.options.asked(owner, asker)
     const age = this.options.ageOf(owner)
     if (age === undefined) throw new KithError('notFound', 'that owner was never on line here')
     return { ageMs: Math.max(0, Math.round(age)) }

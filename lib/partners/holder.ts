@@ -42,6 +42,7 @@ const needs: { [K in RequestKind]: 'member' | 'owner' | 'stranger' | 'either' | 
   fellowsGet: 'owner',
   seen: 'fellow',
   attest: 'either',
+  missed: 'either',
 }
 /** Names are checked so many at a time, side by side; a few small ones are not waited with. */
 const checkedAtOnce = 8
@@ -55,6 +56,8 @@ export interface Beside {
   /** until then restores are not honoured, as agreed upon, ms since 1970; 0: they are */
   refusesUntil?(): number
   fellows?: AnswerFellows
+  /** one of our partners asked it after us. @throws KithError denied */
+  missed?(message: Requests['missed']): Replies['missed']
   /** what it is told of itself, and of us */
   attested?(): Replies['attest']
   /** takes its announced absence. @returns until when, ms since 1970. @throws KithError denied */
@@ -148,6 +151,7 @@ export class Holder implements Answerer {
     fellowsPut: async (message) => this.lists().put(message),
     fellowsGet: () => Promise.resolve(this.lists().get()),
     seen: (message) => Promise.resolve(this.lists().seen(message)),
+    missed: (message) => Promise.resolve(this.more.missed?.(message) ?? {}),
     attest: () => Promise.resolve(this.more.attested?.() ?? { own: undefined, shown: [] }),
   }
 

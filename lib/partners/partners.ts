@@ -442,6 +442,7 @@ export class Partners extends EventEmitter<Events> {
     this.parts.states.follow()
     this.parts.absence.follow()
     this.parts.fellows.follow()
+    this.parts.concerns.follow()
     this.parts.attestations.follow()
     this.parts.pool.poke()
     this.placing.striper.wake()
@@ -588,6 +589,7 @@ export class Partners extends EventEmitter<Events> {
       ...(refusal === undefined ? [] : [refusal]),
       ...agreements.trouble(key, roster.resting.of(key.toString('hex')) !== undefined),
       ...this.reclaim.warnings(key),
+      ...this.parts.concerns.warnings(key),
     ]
   }
 }

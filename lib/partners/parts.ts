@@ -16,6 +16,7 @@ import { Agreements } from './agreements.js'
 import { Book, type Progress } from './book.js'
 import { Circles } from './circle.js'
 import { Attestations } from './attestations.js'
+import { Concerns } from './concerns.js'
 import { Fellows } from './fellows.js'
 import { Holder } from './holder.js'
 import { Invites } from './invite.js'
@@ -75,6 +76,7 @@ export interface Parts {
   pool: Pool
   absence: OwnAbsence
   fellows: Fellows
+  concerns: Concerns
   attestations: Attestations
   swaps: Swaps
 }
@@ -105,6 +107,7 @@ interface Joined {
   states?: States
   pool?: Pool
   fellows?: Fellows
+  concerns?: Concerns
   attestations?: Attestations
 }
 
@@ -151,10 +154,13 @@ export async function openParts(options: PartnersOptions, hooks: Hooks): Promise
       clock: options.stateClock ?? clock,
       log,
     })
-    const fellows = openFellows(options, { db, roster, agreements, states, hooks })
+    const concerns = openConcerns(options, { roster, hooks })
+    joined.concerns = concerns
+    const fellows = openFellows(options, { db, roster, agreements, states, concerns, hooks })
     joined.fellows = fellows
     return {
       ...{ db, book, circles, invites, roster, agreements, states, presences, pool, absence, fellows },
+      concerns,
       swaps,
       attestations,
     }
@@ -209,6 +215,7 @@ function openRoster(
     answererFor: (key, permissions) =>
       new Holder(vault, key, () => within(permissions(), joined), agreements.answersFor(key), {
         ...(joined.fellows && { fellows: joined.fellows.answersFor(key) }),
+        missed: (message) => joined.concerns?.hear(key, message) ?? {},
         attested: () => joined.attestations?.answer(key) ?? { own: undefined, shown: [] },
         pool: (query) => joined.pool?.answer(query) ?? Promise.reject(starting()),
         away: async (notice) => joined.states?.heard(key, notice) ?? 0,
@@ -283,6 +290,20 @@ function openSwaps(
   })
 }
 
+function openConcerns(
+  { stateClock, clock, log }: PartnersOptions,
+  { roster, hooks }: Pick<Parts, 'roster'> & { hooks: Hooks },
+): Concerns {
+  return new Concerns({
+    online: () => roster.online(),
+    peer: (key) => roster.peer(key),
+    partners: () => hooks.countedOn(),
+    hurry: () => roster.hurry(),
+    clock: stateClock ?? clock,
+    log,
+  })
+}
+
 function openFellows(
   { identity, vault, stateClock, clock, log }: PartnersOptions,
   {
@@ -290,8 +311,9 @@ function openFellows(
     roster,
     agreements,
     states,
+    concerns,
     hooks,
-  }: Pick<Parts, 'db' | 'roster' | 'agreements' | 'states'> & { hooks: Hooks },
+  }: Pick<Parts, 'db' | 'roster' | 'agreements' | 'states' | 'concerns'> & { hooks: Hooks },
 ): Fellows {
   return new Fellows({
     db,
@@ -310,6 +332,7 @@ function openFellows(
       if (!known) return undefined
       return roster.isOnline(known.id) ? 0 : (stateClock ?? clock).now() - states.get(owner).lastSeen
     },
+    asked: (owner, asker) => concerns.raise(owner, asker),
     holdsFor: (owner) => vault.knows(owner),
     clock,
     log,

@@ -40,6 +40,7 @@ import {
   keepsFellows,
   tellsGeneration,
   attestsRecords,
+  heedsConcerns,
   provesParts,
   type NamedBlock,
   type Replies,
@@ -186,6 +187,7 @@ export class Session implements Peer {
           keepsFellows |
           tellsGeneration |
           attestsRecords |
+          heedsConcerns |
           (options.lends ? lendsSpace : 0) |
           (options.agrees ? makesAgreements : 0),
         name: options.name,
@@ -224,6 +226,10 @@ export class Session implements Peer {
 
   get attests(): boolean {
     return ((this.hello?.capabilities ?? 0) & attestsRecords) !== 0
+  }
+
+  get heeds(): boolean {
+    return ((this.hello?.capabilities ?? 0) & heedsConcerns) !== 0
   }
 
   get hears(): boolean {

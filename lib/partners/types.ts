@@ -35,6 +35,8 @@ export interface Peer {
   readonly tellsGeneration: boolean
   /** Attests how others keep their agreements; an older kith does not. */
   readonly attests: boolean
+  /** Wants to know which of its partners ask after it; an older kith does not. */
+  readonly heeds: boolean
   readonly closed: boolean
   /** @throws KithError: what the partner answered, `timeout`, or `noPartners` when the connection is gone */
   request<K extends RequestKind>(kind: K, message: Requests[K]): Promise<Replies[K]>

@@ -67,6 +67,8 @@ export function everyMessage(seed: number): Record<string, Buffer> {
     fellowsGiven: encodeReply('fellowsGet', id, { list: someList }),
     seen: encodeRequest('seen', id, { owner: ann.id }),
     seenAge: encodeReply('seen', id, { ageMs: 5000 }),
+    missed: encodeRequest('missed', id, { partner: identity(2).id }),
+    missedTold: encodeReply('missed', id, {}),
     attest: encodeRequest('attest', id, {}),
     attested: encodeReply('attest', id, { own: someAttestation(1, 2), shown: [someAttestation(3, 1)] }),
     ...pactMessages(id),

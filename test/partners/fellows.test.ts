@@ -157,6 +157,8 @@ t.test('who is silent here, but was seen by another of its partners, keeps what 
     /^another of its partners saw it within the last/,
   ])
   t.equal(bob.vault.held(ada.identity.id).blocks, 10, 'its term is over, but it lives')
+  const concern = /^it runs, but has not heard of you for long, and asked eve after you/
+  await until(() => ada.partners.partner('bob').trouble.some((line) => concern.test(line)))
 
   t.comment('when it is gone for the others, too, the room comes back')
   await ada.stop()

@@ -120,7 +120,7 @@ t.test('a small file out of a stripe: its pieces travel, and not the element', a
   const older = () =>
     online().map((peer): Peer => {
       const { key, name, lends, agrees, proves, hears, closed } = peer
-      const lacks = { gives: false, keepsLists: false, tellsGeneration: false, attests: false }
+      const lacks = { gives: false, keepsLists: false, tellsGeneration: false, attests: false, heeds: false }
       return {
         ...{ key, name, lends, agrees, proves, hears, closed, ...lacks },
         request: (kind, message) => peer.request(kind, message),
