@@ -24,19 +24,20 @@ export interface Opening {
   bootstrap: string
   /** hex of the circle's secret */
   circle: string
-  /** of blocks to send; 0: a holder */
-  bytes: number
-  blockBytes: number
 }
 
 export type Order =
   | ({ order: 'open' } & Opening)
-  /** once so many partners are on line: sends them everything by kith. Answers with the seconds. */
+  /** makes so many new blocks, which partners do not hear of before they are sent */
+  | { order: 'fill'; blocks: number; blockBytes: number }
+  /** once so many partners are on line: sends them all that was made by kith. Answers with the seconds. */
   | { order: 'send'; partners: number }
   /** takes so many bytes over a bare stream. Answers with the key to connect to. */
   | { order: 'take'; bytes: number }
-  /** sends as many bytes to those keys over bare streams, at once. Answers with the seconds. */
+  /** sends what was made last to those keys over bare streams, at once. Answers with the seconds. */
   | { order: 'stream'; to: string[] }
+  /** Answers with the seconds of processor time that this process has taken so far. */
+  | { order: 'usage' }
   | { order: 'close' }
 
 const clock = systemClock
@@ -44,10 +45,11 @@ const log = silentLog()
 const quotaBytes = 2 ** 40
 
 class Node {
-  private isOpenToPartners = false
+  /** The last block that partners may hear of, and the last before those that were made last. */
+  private shown = 0
+  private before = 0
 
   private constructor(
-    private readonly opening: Opening,
     private readonly store: BlockStore,
     private readonly partners: Partners,
     private readonly dht: HyperDHT,
@@ -71,9 +73,9 @@ class Node {
       vault,
       owned: {
         since: (sequence, limit) =>
-          shown.node?.isOpenToPartners === true ? store.since(sequence, limit) : [],
+          store.since(sequence, limit).filter((row) => row.sequence <= (shown.node?.shown ?? 0)),
         within: (range, limit) => blocksWithin(store, range, limit),
-        last: () => (shown.node?.isOpenToPartners === true ? store.lastSequence : 0),
+        last: () => shown.node?.shown ?? 0,
         countTo: (sequence) => countTo(store, sequence),
         get: (name) => store.get(name),
         fetch: () => Promise.resolve(undefined),
@@ -96,15 +98,14 @@ class Node {
       () => store.close(),
       () => db.close(),
     ]
-    const node = new Node(opening, store, partners, dht, closing)
+    const node = new Node(store, partners, dht, closing)
     shown.node = node
-    await node.fill()
     return node
   }
 
-  private async fill(): Promise<void> {
-    const { bytes, blockBytes } = this.opening
-    for (let made = 0; made < bytes; made += blockBytes) {
+  async fill(blocks: number, blockBytes: number): Promise<void> {
+    this.before = this.store.lastSequence
+    for (let i = 0; i < blocks; i++) {
       const block = randomBytes(blockBytes)
       await this.store.put(blockName(block), block)
     }
@@ -114,7 +115,7 @@ class Node {
   async send(count: number): Promise<number> {
     await this.until(() => this.partners.list().filter(({ online }) => online).length >= count)
     const started = performance.now()
-    this.isOpenToPartners = true
+    this.shown = this.store.lastSequence
     this.partners.wake()
     await this.until(() => this.partners.list().every(({ bytesHeld }) => bytesHeld >= this.store.bytes))
     return (performance.now() - started) / 1000
@@ -149,7 +150,7 @@ class Node {
   async stream(to: string[]): Promise<number> {
     const streams = to.map((key) => this.dht.connect(Buffer.from(key, 'hex')))
     await Promise.all(streams.map(({ opened }) => opened))
-    const blocks = this.store.since(0, Number.MAX_SAFE_INTEGER)
+    const blocks = this.store.since(this.before, Number.MAX_SAFE_INTEGER)
     const started = performance.now()
     await Promise.all(streams.map((stream) => this.pour(stream, blocks)))
     return (performance.now() - started) / 1000
@@ -178,9 +179,14 @@ let node: Node | undefined
 async function obey(order: Order): Promise<number | string> {
   if (order.order === 'open') node = await Node.open(order)
   if (!node) throw new Error('open first')
+  if (order.order === 'fill') await node.fill(order.blocks, order.blockBytes)
   if (order.order === 'send') return node.send(order.partners)
   if (order.order === 'take') return node.take(order.bytes)
   if (order.order === 'stream') return node.stream(order.to)
+  if (order.order === 'usage') {
+    const { user, system } = process.cpuUsage()
+    return (user + system) / 1e6
+  }
   if (order.order === 'close') {
     await node.close()
     process.disconnect()

@@ -1,7 +1,11 @@
 /**
  * `npm run bench -- network`: how fast an owner's blocks reach its partners, each in a process of its own on a private
- * DHT on loopback, until they are durable in the partners' vaults; against a bare hyperdht stream between the same processes,
+ * DHT on loopback, until they are durable in the partners' vaults; against bare hyperdht streams between the same processes,
  * over which the same blocks are read, sent and thrown away.
+ *
+ * Both ways are taken in turn by the same processes, first the one and then the other in every second round, with new blocks each
+ * time. What is measured is the rate of a process that runs: before the first round both ways send 32 MiB, so that V8 has seen the
+ * code of both. The second line of each pair is the processor time of all processes together, kernel included.
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -21,6 +25,8 @@ export interface NetworkScale {
 }
 
 const blockBytes = 512 * 1024
+/** Sent both ways before anything is measured. */
+const warmUpBlocks = 64
 const nodeProgram = fileURLToPath(new URL('network-node.js', import.meta.url))
 
 class NodeProcess {
@@ -51,43 +57,96 @@ class NodeProcess {
   }
 }
 
-/** Seconds by a bare stream and by kith, to so many partners at once. */
-async function round(bootstrap: string, bytes: number, count: number): Promise<[bare: number, kith: number]> {
-  const dir = mkdtempSync(join(tmpdir(), 'kith-bench-'))
-  const circle = randomBytes(32).toString('hex')
-  const nodes = Array.from({ length: count + 1 }, () => new NodeProcess())
-  try {
-    for (const [i, node] of nodes.entries()) {
-      const own = { dir: join(dir, String(i)), bootstrap, circle, blockBytes, bytes: i === 0 ? bytes : 0 }
-      await node.order({ order: 'open', ...own })
+type Way = 'bare' | 'kith'
+const ways: readonly Way[] = ['bare', 'kith']
+type Cost = Record<Way, { seconds: number; processor: number }>
+
+/** An owner and so many holders. */
+class Nodes {
+  private constructor(
+    private readonly dir: string,
+    private readonly owner: NodeProcess,
+    private readonly holders: readonly NodeProcess[],
+  ) {}
+
+  static async start(bootstrap: string, count: number): Promise<Nodes> {
+    const dir = mkdtempSync(join(tmpdir(), 'kith-bench-'))
+    const circle = randomBytes(32).toString('hex')
+    const owner = new NodeProcess()
+    const nodes = new Nodes(
+      dir,
+      owner,
+      Array.from({ length: count }, () => new NodeProcess()),
+    )
+    for (const [i, node] of nodes.all.entries())
+      await node.order({ order: 'open', dir: join(dir, String(i)), bootstrap, circle })
+    return nodes
+  }
+
+  private get all(): NodeProcess[] {
+    return [this.owner, ...this.holders]
+  }
+
+  /** Sends the same new blocks both ways, in this order. */
+  async round(blocks: number, order: readonly Way[]): Promise<Cost> {
+    await this.owner.order({ order: 'fill', blocks, blockBytes })
+    const cost = { bare: { seconds: 0, processor: 0 }, kith: { seconds: 0, processor: 0 } }
+    for (const way of order) {
+      const taking = { order: 'take', bytes: blocks * blockBytes } as const
+      const to = way === 'bare' ? await Promise.all(this.holders.map((holder) => holder.order(taking))) : []
+      const before = await this.usage()
+      const sent: Order =
+        way === 'bare'
+          ? { order: 'stream', to: to.map(String) }
+          : { order: 'send', partners: this.holders.length }
+      cost[way].seconds = Number(await this.owner.order(sent))
+      cost[way].processor = (await this.usage()) - before
     }
-    const [owner, ...holders] = nodes
-    const to = await Promise.all(holders.map((holder) => holder.order({ order: 'take', bytes })))
-    const bare = await owner?.order({ order: 'stream', to: to.map(String) })
-    const kith = await owner?.order({ order: 'send', partners: count })
-    return [Number(bare), Number(kith)]
-  } finally {
-    await Promise.all(nodes.map((node) => node.end()))
-    rmSync(dir, { recursive: true, force: true })
+    return cost
+  }
+
+  /** Seconds of processor time that all of them have taken so far. */
+  private async usage(): Promise<number> {
+    const each = await Promise.all(this.all.map((node) => node.order({ order: 'usage' })))
+    return each.reduce<number>((sum, seconds) => sum + Number(seconds), 0)
+  }
+
+  async end(): Promise<void> {
+    await Promise.all(this.all.map((node) => node.end()))
+    rmSync(this.dir, { recursive: true, force: true })
   }
 }
 
-export async function benchNetwork(
+async function compare(
+  bootstrap: string,
+  count: number,
   { megabytes, rounds }: NetworkScale,
-  say: (line: string) => void,
-): Promise<void> {
-  say(`network ${megabytes} MB in blocks of ${blockBytes / 1024} KiB, against bare hyperdht streams`)
-  const names = ['bare', 'kith']
-  say(heading(names))
+): Promise<Cost[]> {
+  const nodes = await Nodes.start(bootstrap, count)
+  try {
+    await nodes.round(warmUpBlocks, ways)
+    const costs: Cost[] = []
+    for (let i = 0; i < rounds; i++)
+      costs.push(
+        await nodes.round((megabytes * 1024 * 1024) / blockBytes, i % 2 === 0 ? ways : [...ways].reverse()),
+      )
+    return costs
+  } finally {
+    await nodes.end()
+  }
+}
+
+export async function benchNetwork(scale: NetworkScale, say: (line: string) => void): Promise<void> {
+  say(`network ${scale.megabytes} MB in blocks of ${blockBytes / 1024} KiB, against bare hyperdht streams`)
+  say(heading(ways))
   const dht = await runDhtNode({ host: '127.0.0.1', port: 0 })
   try {
     for (const count of [1, 4]) {
-      const seconds = new Map<string, number[]>(names.map((name) => [name, []]))
-      for (let i = 0; i < rounds; i++) {
-        const taken = await round(dht.address, megabytes * 1024 * 1024, count)
-        names.forEach((name, j) => seconds.get(name)?.push(taken[j] ?? NaN))
-      }
-      say(row(`to ${count} partner${count > 1 ? 's' : ''}`, names, figures(seconds)))
+      const costs = await compare(dht.address, count, scale)
+      const taken = (what: 'seconds' | 'processor') =>
+        new Map<string, number[]>(ways.map((way) => [way, costs.map((cost) => cost[way][what])]))
+      say(row(`to ${count} partner${count > 1 ? 's' : ''}`, ways, figures(taken('seconds'))))
+      say(row('  by processor time', ways, figures(taken('processor'))))
     }
   } finally {
     await dht.close()

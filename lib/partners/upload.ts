@@ -9,8 +9,9 @@
  *   5. when nothing is left: the newest heads
  *   6. what the store removed before those heads were read: signed drops, in the order of the removals, from a cursor
  *   7. what could not be sent in its turn, as its bytes were not to be had (the only partner with them was away)
- * The blocks of all flows together go out no faster than the user wants (pace.ts). Then it waits for a wake-up. The cursor in the book makes every break harmless: what was not acknowledged is offered
- * again, and costs 32 bytes a block when it did arrive. A head goes out only after all blocks that it can name.
+ * The blocks of all flows together go out no faster than the user wants (pace.ts), and are read once for flows that are near each
+ * other (shared-reads.ts). Then it waits for a wake-up. The cursor in the book makes every break harmless: what was not
+ * acknowledged is offered again, and costs 32 bytes a block when it did arrive. A head goes out only after all blocks that it can name.
  *
  * Drops and offers: a block that is removed and comes back has a new sequence number above every cursor, so that it is
  * offered again; the offer calls off a drop that the partner holds back. A drop names nothing that is here when it is
@@ -33,6 +34,7 @@ import { proven } from './overlap.js'
 import type { Pace } from './pace.js'
 import type { PartnerView, Placement } from './placement.js'
 import { requestDrop } from './release.js'
+import { SharedReads } from './shared-reads.js'
 import type { OwnedBlocks, Peer, Peers } from './types.js'
 
 export interface UploaderOptions {
@@ -67,6 +69,10 @@ const batchShares = 16
 const readsAtOnce = 16
 const aheadBytes = 2 * 1024 * 1024
 const aheadHereBytes = 512 * 1024
+/** Small blocks go together until a message has so much: it goes out before the next block is read. */
+const messageBytes = 256 * 1024
+/** Blocks that one partner got and the others are about to get; as many as one batch has, or a few more. */
+const sharedBytes = 16 * 1024 * 1024
 /** Batches sent whose commit is not yet answered: the next is on its way while the partner's disk syncs. */
 const maxUnanswered = 2
 /** From one try at what was not to be had to the next; a partner that comes is reason enough, too. */
@@ -97,6 +103,7 @@ class Flow {
   constructor(
     readonly peer: Peer,
     private readonly options: UploaderOptions,
+    private readonly reads: SharedReads,
     private readonly onDone: () => void,
   ) {
     this.view = options.placement?.view(peer.key)
@@ -137,7 +144,7 @@ class Flow {
       try {
         if (isFresh) await this.compare()
         isFresh = false
-        while (await this.step());
+        await this.sendAll()
         this.trouble = undefined
         this.delay = retryFirstMs
         this.onDone()
@@ -147,6 +154,15 @@ class Flow {
       }
     }
     this.timer?.cancel()
+  }
+
+  private async sendAll(): Promise<void> {
+    this.reads.join()
+    try {
+      while (await this.step());
+    } finally {
+      this.reads.leave()
+    }
   }
 
   private async failed(error: unknown): Promise<void> {
@@ -368,8 +384,10 @@ class Flow {
 
   /** Our own copy, if it is here and sound. */
   private async here(name: Buffer): Promise<Buffer | undefined> {
+    // What was let go of meanwhile may still lie among the shared ones.
+    if (!this.blocks.has(name)) return undefined
     try {
-      return await this.blocks.get(name)
+      return await this.reads.get(name, () => this.blocks.get(name))
     } catch (error) {
       if (error instanceof KithError && error.code === 'damaged') return undefined
       throw error
@@ -399,14 +417,19 @@ class Flow {
         continue
       }
       usual = Math.max(1, sealed.length)
-      const most = Math.min(maxBatchBytes, this.options.pace.portion)
-      if (group.length === maxAsked || (group.length > 0 && bytes + sealed.length > most)) {
+      const { portion } = this.options.pace
+      const most = Math.min(maxBatchBytes, portion)
+      if (group.length > 0 && bytes + sealed.length > most) {
         await this.put(group, bytes)
         group = []
         bytes = 0
       }
       group.push({ name, bytes: sealed })
       bytes += sealed.length
+      if (group.length < maxAsked && bytes < Math.min(messageBytes, portion)) continue
+      await this.put(group, bytes)
+      group = []
+      bytes = 0
     }
     if (group.length > 0) await this.put(group, bytes)
     return left
@@ -442,6 +465,7 @@ class Flow {
 
 export class Uploader {
   private readonly flows = new Map<Peer, { flow: Flow; done: Promise<void> }>()
+  private readonly reads = new SharedReads(sharedBytes)
   /** Bytes that a partner lacks, counted up to a sequence number. */
   private readonly pending = new Map<string, { from: number; to: number; bytes: number; removed: number }>()
   private readonly unsubscribe: () => void
@@ -518,7 +542,7 @@ export class Uploader {
     const online = this.options.peers.online()
     for (const peer of online) {
       if (this.flows.has(peer) || peer.closed || !peer.lends) continue
-      const flow = new Flow(peer, this.options, () => this.onSent(peer))
+      const flow = new Flow(peer, this.options, this.reads, () => this.onSent(peer))
       const done = flow.run().finally(() => {
         this.flows.delete(peer)
         // It may have been let in again while it ended.

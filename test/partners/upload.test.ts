@@ -92,6 +92,73 @@ t.test('every partner on line gets everything, and what comes later', async (t) 
   t.same(await vaults[0]?.get(ann.id, more.name), more.bytes)
 })
 
+t.test('what several partners get is read once, as long as they are near each other', async (t) => {
+  const store = await TestStore.open(t)
+  const peers = new TestPeers()
+  const book = openBook(t)
+  let reads = 0
+  const { get } = store
+  store.get = (name) => {
+    reads++
+    return get.call(store, name)
+  }
+  const vaults = await Promise.all(holders.map((holder) => openVault(t, holder)))
+  const uploader = upload(t, store, peers, book)
+  for (const [i, holder] of holders.entries()) {
+    const vault = vaults[i]
+    if (vault) peers.add((await connect(t, ann, holder, vault)).owner)
+  }
+  const random = seeded(32)
+  const blocks = Array.from({ length: 60 }, () => block(random, 100_000))
+  await store.add(blocks)
+  store.newest.push(head(ann, 1))
+  uploader.wake()
+  await until(() => holders.every((holder) => isSent(book, store, holder)))
+  t.ok(reads >= 60 && reads < 120, `${reads} reads of 60 blocks for three partners`)
+  for (const vault of vaults)
+    for (const one of blocks)
+      if (!(await vault.get(ann.id, one.name))?.equals(one.bytes)) t.fail('a block is lacking')
+})
+
+t.test('a block that was let go of is not sent because another partner got it just before', async (t) => {
+  const store = await TestStore.open(t)
+  const peers = new TestPeers()
+  const book = openBook(t)
+  const uploader = upload(t, store, peers, book)
+  const waiting: (() => void)[] = []
+  /** Commits when it is told to: until then its flow has something to send. */
+  const slow = (owner: Session) =>
+    new Proxy(owner, {
+      get(target, property) {
+        const value: unknown = Reflect.get(target, property, target)
+        if (typeof value !== 'function') return value
+        const method = value.bind(target) as (...given: unknown[]) => unknown
+        if (property !== 'request') return method
+        return async (...given: unknown[]) => {
+          if (given[0] === 'commit') await new Promise<void>((resolve) => waiting.push(resolve))
+          return method(...given)
+        }
+      },
+    })
+  const vault = await openVault(t, first)
+  peers.add((await connect(t, ann, first, vault)).owner)
+  for (const holder of holders.slice(1))
+    peers.add(slow((await connect(t, ann, holder, await openVault(t, holder))).owner))
+  const [kept, gone] = [block(seeded(33)), block(seeded(34))]
+  await store.add([kept, gone])
+  store.newest.push(head(ann, 1))
+  uploader.wake()
+  await until(() => isSent(book, store) && waiting.length === 2)
+  await store.take([gone.name])
+  await vault.evict(ann.id)
+  await book.found(first.id, 'missing', [kept.name, gone.name], 1)
+  uploader.wake()
+  await until(() => book.resend(first.id, 2).length === 0)
+  t.same(await vault.get(ann.id, kept.name), kept.bytes)
+  t.equal(await vault.get(ann.id, gone.name), undefined)
+  for (const resolve of waiting) resolve()
+})
+
 t.test('a bound: no faster than it; what is stopped in the middle is not taken for sent', async (t) => {
   const store = await TestStore.open(t)
   const random = seeded(31)
