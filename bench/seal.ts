@@ -6,11 +6,14 @@
 import { seeded } from '../lib/base/random.js'
 import { codeFor } from '../lib/codes/codes.js'
 import type { Code } from '../lib/codes/types.js'
-import { hash } from '../lib/format/hash.js'
+import { hash, hashBytes } from '../lib/format/hash.js'
 import { deriveIdentity, partnershipKey } from '../lib/format/keys.js'
-import { chunkKeys, chunkRowBytes, keyAndIdBytes, recordOverhead, sealChunks } from '../lib/format/seal.js'
+import { Writer } from '../lib/format/bytes.js'
+import { recordOverhead } from '../lib/format/seal.js'
 import { elementBytesFor } from '../lib/format/stripe.js'
 import { openShard, sealShards, shardBytes, type ShardRef } from '../lib/format/shard.js'
+import { askBytes, packRowBytes, rowBytes } from '../lib/store/seal-messages.js'
+import { Portion } from '../lib/store/portion.js'
 import { median } from './measure.js'
 
 export interface SealScale {
@@ -19,6 +22,10 @@ export interface SealScale {
 }
 
 const chunkBytes = 128 * 1024
+/** Of a small file: sixteen share a pack. */
+const fileBytes = 16 * 1024
+/** What is told with the extent of a small file, whatever it is. */
+const head = Buffer.alloc(4)
 const elementBytes = 512 * 1024
 const secret = Buffer.alloc(32, 1)
 
@@ -34,35 +41,55 @@ const codes: readonly Code[] = [
   codeFor('tornado', 64, 32),
 ]
 
-/** The bytes of a part of a file, and the memory that its sealed chunks go to, as a worker of the store has them. */
-class Portion {
+/** What a worker thread of the store does with the bytes of files, 4 MiB after 4 MiB, but for reading and cutting. */
+class Intake {
   readonly data: Buffer
+  /** All of it, sealed, as segments have it. */
   readonly records: Buffer
-  private readonly ranges: Buffer
-  private readonly keys: Buffer
-  private readonly count: number
+  private readonly portion = new Portion(secret)
 
-  constructor(bytes: number) {
+  /** @param smallBytes of each portion so many are small files, behind the chunks of large ones */
+  constructor(
+    bytes: number,
+    private readonly smallBytes: number,
+  ) {
     const random = seeded(1)
-    this.count = Math.ceil(bytes / chunkBytes)
-    this.data = Buffer.alloc(this.count * chunkBytes)
+    const each = this.portion.memory.length
+    this.data = Buffer.alloc(Math.ceil(bytes / each) * each)
     for (let i = 0; i < this.data.length; i += 4) this.data.writeUInt32LE(random(), i)
-    this.ranges = Buffer.alloc(this.count * 8)
-    for (let i = 0; i < this.count; i++) {
-      this.ranges.writeUInt32LE(i * chunkBytes, i * 8)
-      this.ranges.writeUInt32LE((i + 1) * chunkBytes, i * 8 + 4)
-    }
-    this.keys = Buffer.alloc(this.count * keyAndIdBytes)
-    this.records = Buffer.alloc(this.data.length + this.count * recordOverhead)
+    this.records = Buffer.alloc(this.data.length + (this.data.length / fileBytes) * recordOverhead)
   }
 
-  /** Keys, compression, encryption and names of all chunks; returns the bytes of their records. */
-  seal(): number {
-    chunkKeys(secret, this.data, this.ranges, this.keys)
-    const rows = Buffer.alloc(this.count * chunkRowBytes)
-    const ids = Buffer.alloc(this.count * 32)
-    const chunks = { data: this.data, ranges: this.ranges, keys: this.keys, rows }
-    return sealChunks(chunks, { records: this.records, ids })[1]
+  /**
+   * Keys, packs, compression, encryption, names, references and rows of the index (lib/store/portion.ts).
+   * @returns the bytes of the records
+   */
+  async seal(): Promise<number> {
+    const { data, portion, records } = this
+    let sealed = 0
+    const exchange = {
+      // Nothing is known.
+      ask: (ids: Buffer) =>
+        Promise.resolve(Buffer.alloc((ids.length / askBytes) * (rowBytes + packRowBytes))),
+      send: (count: number, blocks: Buffer) => {
+        sealed += blocks.copy(records, sealed, count * hashBytes)
+      },
+      settleFile: () => undefined,
+    }
+    for (let from = 0; from < data.length; from += portion.memory.length) {
+      portion.used = data.copy(portion.memory, 0, from)
+      this.add()
+      await portion.flush(secret, exchange)
+    }
+    return sealed
+  }
+
+  private add(): void {
+    const { portion, smallBytes } = this
+    const references = new Writer()
+    const small = portion.used - smallBytes
+    for (let at = 0; at < small; at += chunkBytes) portion.add(at, at + chunkBytes, references)
+    for (let at = small; at < portion.used; at += fileBytes) portion.addFile(at, at + fileBytes, head, head)
   }
 }
 
@@ -113,9 +140,9 @@ async function rate(bytes: number, rounds: number, work: () => Promise<unknown>)
   return median(rates).toFixed(0).padStart(8)
 }
 
-async function benchCode(portion: Portion, code: Code, rounds: number): Promise<string> {
-  const bytes = portion.data.length
-  const stripes = stripesOf(portion.records.subarray(0, portion.seal()), code)
+async function benchCode(intake: Intake, code: Code, rounds: number): Promise<string> {
+  const bytes = intake.data.length
+  const stripes = stripesOf(intake.records.subarray(0, await intake.seal()), code)
   const parities = await Promise.all(stripes.map((data) => code.encode(data)))
   const whole = stripes.map((data, i) => [...data, ...(parities[i] ?? [])])
   const lost = Array.from({ length: code.data + code.parity - code.needed }, (_, i) => i)
@@ -130,7 +157,7 @@ async function benchCode(portion: Portion, code: Code, rounds: number): Promise<
     for (const [i, all] of whole.entries()) await sealStripe(code, i, all)
   })
   const all = await rate(bytes, rounds, async () => {
-    for (const [i, data] of stripesOf(portion.records.subarray(0, portion.seal()), code).entries()) {
+    for (const [i, data] of stripesOf(intake.records.subarray(0, await intake.seal()), code).entries()) {
       await sealStripe(code, i, [...data, ...(await code.encode(data))])
     }
   })
@@ -159,21 +186,28 @@ export async function benchSeal(
   { megabytes, rounds }: SealScale,
   say: (line: string) => void,
 ): Promise<void> {
-  const portion = new Portion(megabytes * 1024 * 1024)
+  const bytes = megabytes * 1024 * 1024
   say(`seal: MB/s of a core, of ${megabytes} MiB of incompressible bytes; chunks of 128 KiB, elements of 512`)
-  const inner = await rate(portion.data.length, rounds, async () => portion.seal())
-  say(`key, compress, encrypt, name${inner} MB/s`)
+  say('key, pack, compress, encrypt, name, refer to:')
+  const portionBytes = 4 * 2 ** 20
+  const half = new Intake(bytes, portionBytes / 2)
+  for (const [what, intake] of [
+    ['chunks', new Intake(bytes, 0)],
+    ['files of 16 KiB, in packs', new Intake(bytes, portionBytes)],
+    ['half of each', half],
+  ] as const)
+    say(`${what.padEnd(28)}${await rate(intake.data.length, rounds, () => intake.seal())}`)
   say('')
   say(`${''.padEnd(22)}  encode  decode    seal     all   stored     repair`)
-  for (const code of codes) say(await benchCode(portion, code, rounds))
+  for (const code of codes) say(await benchCode(half, code, rounds))
   say('')
   say(
     'encode, decode: coding alone, decode without as many data elements as may be lost; seal: the outer seal and the',
   )
   say(
-    'names of all shards; all: from the bytes of the file to named shards. stored: at partners, by the bytes of the',
+    'names of all shards; all: from the bytes of files, half of them in packs, to named shards. stored: at partners, by',
   )
   say(
-    'file. repair: read from others and sent for one lost shard, where the owner has lost its own blocks, by its bytes.',
+    'the bytes of the files. repair: read from others and sent for one lost shard, where the owner has lost its own blocks, by its bytes.',
   )
 }

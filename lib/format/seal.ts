@@ -29,15 +29,6 @@ import { nonceBytes, tagBytes } from './keys.js'
 
 interface Addon {
   keys(convergence: Buffer, data: Buffer, ranges: Buffer, out: Buffer): void
-  sealChunks(
-    data: Buffer,
-    ranges: Buffer,
-    keys: Buffer,
-    rows: Buffer,
-    level: number,
-    out: Buffer,
-    ids: Buffer,
-  ): [number, number]
   sealPortion(
     convergence: Buffer,
     data: Buffer,
@@ -169,29 +160,12 @@ export function blockHeader(sealed: Buffer): { kind: BlockKind; plainBytes: numb
 
 /** Bytes for each range in the out buffer of `chunkKeys`: its key 32, its id 32. */
 export const keyAndIdBytes = 2 * hashBytes
-/** A row of `sealChunks`: block name 32, sealed length u32, 0 where the chunk is not known. */
-export const chunkRowBytes = hashBytes + 4
 /** What the record of a sealed chunk has beyond the plaintext: its segment's header, too (blocks/segments.ts). */
 export const recordOverhead = 40 + sealOverhead
 
 /** Keys and ids of the chunks that `ranges` (pairs of u32: start and end in `data`) stand for, to `out`. */
 export function chunkKeys(convergence: Buffer, data: Buffer, ranges: Buffer, out: Buffer): void {
   addon.keys(convergence, data, ranges, out)
-}
-
-/**
- * Seals the chunks whose rows have length 0, equal ones once, and fills their rows. Their records, as a segment has them,
- * go to `records` one after the other (recordOverhead and the plaintext each at most), their ids to `ids`.
- * @param chunks with the keys that chunkKeys gave of all ranges
- * @returns how many were sealed, and the bytes of their records
- */
-export function sealChunks(
-  chunks: { data: Buffer; ranges: Buffer; keys: Buffer; rows: Buffer },
-  out: { records: Buffer; ids: Buffer },
-  level = defaultLevel,
-): [sealed: number, bytes: number] {
-  const { data, ranges, keys, rows } = chunks
-  return addon.sealChunks(data, ranges, keys, rows, level, out.records, out.ids)
 }
 
 /** Chunks of one memory, and small files, ascending; by `files`, a byte for each, 1 for a small file. */
@@ -215,7 +189,9 @@ export interface PortionOut {
 }
 
 /**
- * Seals what is not known of a portion (lib/store/portion.ts). Moves bytes of small files within `data`.
+ * Seals what is not known of a portion (lib/store/portion.ts), equal chunks once. Moves bytes of small files within `data`. Records,
+ * as a segment has them, go to `records` one after the other (recordOverhead and the plaintext for each chunk at most),
+ * their ids to `ids`.
  * @returns how many blocks were sealed, and the bytes of their records and of the packs
  */
 export function sealPortion(

@@ -88,27 +88,10 @@ static napi_value keys(const Call &call) {
   return posix::undefined(call.env);
 }
 
-// sealChunks(data, ranges, keys and ids, rows, level, out, ids): seals the chunks whose rows say 0, each once, fills their
-// rows, and writes their records one after the other, and their ids. Returns [how many, bytes of the records].
-static napi_value sealChunks(const Call &call) {
-  Ranges ranges(call, 1, bytesOf(call, 0));
-  const auto *keys = room(call, 2, ranges.count() * key_and_id_bytes);
-  auto *rows = room(call, 3, ranges.count() * row_bytes);
-  auto level = static_cast<int>(call.integer(4));
-  auto *out = room(call, 5, ranges.sealedBytes());
-  auto *ids = room(call, 6, ranges.count() * hash_bytes);
-  std::vector<Piece> pieces;
-  for (size_t i = 0; i < ranges.count(); i++) {
-    auto *row = rows + i * row_bytes;
-    if (read32(row + hash_bytes) == 0) pieces.push_back({ranges.plain(i), keys + i * key_and_id_bytes, row});
-  }
-  auto [count, bytes] = sealPieces(sealerOf(call), pieces, level, out, ids);
-  return numbers(call, {count, bytes});
-}
-
 // sealPortion(convergence, data, ranges, files, keys and ids, answer, level, out, ids, packs, extents): `files` has a byte for
-// each chunk, 1 for a small file. Moves the bytes of files, writes records and ids as sealChunks, packs with their rows, and for
-// each chunk its extent. Returns [how many were sealed, bytes of the records, bytes of the packs].
+// each chunk, 1 for a small file. Seals the chunks whose rows say 0, each content once: moves the bytes of files, writes records
+// one after the other and their ids, packs with their rows, and for each chunk its extent. Returns [how many were sealed, bytes
+// of the records, bytes of the packs].
 static napi_value sealPortion(const Call &call) {
   Ranges ranges(call, 2, bytesOf(call, 1));
   size_t count = ranges.count();
@@ -273,7 +256,6 @@ static napi_value start(const Call &call) {
   napi_value exports;
   check(napi_create_object(call.env, &exports));
   posix::define<keys>(call.env, exports, "keys");
-  posix::define<sealChunks>(call.env, exports, "sealChunks");
   posix::define<sealPortion>(call.env, exports, "sealPortion");
   posix::define<sealOne>(call.env, exports, "seal");
   posix::define<openOne>(call.env, exports, "open");

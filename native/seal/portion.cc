@@ -16,7 +16,14 @@ static std::string_view idOf(const uint8_t *key_and_id) {
   return {reinterpret_cast<const char *>(key_and_id + key_bytes), hash_bytes};
 }
 
-Sealed sealPieces(Sealer &sealer, const std::vector<Piece> &pieces, int level, uint8_t *out, uint8_t *ids) {
+// A chunk to be sealed; `row` gets its name and its sealed length u32.
+struct Piece {
+  Bytes plain;
+  const uint8_t *key_and_id;
+  uint8_t *row;
+};
+
+static Sealed sealPieces(Sealer &sealer, const std::vector<Piece> &pieces, int level, uint8_t *out, uint8_t *ids) {
   // By id, the record that is sealed for all that are equal.
   std::unordered_map<std::string_view, const uint8_t *> records;
   std::vector<Hashing> names;

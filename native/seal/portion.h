@@ -7,13 +7,6 @@
 
 namespace seal {
 
-// A chunk to be sealed; `row` gets its name and its sealed length u32.
-struct Piece {
-  Bytes plain;
-  const uint8_t *key_and_id;
-  uint8_t *row;
-};
-
 struct Sealed {
   size_t count, bytes;
 };
@@ -21,9 +14,6 @@ struct Sealed {
 // A row of an answer (lib/store/seal-messages.ts): name, sealed length u32; 0 where the chunk is not known.
 constexpr size_t row_bytes = hash_bytes + 4;
 constexpr size_t key_and_id_bytes = key_bytes + hash_bytes;
-
-// Seals each content once, writes the records one after the other to `out` and their ids to `ids`, and fills all rows.
-Sealed sealPieces(Sealer &sealer, const std::vector<Piece> &pieces, int level, uint8_t *out, uint8_t *ids);
 
 // Behind the rows of an answer, for each: plain length u32 of the pack, 0 for a chunk; its key, offset u32.
 constexpr size_t pack_row_bytes = 4 + key_bytes + 4;
@@ -47,6 +37,7 @@ class Portion {
       : data_(data), chunks_(std::move(chunks)), keys_(keys), rows_(rows) {}
   // Moves the files of each pack together, and makes the packs' keys.
   void plan(const uint8_t *convergence);
+  // Afterwards: each content once, the records one after the other to `out` and their ids to `ids`.
   Sealed seal(Sealer &sealer, int level, uint8_t *out, uint8_t *ids);
   // Afterwards: an extent for each chunk, each in part_extent_bytes.
   void writeExtents(uint8_t *out) const;

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import t from 'tap'
 import sodium from 'sodium-native'
 import { seeded } from '../../lib/base/random.js'
@@ -8,7 +9,6 @@ import {
   chunkId,
   chunkKey,
   chunkKeys,
-  chunkRowBytes,
   keyAndIdBytes,
   maxPlainBytes,
   maxSealedBytes,
@@ -16,11 +16,14 @@ import {
   openNode,
   recordOverhead,
   sealChunk,
-  sealChunks,
   sealNode,
   sealOverhead,
+  sealPortion,
 } from '../../lib/format/seal.js'
 import { encodeHeader } from '../../lib/blocks/segments.js'
+import { extentSlotBytes } from '../../lib/format/entry.js'
+import { partRowBytes } from '../../lib/store/parts.js'
+import { packHeadBytes, packRowBytes, rowBytes } from '../../lib/store/seal-messages.js'
 import { golden, mutate, seededBytes } from '../helpers/bytes.js'
 
 const random = seeded(1)
@@ -57,66 +60,78 @@ t.test('chunks of all lengths come back', (t) => {
   t.end()
 })
 
-t.test(
-  'a batch seals what is not known, each chunk once, as single blocks and as records of a segment',
-  (t) => {
-    const texts = [
-      seededBytes(random, 700),
-      Buffer.alloc(5000, 'text '),
-      Buffer.from('x'),
-      Buffer.alloc(5000, 'text '),
-      seededBytes(random, 70_000),
-    ]
-    const data = Buffer.concat([Buffer.from('before'), ...texts])
-    const ranges = new Uint32Array(texts.length * 2)
-    let end = 6
-    texts.forEach((text, i) => ranges.set([end, (end += text.length)], 2 * i))
-    const pairs = Buffer.from(ranges.buffer)
-    const keys = Buffer.alloc(texts.length * keyAndIdBytes)
-    chunkKeys(convergence, data, pairs, keys)
-    const rows = Buffer.alloc(texts.length * chunkRowBytes)
-    const known = 4 * chunkRowBytes
-    rows.fill(9, known, known + chunkRowBytes)
-    const records = Buffer.alloc(data.length + texts.length * recordOverhead)
-    const ids = Buffer.alloc(texts.length * 32)
-    const [sealed, bytes] = sealChunks({ data, ranges: pairs, keys, rows }, { records, ids })
-    t.equal(sealed, 3, 'not the known one, and the twins once')
-    let at = 0
-    for (const i of [0, 1, 2]) {
-      const plain = texts[i] as Buffer
-      const key = chunkKey(convergence, plain)
-      t.ok(
-        keys
-          .subarray(i * keyAndIdBytes)
-          .subarray(0, 32)
-          .equals(key),
-      )
-      t.ok(ids.subarray(i * 32, i * 32 + 32).equals(chunkId(key)))
-      const { ref, bytes: block } = sealChunk(key, plain)
-      const record = records.subarray(at)
-      t.ok(record.subarray(0, 40).equals(encodeHeader(ref.name, block.length)))
-      t.ok(record.subarray(40, 40 + block.length).equals(block))
-      const row = rows.subarray(i * chunkRowBytes, (i + 1) * chunkRowBytes)
-      t.ok(row.subarray(0, 32).equals(ref.name))
-      t.equal(row.readUInt32LE(32), block.length)
-      at += 40 + block.length
-    }
-    t.equal(bytes, at)
-    t.same(
-      rows.subarray(3 * chunkRowBytes, known),
-      rows.subarray(chunkRowBytes, 2 * chunkRowBytes),
-      'the twin',
-    )
-    t.same(rows.subarray(known), Buffer.alloc(chunkRowBytes, 9), 'what was known stays')
-    const outside = Buffer.from(new Uint32Array([0, data.length + 1]).buffer)
-    t.throws(() => chunkKeys(convergence, data, outside, keys), TypeError)
-    t.throws(
-      () => sealChunks({ data, ranges: pairs, keys, rows }, { records: Buffer.alloc(100), ids }),
-      TypeError,
-    )
-    t.end()
-  },
-)
+/** Chunks, one behind the other, sealed by the portion's call; of `known`, the row of the answer is this. */
+function sealAll(plain: readonly Buffer[], known: ReadonlyMap<number, Buffer> = new Map()) {
+  const count = plain.length
+  const ranges = new Uint32Array(count * 2)
+  let end = 6
+  plain.forEach((chunk, i) => ranges.set([end, (end += chunk.length)], 2 * i))
+  const data = Buffer.concat([Buffer.from('before'), ...plain])
+  const pairs = Buffer.from(ranges.buffer)
+  const keys = Buffer.alloc(count * keyAndIdBytes)
+  chunkKeys(convergence, data, pairs, keys)
+  const rows = Buffer.alloc(count * (rowBytes + packRowBytes))
+  for (const [i, row] of known) row.copy(rows, i * rowBytes)
+  const chunks = { data, ranges: pairs, files: Buffer.alloc(count), keys, rows }
+  const out = {
+    records: Buffer.alloc(data.length + count * recordOverhead),
+    ids: Buffer.alloc(count * 32),
+    packs: Buffer.alloc(count * (packHeadBytes + partRowBytes)),
+    extents: Buffer.alloc(count * extentSlotBytes),
+  }
+  const [sealed, bytes, packBytes] = sealPortion(convergence, chunks, out)
+  return { chunks, out, sealed, bytes, packBytes }
+}
+
+/** What an extent says of a chunk: its name, its key, and both lengths (format/entry.ts). */
+function extentOf(extents: Buffer, i: number): object {
+  const at = i * extentSlotBytes
+  const [name, key] = [extents.subarray(at + 1, at + 33), extents.subarray(at + 33, at + 65)]
+  return {
+    kind: extents[at],
+    ...{ name, key, plainBytes: extents.readUInt32LE(at + 65), sealedBytes: extents.readUInt32LE(at + 69) },
+  }
+}
+
+t.test('chunks of a portion: what is not known, each once, as single blocks and as records', (t) => {
+  const texts = [
+    seededBytes(random, 700),
+    Buffer.alloc(5000, 'text '),
+    Buffer.from('x'),
+    Buffer.alloc(5000, 'text '),
+    seededBytes(random, 70_000),
+  ]
+  const row = Buffer.alloc(rowBytes, 9)
+  const { chunks, out, sealed, bytes, packBytes } = sealAll(texts, new Map([[4, row]]))
+  t.equal(sealed, 3, 'not the known one, and the twins once')
+  t.equal(packBytes, 0, 'chunks share nothing')
+  let at = 0
+  for (const i of [0, 1, 2]) {
+    const plain = texts[i] as Buffer
+    const key = chunkKey(convergence, plain)
+    t.ok(chunks.keys.subarray(i * keyAndIdBytes, i * keyAndIdBytes + 32).equals(key))
+    t.ok(out.ids.subarray(i * 32, i * 32 + 32).equals(chunkId(key)))
+    const { ref, bytes: block } = sealChunk(key, plain)
+    const record = out.records.subarray(at)
+    t.ok(record.subarray(0, 40).equals(encodeHeader(ref.name, block.length)))
+    t.ok(record.subarray(40, 40 + block.length).equals(block))
+    t.same(extentOf(out.extents, i), { kind: 1, ...ref })
+    at += 40 + block.length
+  }
+  t.equal(bytes, at)
+  t.same(extentOf(out.extents, 3), extentOf(out.extents, 1), 'the twin')
+  const known = { name: row.subarray(0, 32), sealedBytes: row.readUInt32LE(32) }
+  const last = texts[4] as Buffer
+  t.same(
+    extentOf(out.extents, 4),
+    { kind: 1, key: chunkKey(convergence, last), plainBytes: last.length, ...known },
+    'what was known is as the answer has it',
+  )
+  const outside = Buffer.from(new Uint32Array([0, chunks.data.length + 1]).buffer)
+  t.throws(() => chunkKeys(convergence, chunks.data, outside, chunks.keys), TypeError)
+  t.throws(() => sealPortion(convergence, chunks, { ...out, records: Buffer.alloc(100) }), TypeError)
+  t.end()
+})
 
 t.test('equal chunks are equal blocks under one secret, and unlike under another', (t) => {
   const plain = seededBytes(random, 5000)
@@ -257,31 +272,18 @@ t.test(
       1, 2, 100, 111, 112, 113, 116, 117, 118, 127, 128, 129, 239, 240, 241, 256, 384, 1000, 65_536,
     ]
     for (const count of [1, 2, 3, 4, 5, 9, 40]) {
-      const chosen = Array.from({ length: count }, () => lengths[random() % lengths.length] ?? 1)
-      const data = seededBytes(
-        random,
-        chosen.reduce((sum, length) => sum + length, 0),
+      const plain = Array.from({ length: count }, () =>
+        seededBytes(random, lengths[random() % lengths.length] ?? 1),
       )
-      const ranges = Buffer.alloc(count * 8)
-      const keys = Buffer.alloc(count * keyAndIdBytes)
-      let end = 0
-      const plain = chosen.map((length, i) => {
-        ranges.writeUInt32LE(end, i * 8)
-        ranges.writeUInt32LE((end += length), i * 8 + 4)
-        return data.subarray(end - length, end)
-      })
-      chunkKeys(convergence, data, ranges, keys)
-      const rows = Buffer.alloc(count * chunkRowBytes)
-      const records = Buffer.alloc(data.length + count * recordOverhead)
-      sealChunks({ data, ranges, keys, rows }, { records, ids: Buffer.alloc(count * 32) })
+      const { chunks, out } = sealAll(plain)
       const wrong = plain.filter((chunk, i) => {
         const key = chunkKey(convergence, chunk)
         const at = i * keyAndIdBytes
         const { ref } = sealChunk(key, chunk)
         return !(
-          keys.subarray(at, at + 32).equals(key) &&
-          keys.subarray(at + 32, at + 64).equals(chunkId(key)) &&
-          rows.subarray(i * chunkRowBytes, i * chunkRowBytes + 32).equals(ref.name)
+          chunks.keys.subarray(at, at + 32).equals(key) &&
+          chunks.keys.subarray(at + 32, at + 64).equals(chunkId(key)) &&
+          isDeepStrictEqual(extentOf(out.extents, i), { kind: 1, ...ref })
         )
       })
       t.same(wrong, [], `${count} chunks`)
