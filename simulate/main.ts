@@ -66,14 +66,26 @@ async function years(values: Values): Promise<number> {
   }
   console.log(`years: ${owners} owners, ${span} years, ${seeds} seeds from ${seed}`)
   const sites = values.sites === undefined ? undefined : Number(values.sites)
-  const text = await reportYears({ owners, seeds, seed, years: span, ...(sites && { sites }) }, (line) =>
-    console.log(line),
-  )
+  const options = { owners, seeds, seed, years: span, ...(sites && { sites }) }
+  const { print, tell } = terminal()
+  const text = await reportYears(options, print, tell)
   mkdirSync(values.out, { recursive: true })
   const file = join(values.out, 'years.svg')
   writeFileSync(file, text)
   console.log(`plot: ${file}`)
   return 0
+}
+
+/** Rows to stdout, progress to stderr: a line that is written over where somebody looks, else a line each time. */
+function terminal(): { print(line: string): void; tell(line: string): void } {
+  const erase = process.stderr.isTTY ? '\r\x1b[K' : ''
+  return {
+    print: (line) => {
+      process.stderr.write(erase)
+      console.log(line)
+    },
+    tell: (line) => process.stderr.write(erase + line + (erase === '' ? '\n' : '')),
+  }
 }
 
 function matching(values: Values): number {

@@ -57,7 +57,7 @@ export interface StrategyResult {
 export function simulateStrategy(strategy: Strategy, options: StrategyOptions): StrategyResult {
   const { forMs, seed, graceDays, commitmentDays, auditHours } = options
   const terms = { hours: Buffer.alloc(weekBytes), grace: graceDays * 86_400, notice: 14 * 86_400 }
-  const courses = new Courses(terms)
+  const courses = Courses.of(terms)
   const result = { held: 0, got: 0, given: 0, names: 0, caughtHours: 0 }
   let caught = 0
   for (let born = 0; born < forMs; born += dayMs) {

@@ -13,44 +13,90 @@ import {
 
 const hourMs = 3_600_000
 
+/** Hours of a course, one after the other, in which a partner is the same. */
+interface Stage {
+  readonly state: PartnerState['state']
+  readonly tries: number
+  readonly reneged: number
+  /** hours after which that state was entered: with this stage or, where it is the same state settled, before */
+  readonly began: number
+  readonly isSettled: boolean
+  /** hours after which the next begins; Infinity: not known yet */
+  until: number
+}
+
+/** Of thousands of hours, thousands of times: only what differs is kept of each. */
 interface Course {
-  /** after 0, 1, 2, .. hours, with times that begin at 0 */
-  readonly states: PartnerState[]
-  /** hours after which the state is another, or settled */
-  readonly turns: number[]
+  /** by hours, with times that begin at 0 */
+  readonly stages: Stage[]
+  readonly missedMs: number[]
+  readonly graceMs: number[]
+  readonly countedMs: number[]
+  last: PartnerState
 }
 
 /** Of one set of terms. */
 export class Courses {
+  private static readonly all = new Map<string, Courses>()
   private readonly known = new Map<string, Course>()
 
   constructor(readonly terms: PartnerTerms) {}
+
+  /** One for all simulations of this thread: what terms come to does not depend on who keeps to them. */
+  static of(terms: PartnerTerms): Courses {
+    const key = [terms.grace, terms.notice, terms.hours.toString('hex')].join()
+    const courses = this.all.get(key) ?? new Courses(terms)
+    this.all.set(key, courses)
+    return courses
+  }
 
   from({ state, online, missedMs, tries, graceMs, countedMs }: PartnerState): Course {
     const key = [state, online, missedMs, tries, graceMs, countedMs].join()
     let course = this.known.get(key)
     if (!course) {
       const first = { ...newPartner(0), state, online, missedMs, tries, graceMs, countedMs }
-      this.known.set(key, (course = { states: [first], turns: [] }))
+      course = { stages: [], missedMs: [], graceMs: [], countedMs: [], last: first }
+      add(course, first)
+      this.known.set(key, course)
     }
     return course
   }
 
-  after({ states, turns }: Course, hours: number): PartnerState {
-    for (let last = states.at(-1); last && states.length <= hours; last = states.at(-1)) {
-      const next = step(last, { kind: 'time', now: states.length * hourMs, ms: hourMs }, this.terms)
-      if (next.state !== last.state || isSettled(next)) turns.push(states.length)
-      states.push(next)
+  after(course: Course, hours: number): Stage {
+    const { stages } = course
+    while (stages.length <= hours) {
+      const now = stages.length * hourMs
+      add(course, step(course.last, { kind: 'time', now, ms: hourMs }, this.terms))
     }
-    return states[hours] ?? newPartner(0)
+    return stages[hours] ?? stageOf(course.last, 0)
   }
 
-  /** How many of so many hours pass before one in which something happens. */
-  quiet(course: Course, hours: number, most: number): number {
-    this.after(course, hours + most)
-    const turn = course.turns.find((at) => at > hours) ?? Infinity
-    return Math.min(most, turn - hours - 1)
+  /** How many of so many hours pass in that stage, of which `hours` is in it, before one in which something happens. */
+  quiet(course: Course, stage: Stage, hours: number, most: number): number {
+    if (stage.isSettled) return 0
+    if (stage.until === Infinity) this.after(course, hours + most)
+    return Math.min(most, stage.until - hours - 1)
   }
+}
+
+function add(course: Course, next: PartnerState): void {
+  const { stages, missedMs, graceMs, countedMs } = course
+  const before = stages.at(-1)
+  const isSame = before?.state === next.state
+  if (before && isSame && before.isSettled === isSettled(next)) stages.push(before)
+  else {
+    if (before) before.until = stages.length
+    stages.push(stageOf(next, isSame ? before.began : stages.length))
+  }
+  missedMs.push(next.missedMs)
+  graceMs.push(next.graceMs)
+  countedMs.push(next.countedMs)
+  course.last = next
+}
+
+function stageOf(partner: PartnerState, began: number): Stage {
+  const { state, tries, reneged } = partner
+  return { state, tries, reneged, began, isSettled: isSettled(partner), until: Infinity }
 }
 
 function isSettled({ state, online, graceMs }: PartnerState): boolean {
@@ -60,8 +106,13 @@ function isSettled({ state, online, graceMs }: PartnerState): boolean {
 export class Watch {
   private base: PartnerState
   private course: Course | undefined
+  /** of the course, after `hours` */
+  private stage: Stage | undefined
   private hours = 0
   private now: number
+  /** of the base, which lies elsewhere in memory */
+  private awayUntil: number
+  online: boolean
 
   constructor(
     private readonly courses: Courses,
@@ -69,14 +120,12 @@ export class Watch {
   ) {
     this.base = step(newPartner(now), { kind: 'came', now }, courses.terms)
     this.now = now
+    this.online = this.base.online
+    this.awayUntil = this.base.awayUntil
   }
 
   get state(): PartnerState['state'] {
-    return this.course ? this.courses.after(this.course, this.hours).state : this.base.state
-  }
-
-  get online(): boolean {
-    return this.base.online
+    return this.stage ? this.stage.state : this.base.state
   }
 
   get known(): number {
@@ -85,8 +134,8 @@ export class Watch {
 
   /** Nothing changes while it stays on line: its hours need not be counted. */
   get isSettled(): boolean {
-    const { base, course, now } = this
-    return base.awayUntil <= now && isSettled(course ? this.courses.after(course, this.hours) : base)
+    const { awayUntil, base, stage, now } = this
+    return awayUntil <= now && (stage ? stage.isSettled : isSettled(base))
   }
 
   /** One hour went by in which the owner was on line. */
@@ -97,7 +146,8 @@ export class Watch {
     // What an announced absence does otherwise depends on when it ends: no course is the same for others.
     if (this.isAnnounced(now)) return this.tell({ kind: 'time', now, ms: hourMs })
     this.course ??= this.courses.from(this.base)
-    this.hours++
+    if (++this.hours >= (this.stage?.until ?? 0) || this.stage?.until === Infinity)
+      this.stage = this.courses.after(this.course, this.hours)
   }
 
   /**
@@ -111,7 +161,8 @@ export class Watch {
       while (this.isAnnounced(times[at + passed] ?? Infinity)) passed++
     else if (first !== undefined && !this.isAnnounced(first)) {
       this.course ??= this.courses.from(this.base)
-      passed = this.courses.quiet(this.course, this.hours, times.length - at)
+      this.stage ??= this.courses.after(this.course, this.hours)
+      passed = this.courses.quiet(this.course, this.stage, this.hours, times.length - at)
       this.hours += passed
     }
     this.now = times[at + passed - 1] ?? this.now
@@ -119,33 +170,36 @@ export class Watch {
   }
 
   private isExcused(now: number): boolean {
-    return this.isAnnounced(now) && !this.base.online && this.state === 'good'
+    return this.isAnnounced(now) && !this.online && this.state === 'good'
   }
 
   /** Of the hour that ends now, a part was announced. */
   private isAnnounced(now: number): boolean {
-    return now - hourMs < this.base.awayUntil
+    return now - hourMs < this.awayUntil
   }
 
   tell(event: PartnerEvent): void {
     this.base = step(this.whole(), event, this.courses.terms)
     this.now = event.now
-    this.course = undefined
+    this.online = this.base.online
+    this.awayUntil = this.base.awayUntil
+    this.course = this.stage = undefined
     this.hours = 0
   }
 
   /** As if each hour had been stepped by itself, but for `lastSeen` and `silentMs`, which decide nothing. */
   whole(): PartnerState {
-    const { base, course, hours, now } = this
-    if (!course) return base
-    const then = this.courses.after(course, hours)
-    const { state, missedMs, tries, graceMs, countedMs } = then
-    const began = course.states.findIndex((other) => other.state === state)
+    const { base, course, stage, hours, now } = this
+    if (!course || !stage) return base
     return {
       ...base,
-      ...{ state, missedMs, tries, graceMs, countedMs },
-      since: began === 0 ? base.since : now - (hours - began) * hourMs,
-      reneged: base.reneged + then.reneged,
+      state: stage.state,
+      tries: stage.tries,
+      missedMs: course.missedMs[hours] ?? 0,
+      graceMs: course.graceMs[hours] ?? 0,
+      countedMs: course.countedMs[hours] ?? 0,
+      since: stage.began === 0 ? base.since : now - (hours - stage.began) * hourMs,
+      reneged: base.reneged + stage.reneged,
     }
   }
 }

@@ -45,7 +45,12 @@ const looksOfClosedForm = 20_000
 const nodesOfClosedForm = 1000
 const commitments = [0, 45]
 
-export async function reportYears(options: ReportOptions, print: (line: string) => void): Promise<string> {
+/** @param tell progress, a line each time; `print` gets each row of the tables as soon as it and those before it are known */
+export async function reportYears(
+  options: ReportOptions,
+  print: (line: string) => void,
+  tell: (line: string) => void = () => undefined,
+): Promise<string> {
   const { owners, seeds, seed, years } = options
   const each = Math.ceil(owners / seeds)
   const common = { ...usual, owners: each, sites: options.sites ?? sitesOf(each), forMs: years * yearMs }
@@ -63,22 +68,46 @@ export async function reportYears(options: ReportOptions, print: (line: string) 
   const all = [...main, ...other].flatMap((scenario) =>
     Array.from({ length: seeds }, (_, i) => ({ ...scenario, seed: seed + i })),
   )
-  const results = summed(await runAll(all), seeds)
-  for (const [i, scenario] of main.entries()) {
-    if (i % shapes.length === 0) printHead(scenario, years, print)
-    const result = results[i]
-    if (result) print(row(nameOf(scenario.shape), result, years))
-  }
-  print('')
-  print(`What settings do: ${nameOf(variantOf.shape)}, 30 % of the nodes fail in a year, on line 90 %`)
-  print(headLine(years))
-  for (const [i, { name }] of variants.entries()) {
-    const result = results[main.length + i]
-    if (result) print(row(name, result, years))
-  }
+  const found = all.map((): YearsResult | undefined => undefined)
+  const results: YearsResult[] = []
+  let done = 0
+  await runAll(all, (index, result) => {
+    found[index] = result
+    tell(`${++done} of ${all.length} experiments`)
+    for (;;) {
+      const row = results.length
+      const bySeed = found.slice(row * seeds, (row + 1) * seeds).filter((one) => one !== undefined)
+      const [first, ...others] = bySeed
+      if (!first || bySeed.length < seeds) return
+      results.push(others.reduce(together, first))
+      printRow(row, main, results, years, print)
+    }
+  })
   const instants = closedForm(seed, seeds, print)
   cheating(seed, years, print)
   return plot(main, results, instants)
+}
+
+/** Of the scenarios, then of the variants; with the head of its table, if it is the first there. */
+function printRow(
+  index: number,
+  main: readonly Omit<Scenario, 'seed'>[],
+  results: readonly YearsResult[],
+  years: number,
+  print: (line: string) => void,
+): void {
+  const [scenario, result] = [main[index], results[index]]
+  if (!result) return
+  if (scenario) {
+    if (index % shapes.length === 0) printHead(scenario, years, print)
+    return print(row(nameOf(scenario.shape), result, years))
+  }
+  if (index === main.length) {
+    print('')
+    print(`What settings do: ${nameOf(variantOf.shape)}, 30 % of the nodes fail in a year, on line 90 %`)
+    print(headLine(years))
+  }
+  print(row(variants[index - main.length]?.name ?? '', result, years))
 }
 
 const variantOf = { failures: 0.3, availability: 0.9, shape: shapeOf('6+3') }
@@ -108,9 +137,11 @@ function nameOf(shape: Shape): string {
   return shape.data === 1 ? `replica ${shape.parity + 1}` : shapeText(shape)
 }
 
-/** On all processors; what comes out does not depend on which. */
-async function runAll(scenarios: readonly Scenario[]): Promise<YearsResult[]> {
-  const results: YearsResult[] = []
+/** On all processors; what comes out does not depend on which. `finished` is told of each, in whichever order they are done. */
+async function runAll(
+  scenarios: readonly Scenario[],
+  finished: (index: number, result: YearsResult) => void,
+): Promise<void> {
   let next = 0
   const work = () =>
     new Promise<void>((done, failed) => {
@@ -122,23 +153,12 @@ async function runAll(scenarios: readonly Scenario[]): Promise<YearsResult[]> {
       }
       worker.on('error', failed)
       worker.on('message', ({ index, result }: { index: number; result: YearsResult }) => {
-        results[index] = result
         give()
+        finished(index, result)
       })
       give()
     })
   await Promise.all(Array.from({ length: Math.min(availableParallelism(), scenarios.length) }, work))
-  return results
-}
-
-/** Of each scenario, its seeds together. */
-function summed(results: readonly YearsResult[], seeds: number): YearsResult[] {
-  const found: YearsResult[] = []
-  for (let at = 0; at < results.length; at += seeds) {
-    const [first, ...others] = results.slice(at, at + seeds)
-    if (first) found.push(others.reduce(together, first))
-  }
-  return found
 }
 
 /** @returns both as one run; traffic is per owner and year, and both have as many */
@@ -168,7 +188,7 @@ function together(one: YearsResult, other: YearsResult): YearsResult {
 }
 
 function printHead(
-  { failures, availability }: Scenario | Omit<Scenario, 'seed'>,
+  { failures, availability }: Omit<Scenario, 'seed'>,
   years: number,
   print: (line: string) => void,
 ) {

@@ -11,7 +11,13 @@ import { seeded } from '../lib/base/random.js'
 import { weekBytes } from '../lib/format/week.js'
 import { isLost, type PartnerEvent } from '../lib/planning/partner-state.js'
 import { placeElements, type Shape } from '../lib/planning/placement.js'
-import { planRepair, type RepairElement, type RepairPolicy } from '../lib/planning/repair.js'
+import {
+  planRepair,
+  type RepairElement,
+  type RepairPartner,
+  type RepairPolicy,
+  type RepairStripe,
+} from '../lib/planning/repair.js'
 import { fraction } from './blocks.js'
 import {
   dayMs,
@@ -76,7 +82,13 @@ export interface YearsResult {
 
 interface Pair {
   readonly node: Node
+  /** as the planning sees it; what changes is put in before it is asked */
+  readonly partner: { -readonly [K in keyof RepairPartner]: RepairPartner[K] }
   readonly watch: Watch
+  /** of an owner's pairs, which came when */
+  readonly order: number
+  /** as the node is since what last happened to it */
+  isAway: boolean
   /** it is stepped each hour: not plainly good */
   isOpen: boolean
 }
@@ -84,19 +96,21 @@ interface Pair {
 interface Element extends RepairElement {
   holder: string | null
   state: 'held' | 'sending' | 'lacking'
-  /** while it is made again: who has the old one */
-  was: string | null
+  /** the holder; and while it is made again who has the old one */
+  at: Node | null
+  was: Node | null
 }
 
-interface Stripe {
-  readonly id: string
-  readonly elements: Element[]
+interface Stripe extends RepairStripe {
+  readonly elements: readonly Element[]
   isLost: boolean
 }
 
 interface Owner {
   readonly number: number
   pairs: Map<string, Pair>
+  /** of the pairs those that are open, in their order, and some that are no more */
+  open: Pair[]
   stripes: Stripe[]
   /** its own machine */
   node: Node
@@ -107,7 +121,7 @@ interface Owner {
   isSearching: boolean
   /** made again before its holder was given up, by that holder */
   early: Map<string, number>
-  moving: { stripe: Stripe; element: Element; old: string | null }[]
+  moving: { stripe: Stripe; element: Element }[]
 }
 
 type Kind = 'day' | 'look' | 'away' | 'back' | 'ends' | 'audit' | 'found' | 'arrived' | 'machine'
@@ -122,14 +136,18 @@ class Years {
   private readonly disasters
   /** all that ever were, by number */
   private readonly nodes: Node[] = []
+  private readonly byId = new Map<string, Node>()
+  /** names of sites, each made once */
+  private readonly siteNames: string[]
   private readonly places: Node[] = []
   /** owners of what a node holds, by its number */
   private readonly held = new Map<number, Set<Owner>>()
   private readonly owners: Owner[]
   private readonly courses
   /** of catchUp, made once */
-  private readonly open: Pair[] = []
   private readonly times: number[] = []
+  /** pairs so far */
+  private bound = 0
   private readonly wanted: number
   private readonly bytes: number
   private readonly result: YearsResult
@@ -140,10 +158,11 @@ class Years {
     this.disasters = disastersOf(options)
     // Nobody promises hours, so that who is off line for a night is not missed.
     const terms = { hours: Buffer.alloc(weekBytes), grace: graceDays * 86_400, notice: noticeMs / 1000 }
-    this.courses = new Courses(terms)
+    this.courses = Courses.of(terms)
     const elements = shape.data + shape.parity
     this.wanted = elements + Math.max(1, Math.round(elements / 6))
     this.bytes = ownerBytes / stripesPerOwner / shape.data
+    this.siteNames = Array.from({ length: sites }, (_, site) => `site ${site}`)
     for (let place = 0; place < owners; place++) this.places.push(this.born(0, place % sites))
     this.owners = this.places.map((node, number) => this.newOwner(node, number))
     const ownerYears = (owners * forMs) / yearMs
@@ -212,6 +231,7 @@ class Years {
     const disaster = this.disasters[site]?.find((at) => at > now) ?? Infinity
     const node = new Node(this.nodes.length, site, now, this.options, disaster)
     this.nodes.push(node)
+    this.byId.set(node.id, node)
     this.held.set(node.number, new Set())
     this.later(node.number, 'ends', node.ends)
     if (node.dies !== node.ends) this.later(node.number, 'away', node.dies)
@@ -228,6 +248,7 @@ class Years {
       node,
       turns: node.turnsOf(),
       pairs: new Map<string, Pair>(),
+      open: [],
       stripes: [],
       moving: [],
       early: new Map<string, number>(),
@@ -237,20 +258,34 @@ class Years {
 
   private begin(owner: Owner): void {
     while (owner.pairs.size < this.wanted) this.bind(owner, 0)
-    const { shape, isBlind } = this.options
-    const partners = [...owner.pairs.values()].map(({ node }) => this.placeOf(node, isBlind))
+    const { shape } = this.options
+    const partners = [...owner.pairs.values()].map(({ partner }) => partner)
     owner.stripes = Array.from({ length: stripesPerOwner }, (_, s) => {
       const id = `${owner.number} ${s}`
       const holders = placeElements(shape.data + shape.parity, partners, { stripe: id, bytes: this.bytes })
-      return { id, isLost: false, elements: holders.map((holder) => ({ holder, state: 'held', was: null })) }
+      const elements = holders.map((holder): Element => {
+        const at = holder === null ? null : this.nodeOf(holder)
+        return { holder, state: 'held', at, was: null }
+      })
+      return { id, data: shape.data, bytes: this.bytes, isHere: false, elements, isLost: false }
     })
     this.later(owner.number, 'day', fraction(this.random) * dayMs)
     this.later(owner.number, 'look', exponential(this.random, lookMs))
   }
 
-  private placeOf({ id, site }: Node, isBlind = false) {
-    const at = isBlind ? null : `site ${site}`
-    return { id, site: at, prefix: null, region: null, space: most, availability: this.options.availability }
+  private partnerOf({ id, site }: Node): RepairPartner {
+    const { isBlind, availability } = this.options
+    const at = isBlind ? null : (this.siteNames[site] ?? null)
+    return {
+      id,
+      site: at,
+      prefix: null,
+      region: null,
+      space: most,
+      availability,
+      state: 'good',
+      online: true,
+    }
   }
 
   /** A partner drawn by chance, of those on line. */
@@ -259,7 +294,11 @@ class Years {
       const node = this.places[Math.floor(fraction(this.random) * this.places.length)]
       if (!node || node === owner.node || owner.pairs.has(node.id) || node.isAway(now) || now >= node.ends)
         continue
-      owner.pairs.set(node.id, { node, watch: new Watch(this.courses, now), isOpen: false })
+      const watch = new Watch(this.courses, now)
+      owner.pairs.set(node.id, {
+        ...{ node, partner: this.partnerOf(node), watch, order: this.bound++ },
+        ...{ isAway: false, isOpen: false },
+      })
       this.held.get(node.number)?.add(owner)
       return
     }
@@ -281,7 +320,8 @@ class Years {
         this.told(owner, pair, { kind: 'went', now })
         if (now >= node.dies) this.checkLoss(owner, node, now)
       }
-      pair.isOpen = true
+      pair.isAway = node.isAway(now)
+      this.open(owner, pair)
     }
     if (kind !== 'ends') return
     if (node.ending === 'wiped')
@@ -316,11 +356,11 @@ class Years {
       if (!this.isHere(owner, now)) continue
       for (const { elements } of owner.stripes)
         for (const element of elements)
-          if (element.holder === node.id && element.state === 'held') element.state = 'lacking'
+          if (element.at === node && element.state === 'held') element.state = 'lacking'
       // Once it is in grace, more of the same changes nothing.
       if (pair.watch.state === 'grace') continue
       this.told(owner, pair, { kind: 'failed', now })
-      pair.isOpen = true
+      this.open(owner, pair)
       owner.isDue = true
     }
   }
@@ -334,9 +374,10 @@ class Years {
   private catchUp(owner: Owner, now: number): void {
     const hours = Math.floor((now - owner.doneMs) / hourMs)
     if (hours <= 0) return
-    const { open, times } = this
-    open.length = times.length = 0
-    for (const pair of owner.pairs.values()) if (pair.isOpen) open.push(pair)
+    const { times } = this
+    const { open } = owner
+    for (let i = open.length - 1; i >= 0; i--) if (!open[i]?.isOpen) open.splice(i, 1)
+    times.length = 0
     if (open.length > 0)
       for (let hour = 1; hour <= hours; hour++) {
         const at = owner.doneMs + hour * hourMs
@@ -344,17 +385,30 @@ class Years {
       }
     owner.doneMs += hours * hourMs
     // Whether a partner is there does not change in between: what happens to it catches up first.
-    for (const pair of open)
-      for (let i = 0; i < times.length && pair.isOpen; i += pair.watch.quietHours(times, i)) {
+    for (const pair of open) {
+      const { watch } = pair
+      const isChanged = pair.isAway === watch.online
+      for (let i = isChanged ? 0 : watch.quietHours(times, 0); i < times.length && pair.isOpen;) {
         this.hour(owner, pair, times[i] ?? now)
         i++
+        i += watch.quietHours(times, i)
       }
+    }
+  }
+
+  /** It is stepped from now on, in the order of the owner's pairs. */
+  private open({ open, pairs }: Owner, pair: Pair): void {
+    if (pair.isOpen || !pairs.has(pair.node.id)) return
+    pair.isOpen = true
+    if (open.includes(pair)) return
+    let at = open.length
+    while (at > 0 && (open[at - 1]?.order ?? 0) > pair.order) at--
+    open.splice(at, 0, pair)
   }
 
   private hour(owner: Owner, pair: Pair, now: number): void {
-    const { node, watch } = pair
+    const { node, watch, isAway } = pair
     const before = watch.state
-    const isAway = node.isAway(now)
     if (isAway === watch.online) {
       watch.tell({ kind: isAway ? 'went' : 'came', now })
       // Who is back early says so.
@@ -421,26 +475,20 @@ class Years {
 
   private repair(owner: Owner, now: number): void {
     owner.isDue = false
-    const { shape, atOnce, isIdle, isBlind } = this.options
+    const { shape, atOnce, isIdle } = this.options
     if (isIdle) return
-    const partners = [...owner.pairs.values()].map(({ node, watch }) => ({
-      ...this.placeOf(node, isBlind),
-      state: watch.state,
-      online: node.isOnline(now),
-    }))
-    const there = owner.stripes.filter(({ isLost }) => !isLost)
-    const stripes = there.map(({ id, elements }) => ({
-      id,
-      data: shape.data,
-      bytes: this.bytes,
-      isHere: false,
-      elements,
-    }))
+    const partners: RepairPartner[] = []
+    for (const { node, partner, watch } of owner.pairs.values()) {
+      partner.state = watch.state
+      partner.online = node.isOnline(now)
+      partners.push(partner)
+    }
+    const stripes = owner.stripes.filter(({ isLost }) => !isLost)
     const plan = planRepair(stripes, partners, { atOnce, bytes: (rate * dayMs) / 2000 })
     if (plan.noRoom + plan.noSource + plan.later > 0) owner.isDue = true
     let bytes = 0
     for (const remake of plan.remakes) {
-      const stripe = there.find(({ id }) => id === remake.stripe)
+      const stripe = stripes.find(({ id }) => id === remake.stripe)
       const element = stripe?.elements[remake.element]
       if (!stripe || !element) continue
       if (
@@ -457,8 +505,11 @@ class Years {
       if (remake.why === 'too few' && element.holder !== null)
         owner.early.set(element.holder, (owner.early.get(element.holder) ?? 0) + 1)
       bytes += this.bytes + fetched
-      owner.moving.push({ stripe, element, old: element.holder })
-      Object.assign(element, { was: element.holder, holder: remake.to, state: 'sending' })
+      owner.moving.push({ stripe, element })
+      element.was = element.at
+      element.holder = remake.to
+      element.at = this.nodeOf(remake.to)
+      element.state = 'sending'
     }
     if (bytes > 0) this.later(owner.number, 'arrived', now + (bytes / rate) * 1000)
   }
@@ -468,51 +519,46 @@ class Years {
     const needed = source === 'holder' ? 1 : this.options.shape.data
     let there = 0
     for (const element of from) {
-      if (element.state !== 'held' || element.holder === null) continue
-      const node = this.nodeOf(element.holder)
-      if (!node.isOnline(now)) continue
-      if (node.holds(now)) there++
+      const { at } = element
+      if (element.state !== 'held' || !at?.isOnline(now)) continue
+      if (at.holds(now)) there++
       else element.state = 'lacking'
     }
     return there >= needed && !stripe.isLost
   }
 
   private nodeOf(id: string): Node {
-    const node = this.nodes[Number(id.slice(1))]
+    const node = this.byId.get(id)
     if (!node) throw new Error(`there is no node ${id}`)
     return node
   }
 
   private arrived(owner: Owner, now: number): void {
-    for (const { element, old } of owner.moving) {
-      const isTaken = element.holder !== null && this.nodeOf(element.holder).holds(now)
+    for (const { element } of owner.moving) {
       element.state = 'held'
-      if (!isTaken) element.holder = old
+      if (!element.at?.holds(now)) {
+        element.at = element.was
+        element.holder = element.at?.id ?? null
+      }
       element.was = null
     }
     owner.moving = []
     owner.isDue = true
   }
 
-  private exists({ holder, state, was }: Element, now: number): boolean {
-    const at = state === 'held' ? holder : was
-    return at !== null && this.nodeOf(at).holds(now)
-  }
-
   private checkLoss(owner: Owner, node: Node, now: number): void {
     const { data } = this.options.shape
     for (const stripe of owner.stripes) {
-      if (stripe.isLost || !stripe.elements.some(({ holder, was }) => holder === node.id || was === node.id))
-        continue
+      if (stripe.isLost || !stripe.elements.some(({ at, was }) => at === node || was === node)) continue
       if (node.ends === this.disasters[node.site]?.find((at) => at >= now)) this.countDisaster(stripe, node)
-      if (stripe.elements.filter((element) => this.exists(element, now)).length >= data) continue
+      if (stripe.elements.filter((element) => placeOf(element)?.holds(now)).length >= data) continue
       stripe.isLost = true
       this.result.lost++
     }
   }
 
   private countDisaster({ elements }: Stripe, { site }: Node): void {
-    const hit = elements.filter(({ holder }) => holder !== null && this.nodeOf(holder).site === site).length
+    const hit = elements.filter(({ at }) => at?.site === site).length
     this.result.worstDisaster = Math.max(this.result.worstDisaster, hit)
   }
 
@@ -521,10 +567,15 @@ class Years {
     const stripe = owner.stripes[Math.floor(fraction(this.random) * owner.stripes.length)]
     if (!stripe || stripe.isLost) return
     const isThere = (element: Element) => {
-      const at = element.state === 'held' ? element.holder : element.was
-      return at !== null && this.exists(element, now) && this.nodeOf(at).isOnline(now)
+      const at = placeOf(element)
+      return at?.holds(now) && at.isOnline(now)
     }
     this.result.looks++
     if (stripe.elements.filter(isThere).length < this.options.shape.data) this.result.outOfReach++
   }
+}
+
+/** Where it can be read, if its holder has it. */
+function placeOf({ state, at, was }: Element): Node | null {
+  return state === 'held' ? at : was
 }

@@ -285,5 +285,6 @@ function ended(before: PartnerState, now: number): PartnerState {
 }
 
 function promises(hours: Buffer): boolean {
-  return hours.some((byte) => byte !== 0)
+  for (let i = 0; i < hours.length; i++) if (hours[i] !== 0) return true
+  return false
 }

@@ -179,39 +179,53 @@ export function placeElements(
   partners: readonly PlacePartner[],
   { stripe, bytes, holders = [] }: { stripe: string; bytes: number; holders?: readonly PlacePartner[] },
 ): (string | null)[] {
+  if (count === 0) return []
   const used = new Set(holders.map(({ id }) => id))
-  const crowds = traits.map((trait) => new Map(counts(holders, trait)))
+  const crowds = traits.map((trait) => counts(holders, trait))
+  const named = hashed(fnvBasis, stripe)
   const left = partners
     .filter(({ id, space }) => space >= bytes && !used.has(id))
-    .map((partner) => ({ partner, order: -Math.log(mixed(stripe, partner.id)) / Math.max(1, partner.space) }))
-    .sort((a, b) => a.order - b.order || (a.partner.id < b.partner.id ? -1 : 1))
-    .map(({ partner }) => partner)
-  const crowd = (partner: PlacePartner) =>
-    traits.map((trait, i) => {
-      const at = trait(partner)
-      return at === null ? 0 : (crowds[i]?.get(at) ?? 0)
+    .map((partner): Place => {
+      const order = -Math.log(mixed(named, partner.id)) / Math.max(1, partner.space)
+      const crowd = traits.map((trait, i) => crowds[i]?.get(trait(partner)) ?? 0)
+      return { partner, crowd, order }
     })
   return Array.from({ length: count }, () => {
-    let best: { at: number; crowd: number[] } | undefined
-    for (const [at, partner] of left.entries()) {
-      const here = crowd(partner)
-      if (!best || isLess(here, best.crowd)) best = { at, crowd: here }
-    }
-    const [taken] = best ? left.splice(best.at, 1) : []
-    if (!taken) return null
+    let best = left[0]
+    for (const place of left) if (best && isBefore(place, best)) best = place
+    if (!best) return null
+    left.splice(left.indexOf(best), 1)
     for (const [i, trait] of traits.entries()) {
-      const at = trait(taken)
-      if (at !== null) crowds[i]?.set(at, (crowds[i].get(at) ?? 0) + 1)
+      const at = trait(best.partner)
+      if (at === null) continue
+      for (const { partner, crowd } of left) if (trait(partner) === at) crowd[i] = (crowd[i] ?? 0) + 1
     }
-    return taken.id
+    return best.partner.id
   })
+}
+
+/** Where an element may go. */
+interface Place {
+  readonly partner: PlacePartner
+  /** by trait: elements of the stripe that are at this one's site, prefix, region */
+  readonly crowd: number[]
+  /** by the stripe's name and the room */
+  readonly order: number
+}
+
+function isBefore(one: Place, other: Place): boolean {
+  for (let i = 0; i < one.crowd.length; i++) {
+    const more = (one.crowd[i] ?? 0) - (other.crowd[i] ?? 0)
+    if (more !== 0) return more < 0
+  }
+  return one.order < other.order || (one.order === other.order && one.partner.id < other.partner.id)
 }
 
 type Trait = (partner: PlacePartner) => string | null
 const traits: readonly Trait[] = [({ site }) => site, ({ prefix }) => prefix, ({ region }) => region]
 
-function counts(partners: readonly PlacePartner[], trait: Trait): Map<string, number> {
-  const found = new Map<string, number>()
+function counts(partners: readonly PlacePartner[], trait: Trait): Map<string | null, number> {
+  const found = new Map<string | null, number>()
   for (const partner of partners) {
     const at = trait(partner)
     if (at !== null) found.set(at, (found.get(at) ?? 0) + 1)
@@ -219,21 +233,18 @@ function counts(partners: readonly PlacePartner[], trait: Trait): Map<string, nu
   return found
 }
 
-function isLess(one: readonly number[], other: readonly number[]): boolean {
-  for (const [i, count] of one.entries()) {
-    const than = other[i] ?? 0
-    if (count !== than) return count < than
-  }
-  return false
+const fnvBasis = 0x811c9dc5
+
+/** FNV-1a of one more name. */
+function hashed(before: number, text: string): number {
+  let hash = before
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193)
+  return Math.imul(hash ^ 0xff, 0x01000193)
 }
 
 /** Over 0, up to 1: the same for the same two names, and as good as by chance over many (FNV-1a, then a mixer of MurmurHash3). */
-function mixed(one: string, other: string): number {
-  let hash = 0x811c9dc5
-  for (const text of [one, other]) {
-    for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193)
-    hash = Math.imul(hash ^ 0xff, 0x01000193)
-  }
+function mixed(one: number, other: string): number {
+  let hash = hashed(one, other)
   hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
   hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35)
   return (((hash ^ (hash >>> 16)) >>> 0) + 1) / 2 ** 32

@@ -111,12 +111,12 @@ export function planRepair(
     else if (need.wanted.length > 0) needs.push(need)
   }
   needs.sort(byUrgency)
-  const room = new Map(partners.map(({ id, space }) => [id, space]))
+  const taken = new Map<string, number>()
   const plan = { remakes: [] as Remake[], bytes: 0, later: 0, noRoom: 0, noSource: 0, gone: gone.sort() }
   for (const need of needs) {
     // At least one stripe in each run, however large it is.
     if (plan.bytes >= policy.bytes && plan.remakes.length > 0) plan.later += need.wanted.length
-    else remake(need, known, room, plan)
+    else remake(need, known, taken, plan)
   }
   return plan
 }
@@ -171,13 +171,10 @@ const keeps: ReadonlySet<StateName> = new Set(['good', 'late', 'grace', 'leaving
 function remake(
   { stripe, wanted }: RepairNeed,
   known: ReadonlyMap<string, RepairPartner>,
-  room: Map<string, number>,
+  /** bytes of each partner's room that other stripes of the plan take */
+  taken: Map<string, number>,
   plan: { remakes: Remake[]; bytes: number; noRoom: number; noSource: number },
 ): void {
-  const holders = stripe.elements.flatMap(({ holder }) => {
-    const partner = holder === null ? undefined : known.get(holder)
-    return partner ? [partner] : []
-  })
   const isReadable = (element: number) => {
     const { holder, state } = stripe.elements[element] ?? { holder: null, state: 'held' }
     const partner = holder === null ? undefined : known.get(holder)
@@ -191,15 +188,22 @@ function remake(
     if (source === 'others' && readable < stripe.data) plan.noSource++
     else able.push({ element, why, source })
   }
-  const fit = [...known.values()]
-    .filter(({ state, online }) => state === 'good' && online)
-    .map((partner) => ({ ...partner, space: room.get(partner.id) ?? 0 }))
+  if (able.length === 0) return
+  const fit: RepairPartner[] = []
+  for (const partner of known.values())
+    if (partner.state === 'good' && partner.online)
+      fit.push({ ...partner, space: partner.space - (taken.get(partner.id) ?? 0) })
   const moved = able.filter(({ why }) => why !== 'lacking')
+  const holders = new Set(stripe.elements.map(({ holder }) => holder))
   // An old holder that is no longer bound does not count for the spread, but is not chosen either.
-  const bound = holders.filter(({ state }) => keeps.has(state))
+  const bound: RepairPartner[] = []
+  for (const { holder } of stripe.elements) {
+    const partner = holder === null ? undefined : known.get(holder)
+    if (partner && keeps.has(partner.state)) bound.push(partner)
+  }
   const places = placeElements(
     moved.length,
-    fit.filter(({ id }) => !holders.some((holder) => holder.id === id)),
+    fit.filter(({ id }) => !holders.has(id)),
     { stripe: stripe.id, bytes: stripe.bytes, holders: bound },
   )
   let isFetched = false
@@ -216,7 +220,7 @@ function remake(
     if (isFirst) isFetched = true
     const fetched = isFirst ? stripe.data : source === 'holder' ? 1 : 0
     plan.bytes += (1 + fetched) * stripe.bytes
-    room.set(to, (room.get(to) ?? 0) - stripe.bytes)
+    taken.set(to, (taken.get(to) ?? 0) + stripe.bytes)
     plan.remakes.push({ stripe: stripe.id, element, to, instead: old === to ? null : old, source, why })
   }
 }
