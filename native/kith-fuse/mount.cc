@@ -96,12 +96,14 @@ unsigned long accessTimes(int dir) {
   return (of.f_flag & ST_RELATIME ? MS_RELATIME : MS_STRICTATIME) | directories;
 }
 
-uint64_t mountIdOf(const std::string& path) {
+// One that no later mount gets (statx(2), Linux 6.8); not in every libc's headers.
+constexpr unsigned uniqueMountId = 0x4000;
+
+// 0 when it cannot be told. Does not ask the file system, which may be one whose server is gone.
+uint64_t mountIdOf(const Fd& root) {
+  constexpr int flags = AT_EMPTY_PATH | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC;
   struct statx facts;
-  // Without asking the file system, which may be one whose server is gone.
-  if (statx(AT_FDCWD, path.c_str(), AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW, STATX_MNT_ID, &facts) != 0)
-    return 0;
-  return facts.stx_mnt_id;
+  return root && statx(root.get(), "", flags, STATX_MNT_ID | uniqueMountId, &facts) == 0 ? facts.stx_mnt_id : 0;
 }
 
 }  // namespace
@@ -150,21 +152,30 @@ bool Mount::startByHelper(std::string& error) {
   return false;
 }
 
-void Mount::remember() { mountId_ = mountIdOf(path_); }
+Fd Mount::top() const { return Fd(open(path_.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)); }
 
+void Mount::remember() { mountId_ = mountIdOf(top()); }
+
+Fd Mount::own() const {
+  Fd root = top();
+  return mountId_ != 0 && mountIdOf(root) == mountId_ ? std::move(root) : Fd();
+}
+
+// As root by the descriptor that was looked at: by its path another mount, made meanwhile, could be meant. A mount that
+// somebody has a descriptor of can only be detached; what was written goes out when the descriptor is closed.
 int Mount::stop() {
-  if (mountIdOf(path_) != mountId_) return ENOENT;  // unmounted already, or something else lies over it
-  if (byHelper_) {
-    if (runHelper({"-u", "-q", "--", path_}, -1) == 0) return 0;
-    return runHelper({"-u", "-z", "-q", "--", path_}, -1) == 0 ? 0 : EBUSY;
-  }
-  if (umount2(path_.c_str(), UMOUNT_NOFOLLOW) == 0) return 0;
-  return umount2(path_.c_str(), UMOUNT_NOFOLLOW | MNT_DETACH) == 0 ? 0 : errno;
+  Fd root = own();
+  if (!root) return ENOENT;  // unmounted already, or something else lies over it
+  if (!byHelper_) return umount2(("/proc/self/fd/" + std::to_string(root.get())).c_str(), MNT_DETACH) == 0 ? 0 : errno;
+  root.reset();
+  if (runHelper({"-u", "-q", "--", path_}, -1) == 0) return 0;
+  return runHelper({"-u", "-z", "-q", "--", path_}, -1) == 0 ? 0 : EBUSY;
 }
 
 int Mount::syncPages() {
-  if (mountIdOf(path_) != mountId_) return 0;
+  const Fd path = own();
+  if (!path) return 0;
   // Opened for this moment only: a descriptor that stays would keep the mount busy.
-  Fd root(open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  const Fd root(openat(path.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   return root && syncfs(root.get()) == 0 ? 0 : errno;
 }

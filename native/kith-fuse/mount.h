@@ -28,6 +28,9 @@ class Mount {
  private:
   bool startAsRoot(int dir, std::string& error);
   bool startByHelper(std::string& error);
+  // An O_PATH descriptor of what lies at the path, and of that only when it is this mount.
+  Fd top() const;
+  Fd own() const;
 
   std::string path_;
   bool byHelper_ = false;

@@ -71,6 +71,30 @@ t.test('a file that is open stays usable after the mount was detached', async (t
   t.equal(readFileSync(join(mount.dir, 'open file'), 'utf8'), 'written late')
 })
 
+t.test('what was mounted in its place stays', async (t) => {
+  const mount = await mountForTest(t)
+  const copy = join(mount.base, 'copy')
+  mkdirSync(copy)
+  const idOf = async () => (await ran('findmnt', ['-no', 'ID', mount.dir])).trim()
+  const id = await idOf()
+  // Of the same file system, so that kith-fuse goes on.
+  await ran('mount', ['--bind', mount.dir, copy])
+  t.teardown(() => run('umount', ['-l', copy]))
+  await ran('umount', [mount.dir])
+  await ran('mount', ['-t', 'tmpfs', 'kith-test', mount.dir])
+  t.teardown(() => run('umount', [mount.dir]))
+  t.comment(`the mount had the number ${id}, the other has ${await idOf()}`)
+  mount.signal('SIGTERM')
+  await waitFor(() => /cannot unmount/.test(mount.log), 'the refusal')
+  t.equal((await ran('findmnt', ['-no', 'FSTYPE', mount.dir])).trim(), 'tmpfs')
+  writeFileSync(join(copy, 'f'), 'it serves')
+  await ran('umount', [mount.dir])
+  t.equal(readFileSync(join(mount.dir, 'f'), 'utf8'), 'it serves', 'the directory itself')
+  await ran('umount', [copy])
+  await mount.end()
+  t.equal(mount.exitCode, 0)
+})
+
 t.test('killed: the writer gets an error, and what was written is there', async (t) => {
   const mount = await mountForTest(t)
   const fd = openSync(join(mount.dir, 'f'), 'a')
