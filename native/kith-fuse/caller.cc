@@ -39,6 +39,7 @@ bool switching = false;  // set before threads start
 
 thread_local Capabilities full;  // what the thread started with
 thread_local bool setIdKept = true;
+thread_local uint32_t mask = 0;  // what umask the thread has: only Creating makes files
 
 bool capabilities(long call, Capabilities& value) {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
@@ -133,8 +134,9 @@ void clearSetId(const Request& request) {
   setIdKept = false;
 }
 
-Creating::Creating(Request& request, uint32_t mask) {
-  umask(mask & 0777);
+Creating::Creating(Request& request, uint32_t wanted) {
+  // It stays, as the next caller's is mostly the same.
+  if (mask != (wanted & 0777)) umask(mask = wanted & 0777);
   const uint32_t uid = request.header().uid, gid = request.header().gid;
   keepSetId();
   if (!switching || (uid == 0 && gid == 0)) return;
@@ -146,7 +148,6 @@ Creating::Creating(Request& request, uint32_t mask) {
 }
 
 Creating::~Creating() {
-  umask(0);
   if (switched_) beRoot();
 }
 

@@ -10,7 +10,7 @@
 #include "inodes.h"
 
 struct FileHandle {
-  Fd fd;
+  FdPtr fd;
   InodePtr inode;
   bool writes;  // opened for writing
   bool unseen;  // may write without WRITE requests
@@ -42,7 +42,7 @@ class OpenFiles {
   Fd another(const InodePtr& inode) {
     std::lock_guard lock(mutex_);
     for (const FileHandle* handle : handles_)
-      if (handle->inode == inode) return Fd(fcntl(handle->fd.get(), F_DUPFD_CLOEXEC, 0));
+      if (handle->inode == inode) return Fd(fcntl(handle->fd->get(), F_DUPFD_CLOEXEC, 0));
     return {};
   }
 

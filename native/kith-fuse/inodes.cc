@@ -9,7 +9,10 @@
 // system below opens a file by its number (ext4 and others, as root). That must not lead out of the tree: a directory has
 // to lie beneath the root; of other files the kernel must have known that very one before (former_).
 //
-// At most maxCached descriptors are kept, least recently used first out. An inode without one is opened again
+// At most maxCached descriptors are kept, least recently used first out. Most inodes never have one: a file's attributes are
+// asked for by its name in its parent, and count only when they are of the same number, device, type and time of birth, so
+// that whoever renames meanwhile, or works beneath the mount, can make them no other file's. While a file that was made here
+// is open, its handle's descriptor is its inode's. Else an inode without one is opened
 //   1. by its file handle (privileged; taken when its descriptor was first closed), or
 //   2. by its name in its parent, opened the same way, checked to be the same inode. As a plain user this fails below a
 //      directory that was made unsearchable, so open files then hold their inode's descriptor.
@@ -23,6 +26,7 @@
 #include "inodes.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/mount.h>
 
@@ -135,13 +139,22 @@ InodePtr Inodes::find(const struct statx& of) {
   return found == byNode_.end() || !(*found)->isThat(of) ? nullptr : *found;
 }
 
+// Null when it has none.
+FdPtr Inodes::cachedLocked(Inode& inode) {
+  if (!inode.cached) return inode.held.lock();
+  if (!inode.pinned) recent_.splice(recent_.begin(), recent_, inode.cached->place);
+  return inode.cached->fd;
+}
+
+void Inodes::lend(const InodePtr& inode, const FdPtr& fd) {
+  std::lock_guard lock(mutex_);
+  inode->held = fd;
+}
+
 FdPtr Inodes::fd(const InodePtr& inode) {
   {
     std::lock_guard lock(mutex_);
-    if (inode->cached) {
-      if (!inode->pinned) recent_.splice(recent_.begin(), recent_, inode->cached->place);
-      return inode->cached->fd;
-    }
+    if (FdPtr fd = cachedLocked(*inode)) return fd;
   }
   for (int attempt = 0; attempt < chainAttempts; attempt++) {
     FdPtr fd = openChain(inode);
@@ -149,6 +162,29 @@ FdPtr Inodes::fd(const InodePtr& inode) {
   }
   errno = ESTALE;
   return nullptr;
+}
+
+// By its name in its parent: what the name leads to is the inode or is seen not to be, whoever renames it meanwhile. Files
+// that are only looked at then never have a descriptor, which beyond maxCached would be closed and opened again and again.
+// But directories are opened where that may fail later: below one that was made unsearchable.
+bool Inodes::stat(const InodePtr& inode, struct statx& of) {
+  FdPtr fd, above;
+  InodePtr parent;
+  char name[NAME_MAX + 1];
+  {
+    std::lock_guard lock(mutex_);
+    fd = cachedLocked(*inode);
+    const bool byName = (handles_ || inode->type != S_IFDIR) && inode->parent && !inode->gone;
+    if (!fd && byName && strlen(inode->name.get()) < sizeof(name)) {
+      parent = inode->parent;
+      above = cachedLocked(*parent);
+      strcpy(name, inode->name.get());
+    }
+  }
+  if (!fd && parent && !above) above = this->fd(parent);
+  if (!fd && above && statChild(above->get(), name, of) && isOf(*inode, of) && inode->isThat(of)) return true;
+  if (!fd) fd = this->fd(inode);
+  return fd && statSelf(fd->get(), of);
 }
 
 // Goes up to the first inode that can be opened without its parent, and down again from there.
@@ -213,12 +249,16 @@ FdPtr Inodes::openByNumber(const Fd& mount, uint64_t ino) const {
   return nullptr;
 }
 
+bool Inodes::isOf(const Inode& inode, const struct statx& of) const {
+  const bool foreign = isForeign(of);
+  return foreign == inode.foreign && key(of, foreign) == Key{inode.dev, inode.ino};
+}
+
 FdPtr Inodes::openChild(const FdPtr& dir, const std::string& name, const Inode& inode) const {
   Fd fd(openat(dir->get(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   struct statx about;
   if (!fd || !statSelf(fd.get(), about)) return nullptr;
-  const bool foreign = isForeign(about);
-  if (foreign != inode.foreign || key(about, foreign) != Key{inode.dev, inode.ino}) {
+  if (!isOf(inode, about)) {
     errno = ESTALE;
     return nullptr;
   }
@@ -262,7 +302,7 @@ void Inodes::keepLocked(Inode& inode, FdPtr fd, Closing& closing) {
 void Inodes::evictLocked(Closing& closing) {
   Inode& victim = *recent_.back();
   if (handles_ && !victim.handle && !victim.foreign) victim.handle = handleOf(victim.cached->fd->get());
-  if (!handles_) victim.held = victim.cached->fd;
+  if (!handles_ && victim.held.expired()) victim.held = victim.cached->fd;
   loseLocked(victim, closing);
 }
 

@@ -62,7 +62,7 @@ class Inode {
   InodePtr parent;                  // a name that leads here: (parent, name); null when none is known
   std::unique_ptr<char[]> name;     // NUL-terminated; set while `parent` is
   std::unique_ptr<Cached> cached;   // its descriptor, if it has one
-  std::weak_ptr<const Fd> held;     // the descriptor after it was evicted: an open file may still hold it
+  std::weak_ptr<const Fd> held;     // an open file's descriptor; or its own after it was evicted, which one may still hold
   std::unique_ptr<char[]> handle;   // a struct file_handle; null when none was asked for
 };
 
@@ -82,8 +82,13 @@ class Inodes {
   InodePtr find(uint64_t node);
   // The inode of these facts, if the kernel knows it.
   InodePtr find(const struct statx& facts);
-  // An O_PATH descriptor of the inode. Null with errno set.
+  // A descriptor of the inode: an O_PATH one, or that of an open file. Null with errno set.
   FdPtr fd(const InodePtr& inode);
+  // The facts of the inode as they are now, for which none is opened where its name is known. False with errno set.
+  bool stat(const InodePtr& inode, struct statx& facts);
+  // The descriptor of an open file serves for its inode, too, as long as the file is open. So what fd() returned must be let
+  // go before a reply: whoever closes the file after it might else be seen to have it open.
+  void lend(const InodePtr& inode, const FdPtr& fd);
 
   // Counts one lookup of the child found as `name` in `parent`. `fd` (may be null) is an O_PATH descriptor of it.
   // A file that was made without a name has no parent, and needs its descriptor.
@@ -127,7 +132,9 @@ class Inodes {
   Key key(const struct statx& facts, bool foreign) const;
   bool isNumberedByInode(const Key& key) const;
   uint64_t nodeLocked(const Key& key) const;
+  FdPtr cachedLocked(Inode& inode);
   FdPtr openChain(const InodePtr& inode);
+  bool isOf(const Inode& inode, const struct statx& facts) const;
   FdPtr openByHandle(const Fd& mount, const char* handle) const;
   FdPtr openByNumber(const Fd& mount, uint64_t ino) const;
   FdPtr openChild(const FdPtr& dir, const std::string& name, const Inode& inode) const;

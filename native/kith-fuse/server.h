@@ -78,7 +78,7 @@ class Server {
   int readlink(Request&);
   int replyHandle(Request&, const InodePtr& inode);
   struct Doomed;
-  bool examine(int dirFd, const char* name, Doomed& doomed);
+  bool examine(int dirFd, const char* name, bool goesAway, Doomed& doomed);
   int remove(Request&, int flag);
   int move(Request&, uint64_t newDir, unsigned flags);
   int replyNew(Request&, const InodePtr& parent, int parentFd, const char* name);
@@ -96,7 +96,7 @@ class Server {
   int create(Request&);
   int tmpfile(Request&);
   int release(Request&);
-  wire::OpenOut opened(const Request&, const InodePtr& inode, Fd fd, uint32_t flags);
+  wire::OpenOut opened(const Request&, const InodePtr& inode, FdPtr fd, uint32_t flags);
   void forgetAttributes(const Request&, const InodePtr& inode);
   int replyCreated(Request&, const InodePtr& inode, const struct statx& facts, Fd fd, uint32_t flags);
   void close(uint64_t fh);

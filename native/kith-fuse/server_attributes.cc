@@ -21,14 +21,13 @@ wire::StatxTime wireTime(const statx_timestamp& time) { return {time.tv_sec, tim
 }  // namespace
 
 int Server::getattr(Request& request) {
-  InodePtr inode;
-  FdPtr fd;
   struct statx facts;
-  if (const int error = node(request.header().nodeid, inode, fd)) return error;
+  const InodePtr inode = inodes_->find(request.header().nodeid);
+  if (!inode) return ESTALE;
   // First: the times are the last ones only once nobody writes.
   if (inode->mappable) unseen_.ended(inode);
   const uint64_t valid = attrSeconds(inode);
-  if (!statSelf(fd->get(), facts)) return errno;
+  if (!inodes_->stat(inode, facts)) return errno;
   fuse_attr_out out{};
   out.attr_valid = valid;
   fillAttr(out.attr, facts);
@@ -46,6 +45,7 @@ int Server::setattr(Request& request) {
   if (const int error = change(request, *in, inode, fd->get())) return error;
   struct statx facts;
   if (!statSelf(fd->get(), facts)) return errno;
+  fd = nullptr;
   fuse_attr_out out{};
   out.attr_valid = attrSeconds(inode);
   fillAttr(out.attr, facts);
@@ -99,7 +99,7 @@ int Server::change(const Request& request, const fuse_setattr_in& in, const Inod
     const auto size = static_cast<off_t>(in.size);
     const bool handle = (in.valid & FATTR_FH) != 0;
     const Backings::Resizing resizing(backings_, inode.get());
-    if ((handle ? ftruncate(reinterpret_cast<FileHandle*>(in.fh)->fd.get(), size) : truncate(path.get(), size)) != 0)
+    if ((handle ? ftruncate(reinterpret_cast<FileHandle*>(in.fh)->fd->get(), size) : truncate(path.get(), size)) != 0)
       return errno;
     log_.truncate(inode->ino, in.size);
   }
@@ -114,13 +114,12 @@ int Server::change(const Request& request, const fuse_setattr_in& in, const Inod
 
 int Server::statx(Request& request) {
   if (!request.take<wire::StatxIn>()) return EINVAL;
-  InodePtr inode;
-  FdPtr fd;
   struct statx facts;
-  if (const int error = node(request.header().nodeid, inode, fd)) return error;
+  const InodePtr inode = inodes_->find(request.header().nodeid);
+  if (!inode) return ESTALE;
   if (inode->mappable) unseen_.ended(inode);
   const uint64_t valid = attrSeconds(inode);
-  if (!statSelf(fd->get(), facts)) return errno;
+  if (!inodes_->stat(inode, facts)) return errno;
   wire::StatxOut out{};
   out.attrValid = valid;
   out.mask = facts.stx_mask & (STATX_BASIC_STATS | STATX_BTIME);

@@ -47,7 +47,7 @@ int Server::read(Request& request) {
   const auto* in = request.take<fuse_read_in>();
   if (!in) return EINVAL;
   const size_t size = std::min<size_t>(in->size, wire::maxTransfer);
-  const ssize_t got = pread(file(in->fh).fd.get(), request.scratch, size, static_cast<off_t>(in->offset));
+  const ssize_t got = pread(file(in->fh).fd->get(), request.scratch, size, static_cast<off_t>(in->offset));
   if (got < 0) return errno;
   request.reply(request.scratch, static_cast<size_t>(got));
   return 0;
@@ -72,7 +72,7 @@ int Server::write(Request& request) {
   if (!bytes) return EINVAL;
   const FileHandle& handle = file(in->fh);
   // `flags` are the caller's of this moment. Where the caller's own buffer lay does not matter; offset and length do.
-  const int fd = handle.direct && in->flags & O_DIRECT ? handle.direct.get() : handle.fd.get();
+  const int fd = handle.direct && in->flags & O_DIRECT ? handle.direct.get() : handle.fd->get();
   const bool mapped = (in->write_flags & FUSE_WRITE_CACHE) != 0;
   in->write_flags & FUSE_WRITE_KILL_SUIDGID ? caller::clearSetId(request) : caller::keepSetId();
   size_t done = 0;
@@ -99,7 +99,7 @@ int Server::write(Request& request) {
 int Server::fsync(Request& request) {
   const auto* in = request.take<fuse_fsync_in>();
   if (!in) return EINVAL;
-  const int fd = file(in->fh).fd.get();
+  const int fd = file(in->fh).fd->get();
   if ((in->fsync_flags & FUSE_FSYNC_FDATASYNC ? ::fdatasync(fd) : ::fsync(fd)) != 0) return errno;
   request.ok();
   return 0;
@@ -110,9 +110,9 @@ int Server::fallocate(Request& request) {
   if (!in) return EINVAL;
   const FileHandle& handle = file(in->fh);
   const auto mode = static_cast<int>(in->mode);
-  const SetIdClearing setId(request, handle.fd.get());
+  const SetIdClearing setId(request, handle.fd->get());
   const int failed =
-      ::fallocate(handle.fd.get(), mode, static_cast<off_t>(in->offset), static_cast<off_t>(in->length)) == 0 ? 0 : errno;
+      ::fallocate(handle.fd->get(), mode, static_cast<off_t>(in->offset), static_cast<off_t>(in->length)) == 0 ? 0 : errno;
   if (failed == EOPNOTSUPP) return failed;
   setId.done(request.header().nodeid);
   // One that failed may have done a part.
@@ -128,7 +128,7 @@ int Server::fallocate(Request& request) {
 int Server::lseek(Request& request) {
   const auto* in = request.take<fuse_lseek_in>();
   if (!in) return EINVAL;
-  const off_t at = ::lseek(file(in->fh).fd.get(), static_cast<off_t>(in->offset), static_cast<int>(in->whence));
+  const off_t at = ::lseek(file(in->fh).fd->get(), static_cast<off_t>(in->offset), static_cast<int>(in->whence));
   if (at < 0) return errno;
   fuse_lseek_out out{static_cast<uint64_t>(at)};
   request.reply(out);
@@ -156,8 +156,8 @@ int Server::copy(Request& request, uint64_t& copied) {
   if (Snapshots::owns(in->nodeid_out)) return EXDEV;
   const FileHandle& target = file(in->fh_out);
   auto from = static_cast<off64_t>(in->off_in), to = static_cast<off64_t>(in->off_out);
-  const SetIdClearing setId(request, target.fd.get());
-  const ssize_t done = copy_file_range(file(in->fh_in).fd.get(), &from, target.fd.get(), &to,
+  const SetIdClearing setId(request, target.fd->get());
+  const ssize_t done = copy_file_range(file(in->fh_in).fd->get(), &from, target.fd->get(), &to,
                                        std::min(in->len, maxCopy), static_cast<unsigned>(in->flags));
   if (done < 0) return errno;
   setId.done(in->nodeid_out);
@@ -185,7 +185,7 @@ int Server::ioctl(Request& request) {
   } else {
     inode = file(in->fh).inode;
   }
-  const int fd = dir ? dir.get() : file(in->fh).fd.get();
+  const int fd = dir ? dir.get() : file(in->fh).fd->get();
   struct {
     fuse_ioctl_out head;
     alignas(8) char argument[sizeof(struct fsxattr) + 4];

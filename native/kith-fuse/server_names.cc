@@ -47,8 +47,7 @@ int Server::lookup(Request& request) {
 int Server::replyHandle(Request& request, const InodePtr& inode) {
   if (!inode) return errno;
   struct statx facts;
-  const FdPtr fd = inodes_->fd(inode);
-  if (!fd || !statSelf(fd->get(), facts)) {
+  if (!inodes_->stat(inode, facts)) {
     const int error = errno;
     inodes_->forget(inode->node, 1);
     return error;
@@ -148,6 +147,7 @@ int Server::link(Request& request) {
   // By way of /proc, as AT_EMPTY_PATH needs a privilege. It stops at the inode even when that is a symbolic link.
   if (linkat(AT_FDCWD, caller::ProcName(inodeFd->get()).get(), dirFd->get(), name, AT_SYMLINK_FOLLOW) != 0) return errno;
   log_.attributes(inode->ino);
+  inodeFd = nullptr;
   return replyNew(request, dir, dirFd->get(), name);
 }
 
@@ -155,7 +155,8 @@ int Server::unlink(Request& request) { return remove(request, 0); }
 
 int Server::rmdir(Request& request) { return remove(request, AT_REMOVEDIR); }
 
-// What a name leads to before it is taken away. `inode` is null when the kernel does not know it: then nothing is kept.
+// What a name leads to before it is moved or taken away. `inode` is null when the kernel does not know it: then nothing is
+// kept. `fd` is there only for what goes away.
 struct Server::Doomed {
   struct statx facts;
   InodePtr inode;
@@ -163,11 +164,14 @@ struct Server::Doomed {
   bool lastLink;
 };
 
-bool Server::examine(int dirFd, const char* name, Doomed& doomed) {
-  if (!statChild(dirFd, name, doomed.facts)) return false;
+// Where no descriptor is to be had, it is looked at by name, and stays unpinned.
+bool Server::examine(int dirFd, const char* name, bool goesAway, Doomed& doomed) {
+  Fd fd(goesAway ? ::openat(dirFd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1);
+  if (goesAway && !fd && errno == ENOENT) return false;
+  if (!(fd ? statSelf(fd.get(), doomed.facts) : statChild(dirFd, name, doomed.facts))) return false;
   doomed.inode = inodes_->find(doomed.facts);
   doomed.lastLink = doomed.facts.stx_nlink <= 1 || S_ISDIR(doomed.facts.stx_mode);
-  if (doomed.inode) doomed.fd = inodes_->fd(doomed.inode);
+  if (doomed.inode && fd) doomed.fd = std::make_shared<const Fd>(std::move(fd));
   return true;
 }
 
@@ -179,7 +183,7 @@ int Server::remove(Request& request, int flag) {
   if (const int error = directory(request.header().nodeid, dir, fd)) return error;
   if (isSnapshotsName(dir, name)) return EROFS;
   Doomed doomed;
-  if (!examine(fd->get(), name, doomed)) return errno;
+  if (!examine(fd->get(), name, true, doomed)) return errno;
   if (unlinkat(fd->get(), name, flag) != 0) return errno;
   if (doomed.inode) inodes_->nameGone(doomed.inode, dir, name, doomed.fd, doomed.lastLink);
   if (doomed.inode && flag & AT_REMOVEDIR) listings_.gone(doomed.inode);
@@ -209,8 +213,9 @@ int Server::move(Request& request, uint64_t newDirId, unsigned flags) {
   if (const int error = directory(newDirId, newDir, newFd)) return error;
   if (isSnapshotsName(oldDir, oldName) || isSnapshotsName(newDir, newName)) return EROFS;
   Doomed moved, replaced;
-  if (!examine(oldFd->get(), oldName, moved)) return errno;
-  const bool replaces = examine(newFd->get(), newName, replaced);
+  const bool exchange = (flags & RENAME_EXCHANGE) != 0;
+  if (!examine(oldFd->get(), oldName, false, moved)) return errno;
+  const bool replaces = examine(newFd->get(), newName, !exchange, replaced);
   {
     std::optional<caller::Creating> as;
     if (flags & RENAME_WHITEOUT) as.emplace(request, 0);  // the whiteout is the caller's
@@ -223,7 +228,6 @@ int Server::move(Request& request, uint64_t newDirId, unsigned flags) {
     }
   }
 
-  const bool exchange = (flags & RENAME_EXCHANGE) != 0;
   const bool same = replaces && moved.facts.stx_ino == replaced.facts.stx_ino;  // two links to one file: nothing happened
   if (!same) {
     if (replaces && replaced.inode && !exchange) {

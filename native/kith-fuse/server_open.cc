@@ -60,8 +60,9 @@ int Server::open(Request& request) {
   // The kernel opens a file for itself to pass on an ioctl of who has it open, whatever its mode says by now.
   if (!fd && errno == EACCES && !forWriting(in->flags) && !(fd = open_.another(inode))) return EACCES;
   if (!fd) return errno;
+  path = nullptr;
   if (in->flags & O_TRUNC) log_.truncate(inode->ino, 0);
-  const wire::OpenOut out = opened(request, inode, std::move(fd), in->flags);
+  const wire::OpenOut out = opened(request, inode, std::make_shared<const Fd>(std::move(fd)), in->flags);
   if (request.reply(out) != 0) close(out.fh);
   return 0;
 }
@@ -74,13 +75,13 @@ int Server::open(Request& request) {
 // without passthrough, if nobody has it open or mapped: reads come from the kernel's cache, and each change comes here.
 // A handle of the kernel's outlives a killed server, and can still write: the daemon never heard its close, so it goes on
 // looking at the file.
-wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd fd, uint32_t flags) {
+wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, FdPtr fd, uint32_t flags) {
   FdPtr held = inodes_->reopensByHandle() ? nullptr : inodes_->fd(inode);
   auto* handle = new FileHandle{std::move(fd), inode, forWriting(flags), false, std::move(held), {}};
   wire::OpenOut out{};
   out.fh = reinterpret_cast<uint64_t>(handle);
   caller::keepSetId();  // the kernel writes with the rights of this moment
-  const int fdNow = handle->fd.get();
+  const int fdNow = handle->fd->get();
   const auto both = [&] { return Fd(openat(AT_FDCWD, caller::ProcName(fdNow).get(), O_RDWR | O_CLOEXEC)); };
   const Backings::Opened how =
       backings_.open(inode.get(), fdNow, static_cast<int>(flags) & O_ACCMODE, wishOf(small_, fdNow, flags), both);
@@ -94,7 +95,7 @@ wire::OpenOut Server::opened(const Request& request, const InodePtr& inode, Fd f
   if (out.backingId != 0) out.flags = wire::openPassthrough;
   // What may be written past the kernel's pages is at least read anew by each who opens it.
   else if (!inode->passed) out.flags = wire::openKeepCache;
-  const bool seen = wantsWrites(handle->fd.get(), flags);
+  const bool seen = wantsWrites(fdNow, flags);
   if (out.backingId != 0 && seen) out.flags |= wire::openDirectIo | wire::openParallelDirectWrites;
   const int direct = (static_cast<int>(flags) & keptFlags & ~O_TRUNC) | O_DIRECT | O_CLOEXEC;
   if (writesDirectly(flags)) handle->direct = Fd(openat(AT_FDCWD, caller::ProcName(fdNow).get(), direct));
@@ -168,7 +169,9 @@ int Server::replyCreated(Request& request, const InodePtr& inode, const struct s
     fuse_entry_out entry;
     wire::OpenOut open;
   } out;
-  out.open = opened(request, inode, std::move(fd), flags);
+  const auto opening = std::make_shared<const Fd>(std::move(fd));
+  inodes_->lend(inode, opening);
+  out.open = opened(request, inode, opening, flags | O_TRUNC);  // nothing is in it yet
   fillEntry(out.entry, inode, facts);
   if (request.reply(out) != 0) close(out.open.fh);
   return 0;

@@ -56,6 +56,7 @@ int Server::setxattr(Request& request) {
   if (in.setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID && statSelf(fd->get(), facts) && facts.stx_mode & S_ISGID)
     fchmodat(AT_FDCWD, path.get(), facts.stx_mode & 07777 & ~S_ISGID, 0);
   log_.attributes(inode->ino);
+  fd = nullptr;
   request.ok();
   return 0;
 }
@@ -70,6 +71,7 @@ int Server::getxattr(Request& request) {
   const size_t room = std::min<size_t>(in->size, XATTR_SIZE_MAX);
   const ssize_t size = ::getxattr(caller::ProcName(fd->get()).get(), name, request.scratch, room);
   if (size < 0) return errno;
+  fd = nullptr;
   if (in->size != 0) {
     request.reply(request.scratch, static_cast<size_t>(size));
     return 0;
@@ -87,6 +89,7 @@ int Server::listxattr(Request& request) {
   if (const int error = node(request.header().nodeid, inode, fd)) return error;
   const ssize_t all = ::listxattr(caller::ProcName(fd->get()).get(), request.scratch, XATTR_LIST_MAX);
   if (all < 0) return errno;
+  fd = nullptr;
   auto size = static_cast<size_t>(all);
   if (request.header().uid != 0) size = withoutTrusted(request.scratch, size);
   if (in->size == 0) {
@@ -109,6 +112,7 @@ int Server::removexattr(Request& request) {
   if (inode->foreign) return EXDEV;
   if (::removexattr(caller::ProcName(fd->get()).get(), name) != 0) return errno;
   log_.attributes(inode->ino);
+  fd = nullptr;
   request.ok();
   return 0;
 }
