@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import { KithError } from '../../lib/base/errors.js'
 import type { Params, PartnerInfo, Result, SnapshotRow, Status, VolumeStatus } from '../../lib/daemon/api.js'
 import { ControlClient } from '../../lib/daemon/control-client.js'
 
@@ -115,6 +116,10 @@ export class KithNode {
     if (!client) return this.run(method)
     try {
       return await client.call(method, params)
+    } catch (error) {
+      // One that was just killed may have been on its way out: the command starts another.
+      if (error instanceof KithError && error.code === 'noDaemon') return await this.run(method)
+      throw error
     } finally {
       client.close()
     }
