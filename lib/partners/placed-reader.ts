@@ -204,9 +204,20 @@ class Gathering {
     this.timer?.cancel()
     this.timer = this.options.clock.after(slowMs, () => {
       if (this.isDone) return
+      this.revive()
       this.askOthers(1)
-      this.hedge()
+      if (!this.isDone) this.hedge()
     })
+  }
+
+  /** Those that were away are asked anew when they are on line now. */
+  private revive(): void {
+    for (const index of this.gone) {
+      const partner = this.stripe.shards[index]?.partner
+      if (!partner || !this.options.fetcher.canAsk(partner)) continue
+      this.gone.delete(index)
+      this.asked.delete(index)
+    }
   }
 
   /** Asks the fastest of those not asked yet, so that enough are on their way, and `more` beyond. */
@@ -290,8 +301,9 @@ class Gathering {
   private exhausted(): void {
     const { fetcher } = this.options
     if (this.isDone) return
-    this.timer?.cancel()
     if (this.isHopeless() || this.isTooLate) return this.fail(this.tooFew())
+    // Who was away when asked may have come back before that, while another one was waited for.
+    this.hedge()
     this.unsubscribe ??= fetcher.onChange(() => this.again())
     const tooLate = () => {
       this.isTooLate = true
@@ -300,18 +312,10 @@ class Gathering {
     this.waiting ??= fetcher.wait(tooLate, this.how.isAwaited)
   }
 
-  /** Those that were away are asked anew when they are on line now. */
   private again(): void {
-    const { fetcher } = this.options
-    for (const index of this.gone) {
-      const partner = this.stripe.shards[index]?.partner
-      if (!partner || !fetcher.canAsk(partner)) continue
-      this.gone.delete(index)
-      this.asked.delete(index)
-    }
+    this.revive()
     if (this.isDone || this.underWay > 0) return
     this.askOthers()
-    if (this.underWay > 0) this.hedge()
   }
 
   /** Those that are away do not suffice either. */

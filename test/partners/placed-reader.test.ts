@@ -4,6 +4,7 @@ import { asKithError, type KithError } from '../../lib/base/errors.js'
 import { silentLog } from '../../lib/base/log.js'
 import { seeded } from '../../lib/base/random.js'
 import { blockName } from '../../lib/format/seal.js'
+import { placeIn } from '../../lib/format/stripe.js'
 import { Fetcher } from '../../lib/partners/fetch.js'
 import { PlacedReader } from '../../lib/partners/placed-reader.js'
 import type { Peer, Peers } from '../../lib/partners/types.js'
@@ -174,14 +175,46 @@ t.test('too few on line: the others are looked for, and asked when they come', a
   t.ok(blockName((await block) ?? Buffer.alloc(0)).equals(name))
 })
 
+t.test('who comes back while one that does not answer is waited for is asked, too', async (t) => {
+  const { at, names, shards } = await placed(t, [80_000, 80_000, 300_000])
+  const place = (name: Buffer) => {
+    const stripe = at.placing.stripes.of(name)
+    const place = stripe && placeIn(stripe, name)
+    if (!stripe || !place) throw new Error('every block has its place')
+    const [first, last] = [place.offset, place.offset + place.bytes - 1].map((at) =>
+      Math.floor(at / stripe.elementBytes),
+    )
+    return { partner: stripe.shards[first ?? 0]?.partner, isWithin: first === last }
+  }
+  const name = names.find((name) => place(name).isWithin)
+  const frozen = all.find((i) => name && place(name).partner?.equals(partnerKey(i)))
+  if (!name || frozen === undefined) return t.fail('a block lies in one element')
+  const [first, second, third] = all.filter((i) => i !== frozen)
+  const some = (...partners: (number | undefined)[]) =>
+    new Map(partners.map((i = 0) => [i, shards.get(i) ?? []]))
+  await lend(t, at, some(first, second))
+  let asked = 0
+  for (const session of await lend(t, at, some(frozen)))
+    session.request = () => {
+      asked++
+      return new Promise(() => undefined)
+    }
+  const block = at.placing.reader.get(name)
+  while (asked === 0) await new Promise((resolve) => setImmediate(resolve))
+  at.clock.pass(2000)
+  await lend(t, at, some(third))
+  at.clock.pass(2000)
+  t.ok(blockName((await block) ?? Buffer.alloc(0)).equals(name))
+})
+
 /** Two stripes of 3+2, and the shards of each partner. */
-async function placed(t: Test) {
+async function placed(t: Test, sizes = [300_000, 200_000]) {
   const at = await openPlacing(t)
   await at.settle()
   const names: Buffer[] = []
   const random = seeded(31)
   for (const n of [1, 2]) {
-    names.push(...(await at.chunks(random, 300_000, 200_000)))
+    names.push(...(await at.chunks(random, ...sizes)))
     at.store.newest.splice(0, 1, head(owner, n))
     await at.settle()
   }
