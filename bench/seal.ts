@@ -3,6 +3,7 @@
  * encrypt, lay out as a stripe, code, seal for each partner, name. Rates are bytes of the file by seconds of the processor, over
  * all threads, so that work off the event loop counts. Incompressible bytes: nothing gets smaller on the way.
  */
+import { keepMemory } from '../lib/base/posix.js'
 import { seeded } from '../lib/base/random.js'
 import { codeFor } from '../lib/codes/codes.js'
 import type { Code } from '../lib/codes/types.js'
@@ -186,6 +187,8 @@ export async function benchSeal(
   { megabytes, rounds }: SealScale,
   say: (line: string) => void,
 ): Promise<void> {
+  // As kithd does.
+  keepMemory()
   const bytes = megabytes * 1024 * 1024
   say(`seal: MB/s of a core, of ${megabytes} MiB of incompressible bytes; chunks of 128 KiB, elements of 512`)
   say('key, pack, compress, encrypt, name, refer to:')

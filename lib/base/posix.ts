@@ -65,6 +65,7 @@ interface Addon {
   peerCredentials(fd: number): [number, number, number]
   flockExclusive(fd: number): boolean
   giveBackMemory(): void
+  keepMemory(bytes: number): void
   letGoOfMapped(path: Buffer): void
   dropCached(fd: number): void
   reopenDirectory(fd: number): number
@@ -530,6 +531,18 @@ export function flockExclusive(fd: number): boolean {
 /** Gives back to the system what the allocator keeps for later; some ten milliseconds when that is much. */
 export function giveBackMemory(): void {
   addon.giveBackMemory()
+}
+
+/** How much of the memory that is freed at one end of a heap of the allocator's stays with it, for the process; each thread has a heap. */
+const keptBytes = 64 * 1024 * 1024
+
+/**
+ * From now on the allocator keeps what is freed, as far as this bound, until giveBackMemory(): what is large and short-lived, as the
+ * blocks that threads send each other, lies in pages that were touched before. By itself it gives back what is freed at once,
+ * and V8's collector frees many Buffers at once. A page that is touched for the first time costs as much as sealing what goes into it.
+ */
+export function keepMemory(): void {
+  addon.keepMemory(keptBytes)
 }
 
 /**

@@ -4,6 +4,7 @@ import { asKithError } from '../base/errors.js'
 import { spareThreads } from '../base/heap.js'
 import { openLog, type Log } from '../base/log.js'
 import { optimizeLater } from '../base/optimizing.js'
+import { keepMemory } from '../base/posix.js'
 import { Daemon } from './daemon.js'
 
 /** Nothing is lost by a hard end; a daemon that hangs would be in the way of the next one. */
@@ -23,6 +24,7 @@ export interface DaemonOptions {
 /** Resolves when the daemon has ended in order. Throws what keeps it from starting. */
 export async function runDaemon({ home, bootstrap, wait, onReady }: DaemonOptions): Promise<void> {
   optimizeLater()
+  keepMemory()
   const log = openLog()
   spareThreads()
   // Mounts are served by processes of their own: that this one ends loses nothing, and the next one catches up.

@@ -236,6 +236,21 @@ static napi_value giveBackMemory(const Call &call) {
   return undefined(call.env);
 }
 
+// The largest that glibc takes for M_MMAP_THRESHOLD: half of a thread's heap.
+constexpr int most_in_heap = 32 * 1024 * 1024;
+
+// keepMemory(bytes): malloc keeps up to so much of what was freed at the end of a heap; and blocks of up to 32 MiB are parts
+// of heaps, where each would be mapped and unmapped by itself. Without effect where malloc is not glibc's.
+static napi_value keepMemory(const Call &call) {
+  const auto bytes = call.integer(0);
+  if (bytes < 0 || bytes > INT_MAX) throw BadArgument{"keepMemory: not so many bytes"};
+#ifdef M_TRIM_THRESHOLD
+  mallopt(M_MMAP_THRESHOLD, most_in_heap);
+  mallopt(M_TRIM_THRESHOLD, static_cast<int>(bytes));
+#endif
+  return undefined(call.env);
+}
+
 // letGoOfMapped(path): pages of the file that this process has mapped, shared and for reading, leave its memory; they stay in
 // the system's cache, and come back when they are read. In the thread that maps and unmaps the file, so that what is
 // listed is still what lies there.
@@ -285,6 +300,7 @@ static napi_value start(const Call &call) {
   define<peerCredentials>(env, exports, "peerCredentials");
   define<flockExclusive>(env, exports, "flockExclusive");
   define<giveBackMemory>(env, exports, "giveBackMemory");
+  define<keepMemory>(env, exports, "keepMemory");
   define<letGoOfMapped>(env, exports, "letGoOfMapped");
   define<dropCached>(env, exports, "dropCached");
   defineConstant(env, exports, "O_PATH", O_PATH);
