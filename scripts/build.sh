@@ -1,21 +1,29 @@
 #!/bin/sh
-# Builds what changed: native/ (each part by its own build.sh into dist/native) and the TypeScript (into dist).
+# Builds what changed: native/ (each part by its own build.sh into dist/native), the TypeScript (into dist), and of that the
+# bundles of what is started (bundle.mjs). As many parts at a time as there are processors.
+#   build.sh          all
+#   build.sh PART     one: a folder of native/, or `lib` for the TypeScript without its bundles
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p dist/native
 
 # A part of native/ is built again when the sum over its sources differs from the one kept at its last build.
-for part in native/*/build.sh; do
-  [ -f "$part" ] || continue
-  folder=$(dirname "$part")
-  stamp=dist/native/.$(basename "$folder")
-  sum=$( (cat "$folder"/* native/addon.sh native/*/*.h native/posix/js.cc; node --version; uname -m) | cksum)
-  if [ "$(cat "$stamp" 2>/dev/null)" != "$sum" ]; then
-    rm -f "$stamp"
-    sh "$part"
-    printf '%s' "$sum" > "$stamp"
-  fi
-done
+build_native() {
+  stamp=dist/native/.$(basename "$1")
+  sum=$( (cat "$1"/* native/addon.sh native/*/*.h native/posix/js.cc; node --version; uname -m) | cksum)
+  [ "$(cat "$stamp" 2>/dev/null)" = "$sum" ] && return
+  rm -f "$stamp"
+  sh "$1/build.sh"
+  printf '%s' "$sum" > "$stamp"
+}
 
-node_modules/.bin/tsc
-chmod +x dist/lib/cli/main.js 2>/dev/null || true
+case "${1:-}" in
+  '') ;;
+  lib) exec node_modules/.bin/tsc ;;
+  *) build_native "$1"; exit ;;
+esac
+
+{ echo lib; for part in native/*/build.sh; do dirname "$part"; done; } |
+  xargs -P "$(nproc)" -n 1 sh scripts/build.sh
+node scripts/bundle.mjs
+chmod +x dist/lib/cli/main.js

@@ -25,7 +25,7 @@ function unitOf(context: Context): Unit {
   const name = unitName(context.home)
   const config = process.env.XDG_CONFIG_HOME ?? join(homedir(), '.config')
   const dir = asRoot ? '/etc/systemd/system' : join(config, 'systemd/user')
-  const main = realpathSync(fileURLToPath(new URL('./main.js', import.meta.url)))
+  const main = realpathSync(fileURLToPath(new URL('../cli/main.js', import.meta.url)))
   const command = [process.execPath, ...heapFlags, main]
   return {
     name,

@@ -1,5 +1,5 @@
 /** Of the control interface (api.ts): what `check` and `repair` find and heal. */
-import { z } from 'zod'
+import * as z from 'zod'
 import { count, text } from './api-schemas.js'
 
 /** A number and the first few of what it counts. */

@@ -1,5 +1,5 @@
 /** The part of the control interface (api.ts) that reads snapshots: looks into them, compares, copies out. */
-import { z } from 'zod'
+import * as z from 'zod'
 import { count, entryTypes, listing, method, path, patterns, place, text, time } from './api-schemas.js'
 
 export const overwriteModes = ['never', 'if-changed', 'always'] as const

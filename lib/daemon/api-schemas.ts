@@ -1,5 +1,5 @@
 /** What the parts of the control interface (api.ts) are made of. */
-import { z } from 'zod'
+import * as z from 'zod'
 
 export const text = z.string().max(65_536)
 /** An absolute path without NUL. */

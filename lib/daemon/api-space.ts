@@ -1,5 +1,5 @@
 /** Of the control interface (api.ts): the room that our own blocks take here. */
-import { z } from 'zod'
+import * as z from 'zod'
 
 const count = z.number().int().nonnegative()
 

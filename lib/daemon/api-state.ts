@@ -1,5 +1,5 @@
 /** Of the control interface (api.ts): what a partner is by now. */
-import { z } from 'zod'
+import * as z from 'zod'
 import { stateNames } from '../planning/partner-state.js'
 import { count, hex, text, time } from './api-schemas.js'
 

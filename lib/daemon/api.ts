@@ -11,7 +11,7 @@
  *
  * Units: times are ms since 1970 UTC, sizes are bytes, identities and block names are lower-case hex.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 import { overwriteModes, readBackMethods, restoreResult } from './api-read-back.js'
 import {
   count,

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
-import { z } from 'zod'
+import * as z from 'zod'
 import { asKithError, KithError } from '../base/errors.js'
 import { errnoCode } from '../base/posix.js'
 import { bootstrapList, retentionPolicy } from './api.js'

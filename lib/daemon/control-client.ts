@@ -250,7 +250,7 @@ async function startDaemon(home: string, bootstrap: string[] | undefined): Promi
     const code = errnoOf(error) === 'ENOSPC' ? 'noSpace' : 'denied'
     return new KithError(code, `cannot prepare ${home} for the daemon: ${messageOf(error)}`)
   }
-  const main = fileURLToPath(new URL('./main.js', import.meta.url))
+  const main = fileURLToPath(new URL('../daemon/main.js', import.meta.url))
   const { heapFlags } = await import('../base/heap.js')
   const args = [...heapFlags, main, '--home', home, '--ready-fd', '3']
   if (bootstrap) args.push('--bootstrap', bootstrap.join(','))

@@ -8,7 +8,7 @@
  * more; a wall clock that lies before the last snapshot says nothing. A jump forward costs one snapshot too many, and a
  * jump back starves nothing.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 
 const timeOfDay = z.string().regex(/^([01]\d|2[0-3]):[0-5]\d$/, 'must be HH:MM, from 00:00 to 23:59')
 const minutes = z.number().positive().max(527_040)

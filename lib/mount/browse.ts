@@ -17,7 +17,7 @@ import { browseType, canonicalDir, detach, isMountedAt, kithMountState, mountOve
 import { SnapshotFs } from './snapshot-fs.js'
 import type { SnapshotCatalog } from './types.js'
 
-const worker = fileURLToPath(new URL('./browse-worker.js', import.meta.url))
+const worker = fileURLToPath(new URL('../mount/browse-worker.js', import.meta.url))
 const startMs = 20_000
 const stopMs = 10_000
 /** libfuse 2 by way of fuse-native keeps no more of it. */

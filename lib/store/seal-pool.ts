@@ -142,7 +142,7 @@ export class SealPool {
   }
 
   private start(): Thread {
-    const worker = new Worker(new URL('./seal-worker.js', import.meta.url), { resourceLimits })
+    const worker = new Worker(new URL('../store/seal-worker.js', import.meta.url), { resourceLimits })
     const thread: Thread = { worker, jobs: new Map() }
     this.threads.push(thread)
     worker.on('message', (message: FromWorker) => this.receive(thread, message))
