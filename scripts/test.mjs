@@ -1,11 +1,13 @@
-// Runs the compiled tests, each file in a process of its own, and ends with the line `N passed, N failed`.
+// Runs the compiled tests and ends with the line `N passed, N failed`. Each file has a process of its own, but for those that
+// start no process and change nothing of their own: some of these share one (test-together.mjs).
 //   node scripts/test.mjs [--soak] [--jobs N] [PART ...]     PART: part of a file's path, e.g. store/ or e2e/crash
 // Files ending in .alone.test.js run one at a time, after the others: they measure, or need the machine.
-// Each file has a bound of its own (10 minutes; 20 in the soak); one that passes it is killed and counted as failed.
+// Each process has a bound (10 minutes; 20 in the soak); the file at which it passes that, or crashes, is counted as failed, and
+// those that had still to come in that process are run by themselves.
 import { spawn } from 'node:child_process'
-import { readdirSync, rmSync, existsSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync, existsSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { join, relative } from 'node:path'
+import { dirname, join, relative, resolve } from 'node:path'
 import { Parser } from 'tap-parser'
 
 const root = new URL('..', import.meta.url).pathname
@@ -37,6 +39,36 @@ const files = list(join(root, 'dist/test'))
   .filter((file) => parts.length === 0 || parts.some((part) => relative(root, file).includes(part)))
   .sort()
 
+/** What a file that shares a process must not have: processes, threads, the process itself, V8's flags, memory that is measured. */
+const ownProcess =
+  /child_process|worker_threads|node:v8|process\.(exit|kill|on|once|chdir|umask|set\w+id|memoryUsage|env\.\w+ =)|\/proc\//
+const togetherAtMost = 8
+const looked = new Map()
+
+/** Whether neither the file nor any helper that it imports has such. */
+function sharesProcess(file) {
+  if (!looked.has(file)) {
+    looked.set(file, true)
+    const text = readFileSync(file, 'utf8')
+    const helpers = [...text.matchAll(/from '(\.[^']+)'/g)].map(([, path]) => resolve(dirname(file), path))
+    const tests = helpers.filter((path) => path.startsWith(join(root, 'dist/test/')))
+    looked.set(file, !ownProcess.test(text) && tests.every(sharesProcess))
+  }
+  return looked.get(file)
+}
+
+/** The files that run in one process each time, in order. */
+function groupsOf(files) {
+  const groups = []
+  for (const file of files) {
+    const last = groups.at(-1)
+    const joins = !soak && last && last.length < togetherAtMost && [file, last[0]].every(sharesProcess)
+    if (joins && dirname(file) === dirname(last[0])) last.push(file)
+    else groups.push([file])
+  }
+  return groups
+}
+
 let passed = 0
 let failed = 0
 
@@ -54,74 +86,110 @@ function faultOf({ late, ok, bad, end }) {
   return ok === 0 ? 'no test ran' : undefined
 }
 
-function run(file) {
-  const name = relative(join(root, 'dist/test'), file)
-  const started = Date.now()
+/** What a process told of one file. */
+class Told {
+  ok = 0
+  bad = 0
+  failures = []
+
+  constructor(...files) {
+    this.name = files.map((file) => relative(join(root, 'dist/test'), file)).join(' or ')
+    this.file = files[0]
+    this.started = Date.now()
+  }
+
+  take(path, result) {
+    if (result.ok) this.ok++
+    else if (!/^(Subtest|test) /.test(result.name)) {
+      this.bad++
+      this.failures.push(describe([this.name, ...path].join(' > '), result))
+    }
+  }
+
+  /** Says how it went. */
+  end(whole, errors) {
+    if (whole !== undefined) {
+      this.bad ||= 1
+      this.failures.push(`not ok  ${this.name}: ${whole}`)
+    }
+    const { ok, bad, name, failures } = this
+    passed += ok
+    failed += bad
+    const seconds = ((Date.now() - this.started) / 1000).toFixed(0)
+    console.log(`${bad ? 'FAIL' : 'ok  '} ${name} (${ok} passed, ${bad} failed, ${seconds} s)`)
+    for (const failure of failures) console.log(failure)
+    if (bad && errors) console.log(errors)
+  }
+}
+
+/** Kills a process that takes too long, with what it started. */
+function killAfter(child, ms, then) {
+  return setTimeout(() => {
+    then()
+    try {
+      process.kill(-child.pid, 'SIGTERM')
+    } catch {
+      child.kill('SIGTERM')
+    }
+    setTimeout(() => child.kill('SIGKILL'), 5000).unref()
+  }, ms)
+}
+
+/** Runs files in one process. Resolves to those of them that have yet to be run, each by itself. */
+function run(files) {
+  const alone = files.length === 1
+  const args = alone ? files : [join(root, 'scripts/test-together.mjs'), ...files]
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, ['--enable-source-maps', file], {
+    const child = spawn(process.execPath, ['--enable-source-maps', ...args], {
       cwd: root,
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, TAP_BAIL: '0', TAP_TIMEOUT: '0' },
     })
-    let ok = 0
-    let bad = 0
+    const left = [...files]
+    const before = failed
+    let told = new Told(left.shift())
     let errors = ''
-    const failures = []
     const parser = new Parser({})
     const watch = (p, path) => {
-      p.on('child', (sub) => watch(sub, `${path} > ${sub.name}`))
+      p.on('child', (sub) => watch(sub, [...path, sub.name]))
       p.on('assert', (result) => {
-        if (result.ok) ok++
-        else if (!/^(Subtest|test) /.test(result.name)) {
-          bad++
-          failures.push(describe(path, result))
-        }
+        const isEnd = !alone && path.length === 0 && result.name === `end of ${told?.file}`
+        if (!isEnd) return told?.take(path, result)
+        told.end(faultOf({ ...told, end: 0 }), errors)
+        told = left.length > 0 ? new Told(left.shift()) : undefined
       })
     }
-    watch(parser, name)
+    watch(parser, [])
     child.stdout.pipe(parser)
     child.stderr.on('data', (data) => (errors = (errors + data).slice(-8000)))
     let late = false
-    const timer = setTimeout(() => {
-      late = true
-      try {
-        process.kill(-child.pid, 'SIGTERM')
-      } catch {
-        child.kill('SIGTERM')
-      }
-      setTimeout(() => child.kill('SIGKILL'), 5000).unref()
-    }, bound)
+    const timer = killAfter(child, bound, () => (late = true))
     child.on('close', (code, signal) => {
       clearTimeout(timer)
-      const whole = faultOf({ late, ok, bad, end: signal ?? code })
-      if (whole !== undefined) {
-        bad ||= 1
-        failures.push(`not ok  ${name}: ${whole}`)
-      }
-      passed += ok
-      failed += bad
-      const seconds = ((Date.now() - started) / 1000).toFixed(0)
-      console.log(`${bad ? 'FAIL' : 'ok  '} ${name} (${ok} passed, ${bad} failed, ${seconds} s)`)
-      for (const failure of failures) console.log(failure)
-      if (bad && errors) console.log(errors)
-      resolve()
+      const end = signal ?? code
+      // All have told all, and then something went wrong at the end: one of them it was.
+      if (!told && (late || (end !== 0 && failed === before))) told = new Told(...files)
+      told?.end(faultOf({ ...told, late, end: end === 0 && !alone ? 'no end' : end }), errors)
+      resolve(left)
     })
   })
 }
 
 async function runAll(queue, width) {
   const workers = Array.from({ length: width }, async () => {
-    for (let file = queue.shift(); file; file = queue.shift()) await run(file)
+    for (let group = queue.shift(); group; group = queue.shift()) {
+      for (const file of await run(group)) queue.push([file])
+    }
   })
   await Promise.all(workers)
 }
 
 const alone = files.filter((file) => file.includes('.alone.'))
+await runAll(groupsOf(files.filter((file) => !alone.includes(file))), soak ? 1 : jobs)
 await runAll(
-  files.filter((file) => !alone.includes(file)),
-  soak ? 1 : jobs,
+  alone.map((file) => [file]),
+  1,
 )
-await runAll(alone, 1)
 console.log(`${passed} passed, ${failed} failed`)
 process.exit(failed === 0 && passed > 0 ? 0 : 1)

@@ -5,7 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import { KithError } from '../../lib/base/errors.js'
 import type { Status, VolumeStatus } from '../../lib/daemon/api.js'
+import { ControlClient } from '../../lib/daemon/control-client.js'
 import { execFileSync } from 'node:child_process'
 
 export const kithMain = fileURLToPath(new URL('../../lib/cli/main.js', import.meta.url))
@@ -98,9 +100,24 @@ export class TestHome {
     return lines.filter((line) => line.split(' ')[4]?.startsWith(`${this.base}/`)).length
   }
 
-  /** What status says of the first volume. */
+  /** What status says of the first volume. The daemon is started if none runs. */
   async volume(): Promise<VolumeStatus | undefined> {
-    return (await this.ask<Status>(['status'])).volumes[0]
+    return (await this.#status()).volumes[0]
+  }
+
+  /** Asked of a running daemon itself: who waits asks again and again, and a command costs some 100 ms of the processor. */
+  async #status(): Promise<Status> {
+    const client = await ControlClient.connect(this.home)
+    if (!client) return this.ask(['status'])
+    try {
+      return await client.call('status', {})
+    } catch (error) {
+      // One that was on its way out: the command starts another.
+      if (error instanceof KithError && error.code === 'noDaemon') return await this.ask(['status'])
+      throw error
+    } finally {
+      client.close()
+    }
   }
 
   async #cleanUp(): Promise<void> {
