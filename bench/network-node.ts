@@ -32,6 +32,8 @@ export type Order =
   | { order: 'fill'; blocks: number; blockBytes: number }
   /** once so many partners are on line: sends them all that was made by kith. Answers with the seconds. */
   | { order: 'send'; partners: number }
+  /** audits its partners, as a daemon does by itself 15 s after the first blocks */
+  | { order: 'audit' }
   /** takes so many bytes over a bare stream. Answers with the key to connect to. */
   | { order: 'take'; bytes: number }
   /** sends what was made last to those keys over bare streams, at once. Answers with the seconds. */
@@ -121,6 +123,10 @@ class Node {
     return (performance.now() - started) / 1000
   }
 
+  async audit(): Promise<void> {
+    await this.partners.audit({ full: false })
+  }
+
   private until(holds: () => boolean): Promise<void> {
     return new Promise((resolve) => {
       const look = () => {
@@ -181,6 +187,7 @@ async function obey(order: Order): Promise<number | string> {
   if (!node) throw new Error('open first')
   if (order.order === 'fill') await node.fill(order.blocks, order.blockBytes)
   if (order.order === 'send') return node.send(order.partners)
+  if (order.order === 'audit') await node.audit()
   if (order.order === 'take') return node.take(order.bytes)
   if (order.order === 'stream') return node.stream(order.to)
   if (order.order === 'usage') {

@@ -5,7 +5,8 @@
  *
  * Both ways are taken in turn by the same processes, first the one and then the other in every second round, with new blocks each
  * time. What is measured is the rate of a process that runs: before the first round both ways send 32 MiB, so that V8 has seen the
- * code of both. The second line of each pair is the processor time of all processes together, kernel included.
+ * code of both, and each partner is audited, which for the first time happens within 15 s and would fall into one of the rounds.
+ * The second line of each pair is the processor time of all processes together, kernel included.
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -111,6 +112,10 @@ class Nodes {
     return each.reduce<number>((sum, seconds) => sum + Number(seconds), 0)
   }
 
+  async audit(): Promise<void> {
+    await this.owner.order({ order: 'audit' })
+  }
+
   async end(): Promise<void> {
     await Promise.all(this.all.map((node) => node.end()))
     rmSync(this.dir, { recursive: true, force: true })
@@ -125,6 +130,7 @@ async function compare(
   const nodes = await Nodes.start(bootstrap, count)
   try {
     await nodes.round(warmUpBlocks, ways)
+    await nodes.audit()
     const costs: Cost[] = []
     for (let i = 0; i < rounds; i++)
       costs.push(

@@ -20,8 +20,9 @@ declare module 'hyperdht' {
     /** 64 bytes, the same on both sides, different for every session */
     readonly handshakeHash: Buffer
     readonly isInitiator: boolean
-    /** `rtt`: smoothed time of a round trip, ms */
+    /** `rtt`: smoothed time of a round trip, ms; `bytesReceived`: of all packets that came, acknowledgements included */
     readonly rawStream: {
+      readonly bytesReceived: number
       readonly remoteHost: string
       readonly remotePort: number
       readonly rtt: number
@@ -33,7 +34,6 @@ declare module 'hyperdht' {
     readonly destroying: boolean
     /** Memory for the next piece to be written, which is then not copied. */
     alloc(length: number): Buffer
-    setTimeout(ms: number): void
     /** Sends an empty frame, which the other side does not see but counts. */
     sendKeepAlive(): void
     setKeepAlive(ms: number): void

@@ -34,12 +34,13 @@ import type { Clock } from '../base/clock.js'
 import { assert, KithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { type BlockKind, blockKind, kindBytes } from '../format/seal.js'
+import { Comparisons } from './comparisons.js'
 import { type Database, encodings, type Table } from './database.js'
 import { examineIndex, type Examined, type Watch } from './examine.js'
 import { salvageAnywhere, salvageInPlace, type Take } from './salvage.js'
 import type { Compacted } from './segments.js'
 import { decodeHeader, headerBytes, maxBlockBytes, nothingDone, segmentBytes, Segments } from './segments.js'
-import { idOf, matches, type Pending, recordBytes } from './records.js'
+import { idOf, type Pending, recordBytes } from './records.js'
 import type { Place, Row, SegmentRow, Sum } from './segment-rows.js'
 import { evictedSegment, isEvicted, rowEncoding, segmentEncoding } from './segment-rows.js'
 import { SegmentUses } from './segment-uses.js'
@@ -74,6 +75,7 @@ export class BlockStore implements BlockReader {
   private readonly segments: Segments
   private readonly uses: SegmentUses
   private readonly tail: Tail
+  private readonly comparisons = new Comparisons()
   private readonly damaged = new Set<string>()
   /** Segments that may have space to give back. */
   readonly sparse = new Set<number>()
@@ -163,7 +165,7 @@ export class BlockStore implements BlockReader {
       // A copy: what it is gathered in is used again.
       if ('data' in place && place.data) return Buffer.from(place.data)
       const record = await this.readRecord(place)
-      if (record && matches(record, name, place)) {
+      if (record && (await this.comparisons.matches(record, name, place))) {
         this.damaged.delete(idOf(name))
         return record.subarray(headerBytes)
       }

@@ -1,5 +1,4 @@
 /** Records on their way into segments: what is gathered in memory for them, and whether one is what its name says. */
-import { hash } from '../format/hash.js'
 import type { Place } from './segment-rows.js'
 import { decodeHeader, headerBytes } from './segments.js'
 
@@ -22,9 +21,10 @@ export interface Run {
 export const idOf = (name: Buffer) => name.toString('latin1')
 export const recordBytes = (place: { bytes: number }) => headerBytes + place.bytes
 
-/** Whether a record is the one that the index means, byte for byte. */
-export function matches(record: Buffer, name: Buffer, place: Place): boolean {
+export const sealedOf = (record: Buffer) => record.subarray(headerBytes)
+
+/** Whether a record says that it is the one that the index means. */
+export function isMeant(record: Buffer, name: Buffer, place: Place): boolean {
   const header = decodeHeader(record)
-  if (!header || header.bytes !== place.bytes || !header.name.equals(name)) return false
-  return hash('kith block', record.subarray(headerBytes)).equals(name)
+  return header?.bytes === place.bytes && header.name.equals(name)
 }

@@ -2,28 +2,24 @@
  * Where blocks are appended: the end of the active segment. They are gathered in memory, written in pieces of some MiB, and
  * synced before the index may name them.
  *
- * Blocks that come one by one are copied into memory of the tail's own, which is used again once it is written: what brought
- * them is free at once, and V8 need not collect it. Records that lie in one memory already stay there.
+ * Small blocks that come one by one are copied into memory of the tail's own, which is used again once it is written: a message
+ * that brought many is free at once, and the kernel takes them as one part. Large ones are written from where they are, as are
+ * records that lie in one memory already.
  *
  * What a failed write leaves stays gathered, and the next flush tries again at the same place. After a failed sync nobody
  * knows what the disk has: everything is refused until the store is opened anew.
  */
 import { assert, KithError } from '../base/errors.js'
 import { idOf, type Pending, recordBytes, type Run } from './records.js'
-import {
-  decodeHeader,
-  encodeHeader,
-  headerBytes,
-  maxBlockBytes,
-  segmentBytes,
-  type Segments,
-} from './segments.js'
+import { decodeHeader, encodeHeader, headerBytes, segmentBytes, type Segments } from './segments.js'
 
 const flushBytes = 4 * 1024 * 1024
-/** Of one slab: two of the largest blocks. */
-const slabBytes = 2 * (maxBlockBytes + headerBytes)
+/** From here on a block is not copied: that takes the processor longer than one part more to write. */
+const largeBytes = 64 * 1024
+/** Of one slab: many of those that are copied. */
+const slabBytes = 1024 * 1024
 /** Kept to be used again. */
-const maxSpare = 2
+const maxSpare = 4
 
 /** Memory that blocks are copied into, one after the other. */
 interface Slab {
@@ -60,8 +56,24 @@ export class Tail {
     return this.gathered >= flushBytes
   }
 
+  /**
+   * When enough is gathered then, it begins to be written: at once, while the processor's caches have it.
+   * @param data is not to change until it is written
+   */
   append(name: Buffer, data: Buffer): Pending {
     const run = this.runFor(data.length)
+    const place = this.join(run, Buffer.from(name), data.length, this.gather(run, name, data))
+    // A write that fails is tried again, by who waits for it.
+    if (this.isFull) this.flush().catch(() => undefined)
+    return place
+  }
+
+  /** @returns where the bytes are until they are written */
+  private gather(run: Run, name: Buffer, data: Buffer): Buffer {
+    if (data.length >= largeBytes) {
+      run.parts.push(encodeHeader(name, data.length), data)
+      return data
+    }
     const slab = this.slabFor(headerBytes + data.length)
     const start = slab.used
     encodeHeader(name, data.length).copy(slab.bytes, start)
@@ -72,8 +84,7 @@ export class Tail {
       last?.buffer === slab.bytes.buffer && last.byteOffset + last.length === slab.bytes.byteOffset + start
     if (isNext) run.parts.pop()
     run.parts.push(slab.bytes.subarray(isNext ? start - last.length : start, slab.used))
-    const copy = slab.bytes.subarray(start + headerBytes, slab.used)
-    return this.join(run, Buffer.from(name), data.length, copy)
+    return slab.bytes.subarray(start + headerBytes, slab.used)
   }
 
   private slabFor(bytes: number): Slab {

@@ -14,13 +14,14 @@
  */
 import { EventEmitter } from 'node:events'
 import HyperDHT, { type NoiseStream, type Server } from 'hyperdht'
-import type { Clock, Timer } from '../base/clock.js'
+import { type Clock, systemClock, type Timer } from '../base/clock.js'
 import { KithError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { randomBytes } from '../base/random.js'
 import type { KeyPair } from '../format/hash.js'
 import { isLoopback, Limiter, maxStoredAddresses, type Address } from './addresses.js'
 import { watchClaims } from './claims.js'
+import { endWhenSilent } from './silence.js'
 import { Topic } from './topic.js'
 
 export interface NetworkOptions {
@@ -72,8 +73,6 @@ const firstDelay = 1000
 const longestDelay = 5 * 60_000
 /** Who was refused waits like one that could not be reached so many times: two minutes. */
 const failuresOfRefused = 7
-/** A stream over which nothing came for so long is dead; keep-alives come every 5 s. */
-const silenceBound = 20_000
 /** Between searches that a change of this machine's network began; a bad cable makes many changes. */
 const changeBound = 10_000
 const probeStep = 50
@@ -342,7 +341,7 @@ export class Network extends EventEmitter<NetworkEvents> {
       stream.destroy()
       return
     }
-    stream.setTimeout(silenceBound)
+    endWhenSilent(stream, systemClock)
     stream.sendKeepAlive()
     const id = stream.remotePublicKey.toString('hex')
     const old = this.live.get(id)

@@ -63,12 +63,10 @@ const batchBytes = 16 * 1024 * 1024
 const batchShares = 16
 /**
  * Blocks read ahead of being sent, since those that come from other partners take a while; and their bytes, about: what is
- * kept for long is collected late, and the collector then runs for every few MiB that are sent. Of those that are here only
- * so much that the processor's caches still have it when it is sent: the kernel reads ahead by itself.
+ * kept for long is collected late, and the collector then runs for every few MiB that are sent.
  */
 const readsAtOnce = 16
 const aheadBytes = 2 * 1024 * 1024
-const aheadHereBytes = 512 * 1024
 /** Small blocks go together until a message has so much: it goes out before the next block is read. */
 const messageBytes = 256 * 1024
 /** Blocks that one partner got and the others are about to get; as many as one batch has, or a few more. */
@@ -404,13 +402,7 @@ class Flow {
     // Blocks to come are taken to be as large as the last one.
     let usual = maxBatchBytes
     for (const [i, name] of wanted.entries()) {
-      const ahead = this.blocks.isHere(name) ? aheadHereBytes : aheadBytes
-      const atOnce = Math.min(readsAtOnce, Math.max(1, Math.floor(ahead / usual)))
-      for (const next of wanted.slice(i + reads.length, i + atOnce)) {
-        const read = this.read(next)
-        read.catch(() => undefined) // met where it is waited for
-        reads.push(read)
-      }
+      this.readAhead(wanted.slice(i + reads.length), reads, usual)
       const sealed = await reads.shift()
       if (sealed === undefined) {
         if (this.blocks.has(name)) left.push(Buffer.from(name))
@@ -433,6 +425,22 @@ class Flow {
     }
     if (group.length > 0) await this.put(group, bytes)
     return left
+  }
+
+  /**
+   * Begins to read the next blocks. Those that are here are read and compared with their names together (blocks/comparisons.ts), and
+   * the next ones when these are on their way; of those that are not, the next is asked for as soon as one came.
+   * @param usual bytes that a block is taken to have
+   */
+  private readAhead(rest: readonly Buffer[], reads: Promise<Buffer | undefined>[], usual: number): void {
+    const [next] = rest
+    if (!next || (reads.length > 0 && this.blocks.isHere(next))) return
+    const most = Math.min(readsAtOnce, Math.max(1, Math.floor(aheadBytes / usual)))
+    for (const name of rest.slice(0, Math.max(0, most - reads.length))) {
+      const read = this.read(name)
+      read.catch(() => undefined) // met where it is waited for
+      reads.push(read)
+    }
   }
 
   private async put(group: NamedBlock[], bytes: number): Promise<void> {

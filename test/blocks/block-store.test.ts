@@ -218,6 +218,49 @@ t.test('segments roll over at 64 MiB; stray files go', async (t) => {
   await store.close()
 })
 
+t.test('large and small blocks in any order, before and after they are written', async (t) => {
+  const dir = t.testdir()
+  let store = await open(dir)
+  const sizes = [65_535, 65_536, 1, 1024 * 1024 + 64, 40, 200_000, 65_537, 3000]
+  // Enough to be written three times before the commit.
+  const all = Array.from({ length: 64 }, (_, i) => made(700 + i, sizes[i % sizes.length] ?? 1))
+  for (const { name, bytes } of all) {
+    await store.blocks.put(name, bytes)
+    t.same(await store.blocks.get(name), bytes, 'at once')
+  }
+  for (const { name, bytes } of all) t.same(await store.blocks.get(name), bytes, 'before the commit')
+  await store.blocks.commit()
+  await store.close()
+  store = await open(dir)
+  const got = await Promise.all(all.map(({ name }) => store.blocks.get(name)))
+  for (const [i, { bytes }] of all.entries()) t.same(got[i], bytes, 'all together')
+  t.equal((await store.blocks.examine(false)).damaged.length, 0)
+  await store.close()
+})
+
+t.test('of blocks that are asked for together, a damaged one hurts no other', async (t) => {
+  const dir = t.testdir()
+  const store = await open(dir)
+  const all = Array.from({ length: 19 }, (_, i) => made(800 + i, 1 + ((i * 77_003) % 150_000)))
+  for (const { name, bytes } of all) await store.blocks.put(name, bytes)
+  await store.blocks.commit()
+  const [file = ''] = segmentFiles(dir)
+  const bytes = readFileSync(file)
+  const bad = [3, 11]
+  for (const i of bad) {
+    const at = bytes.indexOf(all[i]?.bytes ?? '')
+    bytes[at + 17] = (bytes[at + 17] ?? 0) ^ 1
+  }
+  writeFileSync(file, bytes)
+  const got = await Promise.allSettled(all.map(({ name }) => store.blocks.get(name)))
+  for (const [i, one] of got.entries()) {
+    if (bad.includes(i)) t.match(one, { status: 'rejected', reason: { code: 'damaged' } })
+    else t.same(one.status === 'fulfilled' && one.value, all[i]?.bytes)
+  }
+  t.same(new Set(store.blocks.knownDamaged.map(String)), new Set(bad.map((i) => String(all[i]?.name))))
+  await store.close()
+})
+
 t.test('every changed byte is found, and a whole block replaces a damaged one', async (t) => {
   const dir = t.testdir()
   let store = await open(dir)
