@@ -12,6 +12,7 @@ import { createRequire } from 'node:module'
 import { constants } from 'node:fs'
 import { endianness } from 'node:os'
 import { assert } from './errors.js'
+import { Gathering } from './gathering.js'
 import { nativeFile } from './native-files.js'
 
 export interface FileStat {
@@ -69,13 +70,12 @@ interface Addon {
   letGoOfMapped(path: Buffer): void
   dropCached(fd: number): void
   reopenDirectory(fd: number): number
-  placeFile(
-    dirFd: number,
-    temporary: Buffer,
-    name: Buffer,
-    bytes: Buffer,
-    attributes: Buffer | null,
-  ): Promise<number>
+  placeFiles(
+    heads: Buffer,
+    temporaries: Buffer[],
+    names: Buffer[],
+    data: Buffer[],
+  ): Promise<(number | Error)[]>
   readCached(fd: number, into: Buffer, position: number): number
   readSmall(request: Buffer, at: number, memory: Buffer, used: number, limit: number, found: Buffer): void
   readBatches(fds: Buffer): Promise<(Buffer | Error)[]>
@@ -438,7 +438,7 @@ export interface PlacedAttributes {
 }
 
 /**
- * In the thread pool: makes `temporary` (mode 0600, locked), writes `bytes`, which must not change meanwhile, gives it
+ * In the thread pool, with others that are placed within one turn: makes `temporary` (mode 0600, locked), writes `bytes`, which must not change meanwhile, gives it
  * its attributes and then the name `name`. Resolves to undefined when all is done; to the open file, complete but under
  * its temporary name, when there are no `attributes`, or when one was refused: set them by the other calls, which tell
  * why. Rejects when it could not be made or written; the temporary name may be there then.
@@ -450,16 +450,46 @@ export async function placeFile(
   bytes: Buffer,
   attributes: PlacedAttributes | undefined,
 ): Promise<number | undefined> {
-  let packed: Buffer | null = null
-  if (attributes) {
-    packed = Buffer.allocUnsafe(24)
-    const words = [attributes.uid, attributes.gid, attributes.mode, attributes.renameFlags]
-    const view = new DataView(packed.buffer, packed.byteOffset, packed.length)
-    words.forEach((word, i) => view.setUint32(i * 4, word, littleEndian))
-    view.setBigInt64(16, attributes.mtimeNs, littleEndian)
-  }
-  const fd = await addon.placeFile(dirFd, temporary, name, bytes, packed)
+  const fd = await placing.add({ dirFd, temporary, name, bytes, attributes })
   return fd < 0 ? undefined : fd
+}
+
+interface PlacedFile {
+  dirFd: number
+  temporary: Buffer
+  name: Buffer
+  bytes: Buffer
+  attributes: PlacedAttributes | undefined
+}
+
+/** Files that are placed by one thread, one after the other. */
+const placing = new Gathering<PlacedFile, number>(placeFiles, {
+  items: 8,
+  bytes: 256 * 1024,
+  bytesOf: ({ bytes }) => bytes.length,
+})
+
+/** Of a file in the list that goes to native/posix/files.cc. */
+const placedHeadBytes = 32
+
+function placeFiles(files: PlacedFile[]): Promise<(number | Error)[]> {
+  const heads = Buffer.alloc(files.length * placedHeadBytes)
+  const view = new DataView(heads.buffer, heads.byteOffset, heads.length)
+  files.forEach(({ dirFd, attributes }, i) => {
+    const at = i * placedHeadBytes
+    view.setInt32(at, dirFd, littleEndian)
+    if (!attributes) return
+    const { uid, gid, mode, renameFlags, mtimeNs } = attributes
+    const words = [1, uid, gid, mode, renameFlags]
+    words.forEach((word, j) => view.setUint32(at + 4 + j * 4, word, littleEndian))
+    view.setBigInt64(at + 24, mtimeNs, littleEndian)
+  })
+  return addon.placeFiles(
+    heads,
+    files.map(({ temporary }) => temporary),
+    files.map(({ name }) => name),
+    files.map(({ bytes }) => bytes),
+  )
 }
 
 const littleEndian = endianness() === 'LE'

@@ -16,12 +16,13 @@
  * that is encrypted. One case needs no hash: an uncompressed chunk has nonce 0, since its message is the plaintext
  * that its key was made from.
  *
- * A block's name is the hash of all its bytes: whoever stores it can check it without a key. All functions are
- * synchronous and share nothing but one (de)compressor per thread: they may run in worker threads. The work is done by
+ * A block's name is the hash of all its bytes: whoever stores it can check it without a key. All functions but one are
+ * synchronous, and share nothing but one (de)compressor per thread: they may run in worker threads. The work is done by
  * native/seal, with the libsodium and the zstd of the system; the batches make no JavaScript object for a chunk.
  */
 import { createRequire } from 'node:module'
-import { assert } from '../base/errors.js'
+import { assert, type KithError } from '../base/errors.js'
+import { Gathering } from '../base/gathering.js'
 import { nativeFile } from '../base/native-files.js'
 import { damaged } from './bytes.js'
 import { hash, hashBytes, keyedHash } from './hash.js'
@@ -42,6 +43,7 @@ interface Addon {
     packs: Buffer,
     extents: Buffer,
   ): [number, number, number]
+  openChunks(keysAndNames: Buffer, sealed: Buffer[], plain: Buffer[], faults: Buffer): Promise<void>
   names(sealed: readonly Buffer[], out: Buffer): void
   seal(kind: number, key: Buffer, plain: Buffer, level: number, out: Buffer, name: Buffer): number
   open(kind: number, key: Buffer, name: Buffer, sealed: Buffer, plainBytes: number): Buffer | number
@@ -125,6 +127,43 @@ export function sealChunk(
 /** The plaintext of a chunk. Throws KithError `damaged` unless `sealed` is exactly the block that `ref` means. */
 export function openChunk(ref: ChunkRef, sealed: Buffer): Buffer {
   return open('chunk', ref.key, ref, sealed, ref.plainBytes)
+}
+
+interface Opening {
+  ref: ChunkRef
+  sealed: Buffer
+}
+
+/** Chunks that are opened by one thread, one after the other. */
+const opening = new Gathering<Opening, Buffer>(openChunks, {
+  items: 16,
+  bytes: 256 * 1024,
+  bytesOf: ({ ref }) => ref.plainBytes,
+})
+
+/** What is opened in less time than it takes to have a thread do it. */
+const openedHereBytes = 8 * 1024
+
+/** openChunk, of large chunks in the thread pool; `sealed` must not change meanwhile. */
+export async function openChunkAside(ref: ChunkRef, sealed: Buffer): Promise<Buffer> {
+  const isSound = sealed.length === ref.sealedBytes && ref.plainBytes <= maxPlainBytes
+  const isNamed = ref.key.length === hashBytes && ref.name.length === hashBytes
+  // What is unsound is refused there.
+  if (!isSound || !isNamed || ref.plainBytes <= openedHereBytes) return openChunk(ref, sealed)
+  return opening.add({ ref, sealed })
+}
+
+async function openChunks(openings: Opening[]): Promise<(Buffer | Error)[]> {
+  const keysAndNames = Buffer.concat(openings.flatMap(({ ref }) => [ref.key, ref.name]))
+  const plain = openings.map(({ ref }) => Buffer.allocUnsafeSlow(ref.plainBytes))
+  const faults = Buffer.alloc(openings.length)
+  await addon.openChunks(
+    keysAndNames,
+    openings.map(({ sealed }) => sealed),
+    plain,
+    faults,
+  )
+  return plain.map((bytes, i) => (faults[i] === 0 ? bytes : notOpened('chunk', faults[i] as number)))
 }
 
 export function sealNode(
@@ -233,6 +272,10 @@ function open(
   if (sealed.length !== ref.sealedBytes) throw damaged(kind, 'it is not the block that was stored')
   if (key.length !== hashBytes) throw damaged(kind, 'its key is wrong')
   const plain = addon.open(kinds[kind], key, ref.name, sealed, plainBytes ?? -1)
-  if (typeof plain === 'number') throw damaged(kind, faults[plain] ?? 'it does not open')
+  if (typeof plain === 'number') throw notOpened(kind, plain)
   return plain
+}
+
+function notOpened(kind: BlockKind, fault: number): KithError {
+  return damaged(kind, faults[fault] ?? 'it does not open')
 }

@@ -37,7 +37,7 @@ import {
 export * from './types.js'
 
 const pageEntries = 256
-const defaultParallel = 16
+const defaultParallel = 32
 const maxFailuresKept = 100
 const reportEveryFiles = 64
 const reportEveryBytes = 1024 * 1024

@@ -5,7 +5,7 @@
 import type { BlockReader } from '../blocks/block-store.js'
 import { KithError } from '../base/errors.js'
 import { decodeDirectoryNode, decodeFileNode, type DirectoryNode, type FileNode } from '../format/node.js'
-import { openChunk, openNode, type ChunkRef, type NodeRef } from '../format/seal.js'
+import { openChunkAside, openNode, type ChunkRef, type NodeRef } from '../format/seal.js'
 import { decodeSnapshotNode, type SnapshotNode } from '../format/snapshot-list.js'
 import { WeightedCache } from './lru.js'
 
@@ -70,5 +70,5 @@ export async function fetchBlock(blocks: BlockReader, name: Buffer): Promise<Buf
 }
 
 export async function fetchChunk(blocks: BlockReader, ref: ChunkRef): Promise<Buffer> {
-  return openChunk(ref, await fetchBlock(blocks, ref.name))
+  return openChunkAside(ref, await fetchBlock(blocks, ref.name))
 }

@@ -7,6 +7,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <vector>
 
 namespace posix {
 
@@ -19,11 +20,9 @@ struct PlacedAttributes {
   int64_t mtime_ns;
 };
 static_assert(sizeof(PlacedAttributes) == 24);
+constexpr size_t placed_head_bytes = 8 + sizeof(PlacedAttributes);
 
 struct Placing {
-  napi_async_work handle = nullptr;
-  napi_deferred deferred = nullptr;
-  napi_ref data_reference = nullptr;  // keeps `data` alive while a pool thread reads it
   int dir_fd = -1;
   Name temporary;
   Name name;
@@ -35,6 +34,14 @@ struct Placing {
   int fd = -1;
   int error = 0;
   const char *call = "";
+};
+
+// Of one call: placed one after the other by one thread.
+struct Placings {
+  napi_async_work handle = nullptr;
+  napi_deferred deferred = nullptr;
+  std::vector<napi_ref> kept;  // keep the data alive while a pool thread reads them
+  std::vector<Placing> files;
 };
 
 static bool writeAll(Placing &work, int fd) {
@@ -65,8 +72,8 @@ static bool finish(const Placing &work, int fd) {
          renameat2(work.dir_fd, work.temporary.bytes, work.dir_fd, work.name.bytes, rename_flags) == 0;
 }
 
-static void executePlacing(napi_env, void *data) {
-  auto &work = *static_cast<Placing *>(data);
+static void place(Placing &work) {
+  if (work.error) return;
   int flags = O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW;
   int fd = openat(work.dir_fd, work.temporary.bytes, flags, 0600);
   if (fd < 0) {
@@ -82,38 +89,81 @@ static void executePlacing(napi_env, void *data) {
     work.fd = fd;
 }
 
-static void settlePlacing(napi_env env, napi_status status, void *data) {
-  std::unique_ptr<Placing> work(static_cast<Placing *>(data));
-  napi_delete_async_work(env, work->handle);
-  napi_delete_reference(env, work->data_reference);
-  if (status == napi_cancelled) work->error = ECANCELED;
-  napi_value value;
-  if (work->error)
-    napi_reject_deferred(env, work->deferred, errorObject(env, work->error, work->call));
-  else if (napi_create_int32(env, work->fd, &value) == napi_ok)
-    napi_resolve_deferred(env, work->deferred, value);
+static void executePlacings(napi_env, void *data) {
+  for (auto &work : static_cast<Placings *>(data)->files) place(work);
 }
 
-// placeFile(dirFd, temporary, name, data, attributes | null): Promise of a descriptor, or -1
-static napi_value placeFile(const Call &call) {
-  auto work = std::make_unique<Placing>();
-  work->dir_fd = call.fd(0);
-  work->temporary = call.name(1);
-  work->name = call.name(2);
-  work->data = static_cast<const char *>(call.memory(3, 0));
-  void *start;
-  check(napi_get_buffer_info(call.env, call.values[3], &start, &work->size));
-  if (!call.isNullish(4)) {
-    memcpy(&work->attributes, call.memory(4, sizeof work->attributes), sizeof work->attributes);
-    work->finish = true;
+static napi_value outcomes(napi_env env, napi_status status, const std::vector<Placing> &files) {
+  napi_value list, value;
+  check(napi_create_array_with_length(env, files.size(), &list));
+  for (uint32_t i = 0; i < files.size(); i++) {
+    if (status == napi_cancelled)
+      value = errorObject(env, ECANCELED, "");
+    else if (files[i].error)
+      value = errorObject(env, files[i].error, files[i].call);
+    else
+      check(napi_create_int32(env, files[i].fd, &value));
+    check(napi_set_element(env, list, i, value));
+  }
+  return list;
+}
+
+static void settlePlacings(napi_env env, napi_status status, void *data) {
+  std::unique_ptr<Placings> work(static_cast<Placings *>(data));
+  napi_delete_async_work(env, work->handle);
+  for (auto reference : work->kept) napi_delete_reference(env, reference);
+  try {
+    napi_resolve_deferred(env, work->deferred, outcomes(env, status, work->files));
+  } catch (const JsPending &) {
+    // No memory for the answer: the exception that is set ends the process, as an uncaught one.
+  }
+}
+
+// Element `index` of the list that is argument `argument`, as the only argument of a call.
+static Call elementOf(const Call &call, size_t argument, uint32_t index) {
+  Call element{};
+  element.env = call.env;
+  check(napi_get_element(call.env, call.values[argument], index, &element.values[0]));
+  element.count = 1;
+  return element;
+}
+
+// placeFiles(heads, temporaries, names, data): Promise of a descriptor, -1, or an Error for each. A head has 32 bytes: its
+// directory's descriptor i32, whether attributes follow u32, attributes
+static napi_value placeFiles(const Call &call) {
+  auto work = std::make_unique<Placings>();
+  uint32_t count;
+  if (napi_get_array_length(call.env, call.values[1], &count) != napi_ok) throw BadArgument{"placeFiles: lists are expected"};
+  const auto *heads = static_cast<const char *>(call.memory(0, size_t{count} * placed_head_bytes));
+  for (uint32_t i = 0; i < count; i++) {
+    const auto *head = heads + i * placed_head_bytes;
+    auto &file = work->files.emplace_back();
+    uint32_t has_attributes;
+    memcpy(&file.dir_fd, head, sizeof file.dir_fd);
+    memcpy(&has_attributes, head + 4, sizeof has_attributes);
+    memcpy(&file.attributes, head + 8, sizeof file.attributes);
+    file.finish = has_attributes != 0;
+    try {
+      file.temporary = elementOf(call, 1, i).name(0);
+      file.name = elementOf(call, 2, i).name(0);
+    } catch (const BadArgument &) {
+      // Others of the call may be placed all the same.
+      file.error = EINVAL;
+      file.call = "openat";
+    }
+    auto data = elementOf(call, 3, i);
+    file.data = static_cast<const char *>(data.memory(0, 0));
+    void *start;
+    check(napi_get_buffer_info(call.env, data.values[0], &start, &file.size));
+    work->kept.emplace_back();
+    check(napi_create_reference(call.env, data.values[0], 1, &work->kept.back()));
   }
   napi_value promise, label;
-  check(napi_create_string_utf8(call.env, "placeFile", NAPI_AUTO_LENGTH, &label));
+  check(napi_create_string_utf8(call.env, "placeFiles", NAPI_AUTO_LENGTH, &label));
+  check(napi_create_async_work(call.env, nullptr, label, executePlacings, settlePlacings, work.get(), &work->handle));
   check(napi_create_promise(call.env, &work->deferred, &promise));
-  check(napi_create_reference(call.env, call.values[3], 1, &work->data_reference));
-  check(napi_create_async_work(call.env, nullptr, label, executePlacing, settlePlacing, work.get(), &work->handle));
   check(napi_queue_async_work(call.env, work->handle));
-  work.release();  // settlePlacing owns it now
+  work.release();  // settlePlacings owns it now
   return promise;
 }
 
@@ -130,7 +180,7 @@ static napi_value readCached(const Call &call) {
 }
 
 void defineFiles(napi_env env, napi_value exports) {
-  define<placeFile>(env, exports, "placeFile");
+  define<placeFiles>(env, exports, "placeFiles");
   define<readCached>(env, exports, "readCached");
 }
 

@@ -1,5 +1,5 @@
 // The addon behind lib/format/seal.ts and shard.ts: single blocks, batches that make no JavaScript object for a chunk, and
-// shards. Calls are synchronous, but for sealShards; each thread that loads the addon has a Sealer of its own.
+// shards. Calls are synchronous, but for sealShards and openChunks; each thread that loads the addon has a Sealer of its own.
 #include "../posix/work.h"
 #include "hashes.h"
 #include "portion.h"
@@ -163,6 +163,47 @@ static Bytes bytesAt(const Call &call, size_t index, uint32_t at, napi_value &va
   return {static_cast<const uint8_t *>(data), size};
 }
 
+struct Opening {
+  const uint8_t *key, *name;
+  Bytes sealed, plain;
+  uint8_t *fault;
+};
+
+static Opened openChunk(const Opening &opening) {
+  // One for each thread of the pool.
+  static thread_local Sealer sealer;
+  uint8_t name[hash_bytes];
+  hash("kith block", opening.sealed, name);
+  if (memcmp(name, opening.name, hash_bytes) != 0) return Opened::not_the_block;
+  Kind kind;
+  bool compressed;
+  uint32_t plain_bytes;
+  if (!readHeader(opening.sealed, kind, compressed, plain_bytes) || kind != Kind::chunk) return Opened::bad_header;
+  if (plain_bytes != opening.plain.size) return Opened::other_length;
+  return sealer.open(opening.key, opening.sealed, const_cast<uint8_t *>(opening.plain.data));
+}
+
+// openChunks(keys and names, sealed chunks, plaintexts, faults): a promise; off the event loop. Of each chunk its key and name
+// of 32 bytes, its block, a Buffer as long as its plaintext, and a byte that becomes the number of an Opened
+static napi_value openChunks(const Call &call) {
+  auto faults = bytesOf(call, 3);
+  const auto *keys = room(call, 0, faults.size * (key_bytes + hash_bytes));
+  std::vector<napi_value> kept{call.values[0], call.values[3]};
+  std::vector<Opening> openings;
+  for (size_t i = 0; i < faults.size; i++) {
+    napi_value sealed_value, plain_value;
+    auto sealed = bytesAt(call, 1, static_cast<uint32_t>(i), sealed_value);
+    auto plain = bytesAt(call, 2, static_cast<uint32_t>(i), plain_value);
+    const auto *key = keys + i * (key_bytes + hash_bytes);
+    openings.push_back({key, key + key_bytes, sealed, plain, const_cast<uint8_t *>(faults.data) + i});
+    kept.push_back(sealed_value);
+    kept.push_back(plain_value);
+  }
+  return posix::Work::start(call.env, kept, [openings] {
+    for (const auto &opening : openings) *opening.fault = static_cast<uint8_t>(openChunk(opening));
+  });
+}
+
 // names(sealed blocks, out): the name of each, one after the other
 static napi_value names(const Call &call) {
   uint32_t count = 0;
@@ -259,6 +300,7 @@ static napi_value start(const Call &call) {
   posix::define<sealPortion>(call.env, exports, "sealPortion");
   posix::define<sealOne>(call.env, exports, "seal");
   posix::define<openOne>(call.env, exports, "open");
+  posix::define<openChunks>(call.env, exports, "openChunks");
   posix::define<names>(call.env, exports, "names");
   posix::define<sealShards>(call.env, exports, "sealShards");
   posix::define<openShard>(call.env, exports, "openShard");

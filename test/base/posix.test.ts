@@ -316,6 +316,30 @@ t.test('what cannot be finished in one call is left open, locked and complete', 
   }
 })
 
+t.test('many files placed at once: each is whole, and a failure is that of one', async (t) => {
+  const { path, fd } = await directory(t)
+  const { uid, gid } = posix.statFd(fd)
+  const wanted = { uid, gid, mode: 0o600, mtimeNs: 1n, renameFlags: posix.RENAME_NOREPLACE }
+  make(fd, b('t7'), 'in the way')
+  const bytes = (i: number) => Buffer.alloc(i * 5000, `file ${i} `)
+  const outcomes = await Promise.allSettled(
+    Array.from({ length: 40 }, (_, i) =>
+      posix.placeFile(fd, b(`t${i}`), b(i === 8 ? '..' : `f${i}`), bytes(i), i === 9 ? undefined : wanted),
+    ),
+  )
+  t.match(outcomes[7], { status: 'rejected', reason: { code: 'EEXIST', syscall: 'openat' } })
+  t.match(outcomes[8], { status: 'rejected', reason: { code: 'EINVAL' } }, 'no way out')
+  const [open] = [outcomes[9]].map((outcome) => (outcome?.status === 'fulfilled' ? outcome.value : undefined))
+  t.equal(posix.statFd(open ?? -1).size, 45_000)
+  posix.close(open ?? -1)
+  for (const [i, outcome] of outcomes.entries()) {
+    if (i >= 7 && i <= 9) continue
+    if (outcome.status === 'rejected' || outcome.value !== undefined) t.fail(`file ${i} was not placed`)
+    if (!(await readFile(join(path, `f${i}`))).equals(bytes(i))) t.fail(`file ${i} has other bytes`)
+  }
+  t.equal(readdirSync(path).length, 39)
+})
+
 t.test('bytes in memory are read without waiting, or not at all', async (t) => {
   const { fd } = await directory(t)
   make(fd, b('file'), 'some bytes')

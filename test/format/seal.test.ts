@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import t from 'tap'
 import sodium from 'sodium-native'
+import type { KithError } from '../../lib/base/errors.js'
 import { seeded } from '../../lib/base/random.js'
 import {
   blockHeader,
@@ -13,6 +14,7 @@ import {
   maxPlainBytes,
   maxSealedBytes,
   openChunk,
+  openChunkAside,
   openNode,
   recordOverhead,
   sealChunk,
@@ -190,6 +192,43 @@ t.test('a block opens only as what it is', (t) => {
   t.throws(() => openChunk(chunk.ref, Buffer.alloc(0)), damaged, 'nothing')
   t.end()
 })
+
+t.test('chunks opened aside, many at once, are what they are when opened here', async (t) => {
+  const sizes = [1, 8 * 1024, 8 * 1024 + 1, 50_000, 300_000, maxPlainBytes]
+  const chunks = Array.from({ length: 60 }, (_, i) => {
+    const size = sizes[i % sizes.length] as number
+    const plain = i % 2 ? seededBytes(random, size) : Buffer.alloc(size, `text ${i} `)
+    const { ref, bytes } = sealChunk(chunkKey(convergence, plain), plain)
+    return { ref, sealed: i < 30 ? bytes : mutate(random, bytes) }
+  })
+  for (const { ref, sealed } of chunks.slice(0, 6)) {
+    chunks.push({ ref: { ...ref, plainBytes: ref.plainBytes + 1 }, sealed })
+    chunks.push({ ref: { ...ref, plainBytes: maxPlainBytes + 1 }, sealed })
+    chunks.push({ ref: { ...ref, sealedBytes: 1 }, sealed })
+    chunks.push({ ref: { ...ref, key: Buffer.alloc(32) }, sealed })
+    chunks.push({ ref: { ...ref, key: Buffer.alloc(31) }, sealed })
+    chunks.push({ ref: { ...ref, name: Buffer.alloc(32) }, sealed })
+    const node = sealNode(nodeKey, Buffer.alloc(ref.plainBytes, 'a node'))
+    chunks.push({ ref: { ...ref, ...node.ref, key: nodeKey }, sealed: node.bytes })
+  }
+  const aside = await Promise.allSettled(chunks.map(({ ref, sealed }) => openChunkAside(ref, sealed)))
+  const wrong = chunks.filter(({ ref, sealed }, i) => {
+    const outcome = aside[i]
+    try {
+      const plain = openChunk(ref, sealed)
+      return outcome?.status !== 'fulfilled' || !outcome.value.equals(plain)
+    } catch (error) {
+      return outcome?.status !== 'rejected' || !isDeepStrictEqual(shown(outcome.reason), shown(error))
+    }
+  })
+  t.equal(wrong.length, 0)
+  t.equal(aside.filter(({ status }) => status === 'fulfilled').length, 30)
+})
+
+function shown(error: unknown): unknown {
+  const { code, message } = error as KithError
+  return { code, message }
+}
 
 /** The zstd frame inside the block of `plain`. */
 function frameOf(plain: Buffer): Buffer {
