@@ -95,7 +95,7 @@ export class BlockStore implements BlockReader {
   ) {
     this.segments = new Segments(join(dir, 'segments'), options.isCold)
     const { db } = options
-    this.index = db.table('blocks', encodings.bytes, rowEncoding)
+    this.index = db.table('blocks', encodings.bytes, rowEncoding, { spread: true })
     this.order = db.table('order', encodings.number, encodings.bytes)
     this.segmentRows = db.table('segments', encodings.number, segmentEncoding)
     this.damagedRows = db.table('damaged', encodings.bytes, encodings.bytes)

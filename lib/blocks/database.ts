@@ -7,16 +7,20 @@
  * ones throw at the commit, leave the last state untouched, and work again when there is room. The map starts small and
  * grows with the data (lmdb-js remaps it), so no size is reserved ahead.
  *
+ * Tables whose keys lie all over them may be told so: then what small transactions write there is kept together and goes into
+ * them later (recent.ts). Nobody who reads or writes notices.
+ *
  * Keys compare bytewise. Numbers as keys are stored as 8 bytes big endian (the one exception to little endian in kith),
  * since that is what makes their order the numeric one.
  */
 import { mkdirSync, realpathSync, statfsSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
-import { open, type Database as LmdbDatabase, type RootDatabase } from 'lmdb'
+import { open, type RootDatabase } from 'lmdb'
 import { assert, KithError } from '../base/errors.js'
 import { reached } from '../base/persistence.js'
 import { letGoOfMapped } from '../base/posix.js'
+import { type RawTable, Recent } from './recent.js'
 
 /** How a type is stored as a key or a value. */
 export interface Encoding<T> {
@@ -63,7 +67,7 @@ const maxKeyBytes = 1978
 
 export class Table<K, V> {
   constructor(
-    private readonly lmdb: LmdbDatabase<Buffer, Buffer>,
+    private readonly lmdb: RawTable,
     private readonly keys: Encoding<K>,
     private readonly values: Encoding<V>,
     private readonly writing: () => boolean,
@@ -150,16 +154,37 @@ export class Table<K, V> {
 export interface DatabaseOptions {
   /** How many tables may be opened, 64 unless told. */
   maxTables?: number
+  /** Rows of small transactions in `spread` tables are kept together at first. */
+  keepsRecent?: {
+    /** A row that is there while any are kept: versions that know nothing of them fail at it when they open this. */
+    refusal: { table: string; key: Buffer; value: Buffer }
+  }
+}
+
+export interface TableOptions {
+  /** Keys that are written together lie far from each other. */
+  spread?: boolean
 }
 
 export class Database {
   private running = false
   private closed = false
+  private readonly recent: Recent | undefined
 
   private constructor(
     private readonly dir: string,
     private readonly root: RootDatabase<Buffer, Buffer>,
-  ) {}
+    { keepsRecent }: DatabaseOptions,
+  ) {
+    if (!keepsRecent) return
+    const { table, key, value } = keepsRecent.refusal
+    const refusing = this.raw(table)
+    this.recent = new Recent({
+      log: this.raw('recent'),
+      open: (name) => this.raw(name),
+      refuse: (isToBe) => void (isToBe ? refusing.putSync(key, value) : refusing.removeSync(key)),
+    })
+  }
 
   /** Opens or makes the environment in `dir` (data.mdb, lock.mdb). One opener at a time. */
   static open(dir: string, options: DatabaseOptions = {}): Database {
@@ -173,18 +198,47 @@ export class Database {
         encoding: 'binary',
         keyEncoding: 'binary',
       })
-      return new Database(dir, root)
+      return new Database(dir, root, options)
     } catch (error) {
       throw explained(error, dir)
     }
   }
 
-  table<K, V>(name: string, keys: Encoding<K>, values: Encoding<V>): Table<K, V> {
+  table<K, V>(
+    name: string,
+    keys: Encoding<K>,
+    values: Encoding<V>,
+    { spread = false }: TableOptions = {},
+  ): Table<K, V> {
     try {
-      const lmdb = this.root.openDB<Buffer, Buffer>({ name, encoding: 'binary', keyEncoding: 'binary' })
-      return new Table(lmdb, keys, values, () => this.running)
+      const isKept = spread || this.recent?.has(name)
+      const raw = (isKept && this.recent?.table(name)) || this.raw(name)
+      return new Table(raw, keys, values, () => this.running)
     } catch (error) {
       throw explained(error, this.dir)
+    }
+  }
+
+  private raw(name: string): RawTable {
+    return this.root.openDB<Buffer, Buffer>({ name, encoding: 'binary', keyEncoding: 'binary' })
+  }
+
+  /** Damaged rows of `recent`: what stands in `spread` tables may be older than what was committed last. */
+  get lostRecent(): number {
+    return this.recent?.lost ?? 0
+  }
+
+  /**
+   * What was kept of `spread` tables goes into them, with turns for others between.
+   * @param evenLittle also when there are too few rows for it to be worth it
+   * @throws KithError noSpace when the disk is full; nothing is lost, and the next time goes on
+   */
+  async settle(evenLittle = false): Promise<void> {
+    const { recent } = this
+    if (!recent || !(evenLittle || recent.isMuch)) return
+    while (!this.closed && !recent.isEmpty) {
+      await this.transaction(() => recent.settle())
+      await setImmediate()
     }
   }
 
@@ -197,11 +251,13 @@ export class Database {
     assert(!this.running, 'transactions do not nest')
     this.running = true
     let failure: { error: unknown } | undefined
+    let isDone = false
     try {
       const result = this.root.transactionSync(() => {
         let done: T
         try {
           done = work()
+          this.recent?.commit()
         } catch (error) {
           failure = { error }
           throw error
@@ -209,6 +265,7 @@ export class Database {
         reached('indexCommit')
         return done
       })
+      isDone = true
       reached('indexCommitted')
       return result
     } catch (error) {
@@ -217,6 +274,7 @@ export class Database {
       throw explained(error, this.dir)
     } finally {
       this.running = false
+      this.recent?.ended(isDone)
     }
   }
 
@@ -228,8 +286,10 @@ export class Database {
     letGoOfMapped(realpathSync(join(this.dir, 'data.mdb')))
   }
 
+  /** What was kept of tables goes into them, unless there is no room: then it is kept on. */
   async close(): Promise<void> {
     if (this.closed) return
+    await this.settle(true).catch(() => undefined)
     this.closed = true
     await this.root.close()
   }

@@ -3,10 +3,19 @@
  * by every snapshot and by every look into one; they tell nothing about the files beside them.
  *
  * Table `uses`: segment -> a number that grew with each use, u64. Written when blocks are evicted, and lost by a crash
- * since: then the order is an older one, which costs at most a block fetched again.
+ * since: then the order is an older one, which costs at most a block fetched again. A row of number 0, one byte long, is no
+ * use of a segment (recent.ts).
  */
 import type { Database, Table } from './database.js'
 import { encodings } from './database.js'
+
+/** No segment has this number. Versions from before recent.ts read 8 bytes of each row, and find one. */
+const refusedSegment = 0
+export const refusal = {
+  table: 'uses',
+  key: encodings.number.encode(refusedSegment),
+  value: Buffer.from([1]),
+}
 
 export class SegmentUses {
   private readonly rows: Table<number, number>
@@ -16,7 +25,7 @@ export class SegmentUses {
 
   constructor(db: Database) {
     this.rows = db.table('uses', encodings.number, encodings.number)
-    for (const { key, value } of this.rows.range()) {
+    for (const { key, value } of this.rows.range({ start: refusedSegment + 1 })) {
       this.uses.set(key, value)
       this.newest = Math.max(this.newest, value)
     }

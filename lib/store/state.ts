@@ -180,15 +180,16 @@ export class VolumeState {
 
   constructor(db: Database, id: Buffer) {
     const name = (table: string) => `${id.toString('hex')}/${table}`
-    this.directories = db.table(name('directories'), encodings.bigint, directoryEncoding)
-    this.files = db.table(name('files'), encodings.bigint, locationsEncoding)
+    const spread = { spread: true }
+    this.directories = db.table(name('directories'), encodings.bigint, directoryEncoding, spread)
+    this.files = db.table(name('files'), encodings.bigint, locationsEncoding, spread)
     this.dirty = db.table(name('dirty'), encodings.bigint, dirtyEncoding)
     this.names = db.table(name('names'), nameKey, nameEncoding)
     this.early = db.table(name('early'), encodings.bigint, earlyEncoding)
     this.points = db.table(name('points'), encodings.number, encodings.number)
-    this.chunks = db.table(name('chunks'), encodings.bytes, chunkEncoding)
-    this.parts = db.table(name('parts'), encodings.bytes, partEncoding)
-    this.packs = db.table(name('packs'), encodings.bytes, packEncoding)
+    this.chunks = db.table(name('chunks'), encodings.bytes, chunkEncoding, spread)
+    this.parts = db.table(name('parts'), encodings.bytes, partEncoding, spread)
+    this.packs = db.table(name('packs'), encodings.bytes, packEncoding, spread)
     this.made = db.table(name('made'), encodings.number, encodings.bytes)
     this.nodes = db.table(name('nodes'), encodings.bytes, encodings.bytes)
     this.excludes = db.table(name('excludes'), encodings.number, settingsEncoding)

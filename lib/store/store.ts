@@ -9,6 +9,7 @@
 import type { Timer } from '../base/clock.js'
 import { BlockStore, type BlockReader } from '../blocks/block-store.js'
 import { Database, encodings, type Encoding, type Table } from '../blocks/database.js'
+import { refusal } from '../blocks/segment-uses.js'
 import { KithError } from '../base/errors.js'
 import { Reader, Writer } from '../format/bytes.js'
 import { decodeHead } from '../format/head.js'
@@ -83,13 +84,14 @@ export class Store implements VolumeStore, VolumeHost {
 
   /** Opens or makes the store in `dir`. One opener at a time: the daemon's lock sees to that. */
   static async open(dir: string, options: StoreOptions): Promise<Store> {
-    const db = Database.open(dir, { maxTables })
+    const db = Database.open(dir, { maxTables, keepsRecent: { refusal } })
     try {
       const blocks = await BlockStore.open(dir, { db, clock: options.clock, log: options.log })
       const store = new Store(db, blocks, options)
       const { rows, heads } = store
       await mendVolumes({ db, blocks, rows, heads, identity: options.identity, log: options.log })
       for (const { key, value } of [...rows.range()]) store.openVolume(key, value)
+      if (db.lostRecent > 0) await store.forgetPlaces()
       return store
     } catch (error) {
       await db.close()
@@ -235,11 +237,31 @@ export class Store implements VolumeStore, VolumeHost {
   rest(): void {
     const { clock } = this.options
     this.resting?.cancel()
-    this.resting = clock.after(restMs, () => this.pool.rest())
+    this.resting = clock.after(restMs, () => {
+      this.pool.rest()
+      void this.settle()
+    })
     this.unmapping ??= clock.after(restMs, () => {
       this.unmapping = undefined
       this.db.rest()
     })
+  }
+
+  private async settle(): Promise<void> {
+    try {
+      await this.db.settle()
+    } catch (error) {
+      this.options.log.warn({ error: String(error) }, 'rows of the index stay where they were kept for now')
+    }
+  }
+
+  /** Rows of the newest snapshots are damaged: what the tables say of directories may be of older ones, from which none goes on. */
+  private async forgetPlaces(): Promise<void> {
+    this.options.log.error({ rows: this.db.lostRecent }, 'the index is damaged: run kith repair')
+    for (const volume of this.volumes()) {
+      await volume.forgetContents([], [...volume.checked.state.directories.keysOf()])
+    }
+    await this.db.settle(true)
   }
 
   row(id: Buffer): VolumeRow {

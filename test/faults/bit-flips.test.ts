@@ -1,12 +1,16 @@
 /** One bit flipped in every stored block, in each part of its record, and in rows of the index: found, and healed. */
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { BlockReader } from '../../lib/blocks/block-store.js'
+import { systemClock } from '../../lib/base/clock.js'
+import { silentLog } from '../../lib/base/log.js'
 import { seeded } from '../../lib/base/random.js'
+import { Store } from '../../lib/store/store.js'
+import type { Volume } from '../../lib/store/volume.js'
 import { seededBytes } from '../helpers/bytes.js'
 import { flipBit, recordsIn } from '../helpers/damage.js'
-import { type Fixture, protect, sameAsDirectory } from '../helpers/store.js'
+import { change, type Fixture, inoOf, protect, sameAsDirectory, testIdentity } from '../helpers/store.js'
 import { said } from '../helpers/two-snapshots.js'
 
 t.setTimeout(280_000)
@@ -145,3 +149,49 @@ for (const [table, places] of flips)
     }
     await sameAsDirectory(t, fixture)
   })
+
+t.test('rows that were kept together: nothing goes on from older ones', async (t) => {
+  const fixture = await protect(t)
+  const { dir, rootFd } = fixture
+  const next = seeded(3)
+  mkdirSync(join(dir, 'd'))
+  for (let n = 0; n < 30; n++) writeFileSync(join(dir, 'd', `${n}`), seededBytes(next, 3000))
+  await fixture.volume.snapshot(rootFd)
+  await fixture.reopen()
+  const rewrite = async (name: string) => {
+    writeFileSync(join(dir, 'd', name), seededBytes(next, 5000))
+    await fixture.volume.recordChanges([change('close', inoOf(rootFd, `d/${name}`))])
+    await fixture.volume.snapshot(rootFd)
+  }
+  await rewrite('3')
+  const { db } = fixture.store
+  const recent = db.table('recent', raw, raw)
+  const rows = [...recent.range()].map(({ key, value }) => ({ key: Buffer.from(key), value }))
+  t.equal(rows.length, 1, 'what the second snapshot wrote')
+  await db.transaction(() => {
+    for (const { key, value } of rows) {
+      const changed = Buffer.from(value)
+      changed.writeUInt8(changed.readUInt8(40) ^ 4, 40)
+      recent.put(key, changed)
+    }
+  })
+  // As a killed process leaves it.
+  const killed = `${fixture.home} killed`
+  cpSync(fixture.home, killed, { recursive: true })
+  await fixture.store.close()
+  fixture.home = killed
+  fixture.store = await Store.open(killed, {
+    clock: systemClock,
+    log: silentLog(),
+    identity: testIdentity,
+    workers: 1,
+  })
+  fixture.volume = fixture.store.volumes()[0] as Volume
+  t.notSame(said(await fixture.store.check({ wanted: everything })), good)
+  // Nothing is lost but the rows: all is found in the segments.
+  await fixture.store.repair({ dryRun: false })
+  t.same(said(await fixture.store.check({ wanted: everything })), good)
+  await rewrite('4')
+  await sameAsDirectory(t, fixture)
+  t.same(said(await fixture.store.check({ wanted: everything })), good)
+})
