@@ -320,8 +320,10 @@ export class ProtectedVolume {
     this.#problems = {}
     this.#failedAt = undefined
     this.#takenAt = this.#options.clock.monotonic()
+    // While kith-fuse is told, the others are, too.
+    const shown = this.#mount === mount ? mount.snapshotsChanged() : undefined
     this.#options.onSnapshot(this)
-    if (this.#mount === mount) await mount.snapshotsChanged()
+    await shown
     return info
   }
 

@@ -142,27 +142,64 @@ const Given = function (given: object) {
 } as unknown as new (given: object) => object
 
 /**
- * The bytes that an entry was read from, or was written as, in a private field of it: a copy of the entry, which may differ,
- * has none. Entries are immutable, so that a directory in which one entry changed is written again mostly by copying. (A
- * WeakMap would be clearer and does the same at ten times the cost, which the millions of entries of a first backup show.)
+ * Where the bytes of an entry are that it was read from, or was written as, in private fields of it: a copy of the entry,
+ * which may differ, has none. Entries are immutable, so that a directory in which one entry changed is written again mostly by
+ * copying. (A WeakMap would be clearer and does the same at ten times the cost, which the millions of entries of a first
+ * backup show.)
  */
 class Encoded extends Given {
-  readonly #bytes: Buffer
+  #bytes: Buffer
+  #start: number
+  #end: number
 
-  constructor(entry: Entry, bytes: Buffer) {
+  private constructor(entry: Entry, bytes: Buffer, start: number, end: number) {
     super(entry)
     this.#bytes = bytes
+    this.#start = start
+    this.#end = end
   }
 
-  static bytesOf(entry: Entry): Buffer | undefined {
-    return #bytes in entry ? (entry as unknown as Encoded).#bytes : undefined
+  /** The entry is written as `bytes` from `start` to `end`. */
+  static keep(entry: Entry, bytes: Buffer, start: number, end: number): void {
+    if (!(#bytes in entry)) {
+      new Encoded(entry, bytes, start, end)
+      return
+    }
+    const known = entry as unknown as Encoded
+    known.#bytes = bytes
+    known.#start = start
+    known.#end = end
+  }
+
+  static lengthOf(entry: Entry): number | undefined {
+    if (!(#bytes in entry)) return undefined
+    const known = entry as unknown as Encoded
+    return known.#end - known.#start
+  }
+
+  /** Of the entries from `first` on, those whose bytes follow one another; no bytes when there is none to begin with. */
+  static runAt(entries: readonly Entry[], first: number): { next: number; bytes: Buffer | undefined } {
+    const begin = entries[first]
+    if (!begin || !(#bytes in begin)) return { next: first, bytes: undefined }
+    const known = begin as unknown as Encoded
+    const bytes = known.#bytes
+    let end = known.#end
+    let next = first + 1
+    for (; next < entries.length; next++) {
+      const entry = entries[next] as Entry
+      if (!(#bytes in entry)) break
+      const following = entry as unknown as Encoded
+      if (following.#bytes !== bytes || following.#start !== end) break
+      end = following.#end
+    }
+    return { next, bytes: bytes.subarray(known.#start, end) }
   }
 }
 
 /** The length that writeEntry will give. */
 export function entryBytes(entry: Entry): number {
-  const known = Encoded.bytesOf(entry)
-  if (known) return known.length
+  const known = Encoded.lengthOf(entry)
+  if (known !== undefined) return known
   let bytes = 52 + entry.name.length
   for (const [name, value] of entry.xattrs) bytes += 5 + name.length + value.length
   if (entry.type === 'file') return bytes + contentBytes(entry.content)
@@ -182,7 +219,7 @@ function contentBytes(content: FileContent): number {
  * real directory can reach: xattrs of more than 768 KiB together).
  */
 export function writeEntry(out: Writer, entry: Entry): void {
-  const known = Encoded.bytesOf(entry)
+  const { bytes: known } = Encoded.runAt([entry], 0)
   if (known) {
     out.raw(known)
     return
@@ -207,16 +244,24 @@ export function writeEntry(out: Writer, entry: Entry): void {
   assert(out.length - start === size, 'an entry has the length that was computed')
 }
 
-/** As writeEntry, and the next time it is a copy: for an entry that will be written again whenever a neighbour changes. */
-export function writeKeptEntry(out: Writer, entry: Entry): void {
-  const start = out.length
-  writeEntry(out, entry)
-  if (Encoded.bytesOf(entry)) return
-  const size = out.length - start
-  // In memory of its own: a part of the node's would keep all of that one alive.
-  const written = Buffer.allocUnsafeSlow(size)
-  out.written(start, size).copy(written)
-  new Encoded(entry, written)
+/** Appends entries; those whose bytes lie one after the other, as in the node that they come from, are one copy. */
+export function writeEntries(out: Writer, entries: readonly Entry[]): void {
+  for (let at = 0; at < entries.length;) {
+    const { next, bytes } = Encoded.runAt(entries, at)
+    if (bytes) out.raw(bytes)
+    else writeEntry(out, entries[at] as Entry)
+    at = bytes ? next : at + 1
+  }
+}
+
+/** The next time they are written they are a copy of these bytes, which hold them from `start` on and do not change any more. */
+export function keepEntries(entries: readonly Entry[], bytes: Buffer, start: number): void {
+  let at = start
+  for (const entry of entries) {
+    const end = at + entryBytes(entry)
+    Encoded.keep(entry, bytes, at, end)
+    at = end
+  }
 }
 
 function writeDirectory(out: Writer, entry: DirectoryEntry): void {
@@ -318,7 +363,7 @@ export function readEntry(from: Reader, root = false): Entry {
     busy,
   })
   if (from.at - start > maxEntryBytes) throw from.damaged('an entry exceeds its bounds')
-  new Encoded(entry, from.bytes.subarray(start, from.at))
+  Encoded.keep(entry, from.bytes, start, from.at)
   return entry
 }
 

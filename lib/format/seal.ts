@@ -242,13 +242,17 @@ export function sealPortion(
   return addon.sealPortion(convergence, data, ranges, files, keys, rows, level, records, ids, packs, extents)
 }
 
+/** What small blocks are sealed into, one after the other: memory of their own is of their own length. */
+const small = Buffer.allocUnsafeSlow(32 * 1024)
+
 function seal(kind: BlockKind, key: Buffer, plain: Buffer, level: number): { name: Buffer; bytes: Buffer } {
   assert(plain.length > 0 && plain.length <= maxPlainBytes, 'a block holds 1 byte to 1 MiB')
   const name = Buffer.allocUnsafe(hashBytes)
-  const out = Buffer.allocUnsafeSlow(plain.length + sealOverhead)
+  const room = plain.length + sealOverhead
+  const out = room <= small.length ? small : Buffer.allocUnsafeSlow(room)
   const length = addon.seal(kinds[kind], key, plain, level, out, name)
   // What a smaller block leaves free is not kept with it.
-  return { name, bytes: length === out.length ? out : Buffer.from(out.subarray(0, length)) }
+  return { name, bytes: out !== small && length === room ? out : Buffer.from(out.subarray(0, length)) }
 }
 
 /** By the number that native/seal returns. */

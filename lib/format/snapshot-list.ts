@@ -132,7 +132,7 @@ export function cutSnapshotChildren(children: Iterable<SnapshotChild>, level: nu
 
 export function encodeSnapshotNode(node: SnapshotNode): Buffer {
   if ('records' in node) {
-    const out = startNode('snapshots', 0, node.records.length, leafVersion)
+    const out = startNode('snapshots', 0, node.records.length, { version: leafVersion })
     for (const record of node.records) writeRecord(out, record)
     return finishNode(out)
   }

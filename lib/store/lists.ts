@@ -186,14 +186,12 @@ class LevelEdit<Key, Part> {
     const out: Part[] = []
     let at = 0
     for (const { key, part } of edits) {
-      let before: Part | undefined
-      for (; at < parts.length; at++) {
-        const old = parts[at] as Part
-        const order = this.kind.compare(this.kind.keyOf(old), key)
-        if (order > 0) break
-        if (order === 0) before = old
-        else out.push(old)
-      }
+      const end = firstIndex(parts, (old) => this.kind.compare(this.kind.keyOf(old), key) >= 0, at)
+      for (; at < end; at++) out.push(parts[at] as Part)
+      const next = parts[at]
+      const isSame = next !== undefined && this.kind.compare(this.kind.keyOf(next), key) === 0
+      const before = isSame ? next : undefined
+      if (isSame) at++
       if (part !== undefined) out.push(part)
       replaced?.(before, part)
     }
@@ -247,9 +245,9 @@ class LevelEdit<Key, Part> {
   }
 }
 
-/** Index of the first element that fits, where all after it fit too; the length when none does. */
-function firstIndex<T>(items: readonly T[], fits: (item: T) => boolean): number {
-  let low = 0
+/** Index of the first element from `from` on that fits, where all after it fit too; the length when none does. */
+function firstIndex<T>(items: readonly T[], fits: (item: T) => boolean, from = 0): number {
+  let low = from
   let high = items.length
   while (low < high) {
     const middle = (low + high) >>> 1

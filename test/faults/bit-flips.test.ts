@@ -1,5 +1,5 @@
 /** One bit flipped in every stored block, in each part of its record, and in rows of the index: found, and healed. */
-import { cpSync, mkdirSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { BlockReader } from '../../lib/blocks/block-store.js'
@@ -10,7 +10,7 @@ import { Store } from '../../lib/store/store.js'
 import type { Volume } from '../../lib/store/volume.js'
 import { seededBytes } from '../helpers/bytes.js'
 import { flipBit, recordsIn } from '../helpers/damage.js'
-import { change, type Fixture, inoOf, protect, sameAsDirectory, testIdentity } from '../helpers/store.js'
+import { change, type Fixture, protect, sameAsDirectory, testIdentity } from '../helpers/store.js'
 import { said } from '../helpers/two-snapshots.js'
 
 t.setTimeout(280_000)
@@ -160,7 +160,8 @@ t.test('rows that were kept together: nothing goes on from older ones', async (t
   await fixture.reopen()
   const rewrite = async (name: string) => {
     writeFileSync(join(dir, 'd', name), seededBytes(next, 5000))
-    await fixture.volume.recordChanges([change('close', inoOf(rootFd, `d/${name}`))])
+    const { ino } = statSync(join(dir, 'd', name), { bigint: true })
+    await fixture.volume.recordChanges([change('close', ino)])
     await fixture.volume.snapshot(rootFd)
   }
   await rewrite('3')

@@ -74,6 +74,38 @@ t.test('a file beyond 2^32 bytes', (t) => {
   t.end()
 })
 
+t.test('entries of several nodes, some of them changed, are written as if each were new', (t) => {
+  const random = seeded(7)
+  const ascending = (entries: Entry[]) => entries.sort((a, b) => Buffer.compare(a.name, b.name))
+  const node = (entries: Entry[]): DirectoryNode => ({ kind: 'directory', level: 0, entries })
+  // Copies have no bytes from which they could be written.
+  const anew = (entries: Entry[]) => encodeDirectoryNode(node(entries.map((entry) => ({ ...entry }))))
+  const all = ascending(someEntries(random, 300)).filter(
+    ({ name }, i, sorted) => !sorted[i + 1]?.name.equals(name),
+  )
+  const read = (entries: Entry[]) => {
+    const decoded = decodeDirectoryNode(encodeDirectoryNode(node(entries)))
+    return 'entries' in decoded ? decoded.entries : []
+  }
+  let entries = [...read(all.slice(0, 100)), ...all.slice(100, 130), ...read(all.slice(130))]
+  const seen: { entries: Entry[]; bytes: Buffer }[] = []
+  for (let round = 0; round < 200; round++) {
+    const bytes = encodeDirectoryNode(node(entries))
+    if (!bytes.equals(anew(entries))) return t.fail(`round ${round}`)
+    seen.push({ entries, bytes: Buffer.from(bytes) })
+    const at = random() % entries.length
+    const old = entries[at] as Entry
+    const changed = { ...old, mtimeNs: old.mtimeNs + 1n }
+    const [from, others] = [random() % entries.length, random() % 3]
+    if (random() % 4 > 0) entries = entries.toSpliced(at, 1, changed)
+    else if (random() % 2 === 0) entries = entries.toSpliced(from, others)
+    else entries = [...entries.slice(0, from), ...read(entries.slice(from))]
+  }
+  // Earlier nodes say what they said, though later ones have some of their entries.
+  for (const { entries: then, bytes } of seen) t.ok(encodeDirectoryNode(node(then)).equals(bytes))
+  t.end()
+})
+
 t.test('the decoders are strict', (t) => {
   const random = seeded(3)
   const [a, b] = someEntries(random, 2) as [Entry, Entry]
