@@ -231,15 +231,17 @@ export class Database {
   /**
    * What was kept of `spread` tables goes into them, with turns for others between.
    * @param evenLittle also when there are too few rows for it to be worth it
+   * @returns whether there was anything to do
    * @throws KithError noSpace when the disk is full; nothing is lost, and the next time goes on
    */
-  async settle(evenLittle = false): Promise<void> {
+  async settle(evenLittle = false): Promise<boolean> {
     const { recent } = this
-    if (!recent || !(evenLittle || recent.isMuch)) return
+    if (!recent || !(evenLittle || recent.isMuch)) return false
     while (!this.closed && !recent.isEmpty) {
       await this.transaction(() => recent.settle())
       await setImmediate()
     }
+    return !this.closed
   }
 
   /**
@@ -289,7 +291,7 @@ export class Database {
   /** What was kept of tables goes into them, unless there is no room: then it is kept on. */
   async close(): Promise<void> {
     if (this.closed) return
-    await this.settle(true).catch(() => undefined)
+    await this.settle(true).catch(() => false)
     this.closed = true
     await this.root.close()
   }

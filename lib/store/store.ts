@@ -249,7 +249,7 @@ export class Store implements VolumeStore, VolumeHost {
 
   private async settle(): Promise<void> {
     try {
-      await this.db.settle()
+      if (await this.db.settle()) this.db.rest()
     } catch (error) {
       this.options.log.warn({ error: String(error) }, 'rows of the index stay where they were kept for now')
     }
