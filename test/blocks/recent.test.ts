@@ -97,7 +97,7 @@ async function write(db: Database, tables: readonly Bytes[], models: Model[], ra
   if (!fails) models.splice(0, models.length, ...after)
 }
 
-for (const seed of [1, 2, 3])
+for (const seed of [1, 2])
   t.test(`tables say what was written, seed ${seed}`, async (t) => {
     const random = seeded(seed)
     const base = t.testdir()
@@ -106,7 +106,7 @@ for (const seed of [1, 2, 3])
     t.teardown(() => db.close())
     let tables = [tableOf(db), tableOf(db, 'other')]
     const models: Model[] = [new Map(), new Map()]
-    for (let step = 0; step < 120; step++) {
+    for (let step = 0; step < 60; step++) {
       await write(db, tables, models, random)
       if (step % 9 === 4) await db.settle(random() % 2 === 0)
       if (step % 10 === 9) {
