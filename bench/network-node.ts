@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { systemClock } from '../lib/base/clock.js'
 import { silentLog } from '../lib/base/log.js'
+import { keepMemory } from '../lib/base/posix.js'
 import { randomBytes } from '../lib/base/random.js'
 import { BlockStore } from '../lib/blocks/block-store.js'
 import { blocksWithin, countTo } from '../lib/blocks/windows.js'
@@ -42,6 +43,8 @@ export type Order =
   | { order: 'usage' }
   | { order: 'close' }
 
+// As kithd does.
+keepMemory()
 const clock = systemClock
 const log = silentLog()
 const quotaBytes = 2 ** 40
