@@ -2,6 +2,7 @@
 // kithd's start. Runs after the compiler, and needs nothing but the sources.
 //   dist/lib/cli/main.js, daemon/main.js and the workers   in place of what the compiler wrote there
 //   dist/lib/bundle/                                       what several of them share, or load only when it is needed
+//   dist/test/faults/fault-child.js                        with its worker, for test/faults
 //   dist/test/node_modules/                                tap as the compiled tests find it: each is a process that loads it
 // Every other module stays as the compiler wrote it; tests import those. All code lies in folders of dist/lib, one deep, so that
 // a path relative to import.meta.url leads to the same file from a module and from a bundle: '../daemon/main.js', not './main.js'.
@@ -12,6 +13,8 @@ import { join } from 'node:path'
 const root = new URL('..', import.meta.url).pathname
 const shared = 'dist/lib/bundle'
 
+/** Found beside their native parts, by the path of their own files. */
+const external = ['lmdb', 'sodium-native', 'udx-native', 'fuse-native']
 const common = {
   absWorkingDir: root,
   bundle: true,
@@ -38,8 +41,7 @@ const { metafile } = await build({
   outdir: 'dist/lib',
   splitting: true,
   chunkNames: 'bundle/[name]-[hash]',
-  // Found beside their native parts, by the path of their own files.
-  external: ['lmdb', 'sodium-native', 'udx-native', 'fuse-native'],
+  external,
   // For traces by the sources: node --enable-source-maps
   sourcemap: 'linked',
   sourcesContent: false,
@@ -50,6 +52,17 @@ const written = new Set(Object.keys(metafile.outputs))
 for (const name of readdirSync(join(root, shared))) {
   if (!written.has(`${shared}/${name}`)) rmSync(join(root, shared, name))
 }
+
+// Of the programs that tests start, the one that is started for each place where it may be killed.
+await build({
+  ...common,
+  entryPoints: {
+    'faults/fault-child': 'test/faults/fault-child.ts',
+    'store/seal-worker': 'lib/store/seal-worker.ts',
+  },
+  outdir: 'dist/test',
+  external,
+})
 
 // tap leaves out of the traces that it prints what lies in a folder of this name.
 const tests = 'dist/test/node_modules'

@@ -70,6 +70,7 @@ using namespace std::chrono_literals;
 
 constexpr uint32_t version = 1;
 constexpr size_t headerBytes = 16;
+constexpr size_t firstBytes = 64 << 10;      // of the buffer of who has greeted; it grows to the longest frame that comes
 constexpr size_t greetingBytes = 64;         // the longest frame a peer may send before it has greeted
 constexpr size_t maxWaiting = 4096;          // requests
 constexpr size_t maxCandidates = 4;          // connections that have not greeted
@@ -381,22 +382,24 @@ bool Bridge::Loop::input(Connection& from) {
   return parse(from);
 }
 
-// Takes the whole frames out of the buffer; of a candidate only its greeting. The buffer always holds a whole frame.
+// Takes the whole frames out of the buffer; of a candidate only its greeting. Afterwards the next frame has room in it.
 bool Bridge::Loop::parse(Connection& from) {
-  size_t at = 0;
+  size_t at = 0, wanted = 0;
   while (from.filled - at >= headerBytes && (&from == daemon_.get() || !from.greeted)) {
     FrameReader header(from.in.data() + at, headerBytes);
     const auto length = header.integer<uint32_t>();
     const auto type = header.integer<uint16_t>();
     const auto reserved = header.integer<uint16_t>();
     const auto id = header.integer<uint64_t>();
-    if (reserved != 0 || length > from.in.size() - headerBytes) return false;
-    if (from.filled - at < headerBytes + length) break;
+    if (reserved != 0 || length > (from.greeted ? maxPayload : greetingBytes - headerBytes)) return false;
+    wanted = headerBytes + length;
+    if (from.filled - at < wanted) break;
     if (!receive(from, type, id, from.in.data() + at + headerBytes, length)) return false;
     at += headerBytes + length;
   }
   std::memmove(from.in.data(), from.in.data() + at, from.filled - at);
   from.filled -= at;
+  if (wanted > from.in.size()) from.in.resize(wanted);
   return true;
 }
 
@@ -422,7 +425,7 @@ bool Bridge::Loop::greet(Connection& from, const uint8_t* payload, size_t length
   greeting.integer<uint32_t>();
   if (!greeting.atEnd() || theirs != version) return false;
   from.greeted = true;
-  from.in.resize(headerBytes + maxPayload);
+  from.in.resize(firstBytes);
   return true;
 }
 
