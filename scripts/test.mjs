@@ -14,8 +14,8 @@ const root = new URL('..', import.meta.url).pathname
 const args = process.argv.slice(2)
 const soak = args.includes('--soak')
 const jobsAt = args.indexOf('--jobs')
-// One more than there are processors: who waits for a disk or a timer leaves his to others.
-const jobs = jobsAt >= 0 ? Number(args[jobsAt + 1]) : Math.min(availableParallelism(), 4) + 1
+// Two more than there are processors: who waits for a disk or a timer leaves his to others.
+const jobs = jobsAt >= 0 ? Number(args[jobsAt + 1]) : Math.min(availableParallelism(), 4) + 2
 const parts = args.filter((arg, i) => !arg.startsWith('--') && i !== jobsAt + 1 - (jobsAt < 0 ? 1e9 : 0))
 const bound = (soak ? 20 : 10) * 60_000
 const ending = soak ? '.soak.js' : '.test.js'

@@ -11,7 +11,7 @@ import { MemoryVolume, type Tree } from '../helpers/memory-volume.js'
 import { place, until, type Place } from '../helpers/mounted.js'
 import { freeze } from '../helpers/freeze.js'
 
-t.setTimeout(120_000)
+t.setTimeout(280_000)
 
 const first = Date.UTC(2024, 5, 1, 9, 30, 0)
 const second = first + 1000
