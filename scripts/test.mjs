@@ -1,5 +1,5 @@
-// Runs the compiled tests and ends with the line `N passed, N failed`. Each file has a process of its own, but for those that
-// start no process and change nothing of their own: some of these share one (test-together.mjs).
+// Runs the compiled tests and ends with the line `N passed, N failed`. Each file has a process of its own, but for those of pure
+// modules that start no process and change nothing of their own: some of these share one (test-together.mjs).
 //   node scripts/test.mjs [--soak] [--jobs N] [PART ...]     PART: part of a file's path, e.g. store/ or e2e/crash
 // Files ending in .alone.test.js run one at a time, after the others: they measure, or need the machine.
 // Each process has a bound (10 minutes; 20 in the soak); the file at which it passes that, or crashes, is counted as failed, and
@@ -43,6 +43,8 @@ const files = list(join(root, 'dist/test'))
 const ownProcess =
   /child_process|worker_threads|node:v8|process\.(exit|kill|on|once|chdir|umask|set\w+id|memoryUsage|env\.\w+ =)|\/proc\//
 const togetherAtMost = 8
+/** Folders whose tests share processes: what they test is pure, and leaves no socket or timer that would keep a process. */
+const pure = ['codes', 'format', 'planning'].map((folder) => join(root, 'dist/test', folder))
 const looked = new Map()
 
 /** Whether neither the file nor any helper that it imports has such. */
@@ -62,8 +64,8 @@ function groupsOf(files) {
   const groups = []
   for (const file of files) {
     const last = groups.at(-1)
-    const joins = !soak && last && last.length < togetherAtMost && [file, last[0]].every(sharesProcess)
-    if (joins && dirname(file) === dirname(last[0])) last.push(file)
+    const near = last && last.length < togetherAtMost && dirname(file) === dirname(last[0])
+    if (near && !soak && pure.includes(dirname(file)) && [file, last[0]].every(sharesProcess)) last.push(file)
     else groups.push([file])
   }
   return groups
