@@ -70,7 +70,11 @@ declare module 'hyperdht' {
 
   export interface ServerOptions {
     /** true refuses. Called with the initiator's proven key before a session stands. */
-    firewall?(remotePublicKey: Buffer, payload: unknown, address: DhtAddress | null): boolean
+    firewall?(
+      remotePublicKey: Buffer,
+      payload: unknown,
+      address: DhtAddress | null,
+    ): boolean | Promise<boolean>
   }
 
   export interface DhtOptions {

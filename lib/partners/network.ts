@@ -6,7 +6,9 @@
  * One stream a peer. Both sides may dial, so two streams can cross. Of two in opposite directions both sides keep the
  * one that the smaller key dialled; of two in the same direction the newer. The one to be kept must first show life
  * (a decrypted frame): the first handshake message can be replayed by a relay, and the older stream may belong to a
- * process that was killed. Until that is known the newer one waits, unseen by anyone.
+ * process that was killed. Until that is known the newer one waits, unseen by anyone. A dial that opens when a stream of the peer's
+ * stands and has shown life is given up before anything is sent on it, so that the peer cannot come to prefer it: what
+ * stands is not replaced, under requests on their way, only because a dial took longer.
  *
  * Dialling goes on until the peer is there or no longer wanted, with a delay that doubles from 1 s to 5 min, and begins anew when
  * this machine wakes up or its addresses change. A dial tries the peer's last known addresses first and asks the DHT beside, so a
@@ -341,10 +343,14 @@ export class Network extends EventEmitter<NetworkEvents> {
       stream.destroy()
       return
     }
-    endWhenSilent(stream, systemClock)
-    stream.sendKeepAlive()
     const id = stream.remotePublicKey.toString('hex')
     const old = this.live.get(id)
+    if (old && stream.isInitiator && stands(old.stream)) {
+      stream.destroy()
+      return
+    }
+    endWhenSilent(stream, systemClock)
+    stream.sendKeepAlive()
     if (!old) return this.adopt(stream, id)
     const winner = await this.settle(old.stream, stream)
     if (winner !== stream) {
@@ -394,6 +400,11 @@ export class Network extends EventEmitter<NetworkEvents> {
 /** Whether the peer answered within this session: dialled streams have, by the handshake itself. */
 function alive(stream: NoiseStream): boolean {
   return stream.isInitiator || stream.rawBytesRead > 0
+}
+
+/** Whether it is the peer's own, and not older than our dial that opens now: who is live is not dialled. */
+function stands(stream: NoiseStream): boolean {
+  return !stream.isInitiator && !stream.destroying && stream.rawBytesRead > 0
 }
 
 /** Ends the stream, and waits until it is closed; half a second is allowed for what is under way. */

@@ -1,8 +1,8 @@
 import { spawn, type ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { createSocket } from 'node:dgram'
 import { fileURLToPath } from 'node:url'
-import HyperDHT from 'hyperdht'
+import HyperDHT, { type NoiseStream } from 'hyperdht'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { randomBytes, seeded } from '../../lib/base/random.js'
@@ -59,6 +59,50 @@ t.test('many that dial each other at once end with one session a pair', async (t
   for (const [a, b] of pairs) t.equal(await speak(a, b, 'x'), 'x')
   t.ok(agreed(), 'and it stays so')
 })
+
+for (const isSmaller of [true, false])
+  t.test(
+    `a dial that took longer than the peer's own replaces nothing: the ${isSmaller ? 'smaller' : 'larger'} key's`,
+    async (t) => {
+      const dht = await privateDht(t)
+      const keys = [keyPair(randomBytes(32)), keyPair(randomBytes(32))].sort((x, y) =>
+        Buffer.compare(x.publicKey, y.publicKey),
+      )
+      const [own, peers] = isSmaller ? keys : keys.reverse()
+      if (!own || !peers) throw new Error('two keys')
+      const a = await openNetwork(t, dht.address, { keyPair: own })
+      const peer = new HyperDHT({ bootstrap: [dht.address], host: '127.0.0.1', port: freePort() })
+      t.teardown(() => peer.destroy({ force: true }))
+      const door = new EventEmitter()
+      const [knock, late] = [once(door, 'knock'), once(door, 'stream')]
+      const firewall = async () => {
+        const opened = once(door, 'open')
+        door.emit('knock')
+        await opened
+        return false
+      }
+      const server = peer.createServer({ firewall }, (dialled) => door.emit('stream', dialled))
+      await server.listen(peers)
+      a.connect(peers.publicKey)
+      await knock
+      const stream = peer.connect(a.publicKey, { keyPair: peers })
+      stream.on('error', () => undefined)
+      stream.sendKeepAlive()
+      const there = () => a.connection(peers.publicKey)
+      await until(() => (there()?.stream.rawBytesRead ?? 0) > 0)
+      const first = there()
+      door.emit('open')
+      const [dialled] = (await late) as [NoiseStream]
+      dialled.on('error', () => undefined)
+      await new Promise((resolve) => dialled.once('close', resolve))
+      t.equal(dialled.rawBytesRead, 0, 'nothing was sent on it')
+      t.equal(there(), first)
+      t.notOk(stream.destroying)
+      stream.write(Buffer.from('still here'))
+      const [bytes] = (await once(first?.stream as NoiseStream, 'data')) as [Buffer]
+      t.equal(bytes.toString(), 'still here')
+    },
+  )
 
 t.test('a topic that is only looked up tells who is there, and dials nobody', async (t) => {
   const dht = await privateDht(t)
