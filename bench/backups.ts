@@ -14,8 +14,8 @@ export interface Backup {
   stop(): Promise<void>
 }
 
-/** `place` is for what the contender writes. */
-export type Maker = (place: string, tree: string) => Promise<Backup>
+/** `place` is for what the contender writes; `plain` is the tree without a mount over it. */
+export type Maker = (place: string, tree: string, plain: string) => Promise<Backup>
 
 /** Those that are installed, by name, kith last. */
 export function contenders(say: (line: string) => void): [string, Maker][] {
@@ -34,7 +34,7 @@ async function diskBytes(dir: string): Promise<number> {
   return Number(stdout.split('\t')[0])
 }
 
-export async function restic(place: string, tree: string): Promise<Backup> {
+export async function restic(place: string, _tree: string, plain: string): Promise<Backup> {
   const repository = join(place, 'restic')
   const password = join(place, 'restic.password')
   writeFileSync(password, 'benchmark\n', { mode: 0o600 })
@@ -51,8 +51,8 @@ export async function restic(place: string, tree: string): Promise<Backup> {
     (await run('restic', [...common, ...args])).seconds
   await command('init')
   return {
-    first: () => command('backup', tree),
-    again: () => command('backup', tree),
+    first: () => command('backup', plain),
+    again: () => command('backup', plain),
     restore: (to) => command('restore', 'latest', '--target', to),
     storedBytes: () => diskBytes(repository),
     stop: () => Promise.resolve(),
@@ -60,14 +60,14 @@ export async function restic(place: string, tree: string): Promise<Backup> {
 }
 
 /** Encrypted as the others are; one archive after the other. */
-async function borg(place: string, tree: string): Promise<Backup> {
+async function borg(place: string, _tree: string, plain: string): Promise<Backup> {
   const repository = join(place, 'borg')
   let archives = 0
   const command = async (cwd: string, ...args: string[]): Promise<number> => {
     const settings = [`BORG_BASE_DIR=${join(place, 'borg.base')}`, 'BORG_PASSPHRASE=benchmark']
     return (await run('env', ['-C', cwd, ...settings, 'borg', ...args])).seconds
   }
-  const create = () => command(place, 'create', '-C', 'zstd,3', `${repository}::${++archives}`, tree)
+  const create = () => command(place, 'create', '-C', 'zstd,3', `${repository}::${++archives}`, plain)
   await command(place, 'init', '-e', 'repokey', repository)
   return {
     first: create,

@@ -1,6 +1,6 @@
 /**
  * `npm run bench -- changes`: what a snapshot costs after a few changes, by the size of the tree around them. The whole
- * `kith snapshot` process beside `restic backup` of the same tree, and the same request over an open connection, which is
+ * `kith snapshot` process beside `restic backup` of the same tree beside the mount, and the same request over an open connection, which is
  * the daemon's own share. Then what must not depend on the size: a renamed directory, one name in a huge directory, the
  * first listing in `.snapshots`. At last how soon a partner has a file that was closed, while others write.
  */
@@ -26,6 +26,7 @@ import { ControlClient } from '../lib/daemon/control-client.js'
 import { restic } from './backups.js'
 import { endKith, isInstalled, kith } from './commands.js'
 import { median } from './measure.js'
+import { besideMount } from './tree.js'
 
 export interface ChangesScale {
   /** files in the tree, one run for each */
@@ -60,26 +61,35 @@ export async function benchChanges(scale: ChangesScale, say: Say): Promise<void>
 
 /** A protected tree in a place of its own, with a connection to its daemon; removed whatever happens. */
 async function protectedTree<T>(
+  say: Say,
   make: (tree: string) => void,
-  work: (at: { place: string; home: string; tree: string; client: ControlClient }) => Promise<T>,
+  work: (at: {
+    place: string
+    home: string
+    tree: string
+    plain: string
+    client: ControlClient
+  }) => Promise<T>,
 ): Promise<T> {
   const place = mkdtempSync(join(tmpdir(), 'kith-bench-'))
   const [home, tree] = [join(place, 'kith'), join(place, 'tree')]
   try {
     mkdirSync(tree)
     make(tree)
-    await kith(home, 'init', '--phrase-out', join(place, 'kith.phrase'))
-    try {
-      await kith(home, 'mount', tree)
-      const client = await ControlClient.connect(home)
-      if (!client) throw new Error('the daemon has ended')
-      await kith(home, 'snapshot', tree)
-      const result = await work({ place, home, tree, client })
-      client.close()
-      return result
-    } finally {
-      await endKith(home, tree)
-    }
+    return await besideMount(tree, say, async (plain) => {
+      await kith(home, 'init', '--phrase-out', join(place, 'kith.phrase'))
+      try {
+        await kith(home, 'mount', tree)
+        const client = await ControlClient.connect(home)
+        if (!client) throw new Error('the daemon has ended')
+        await kith(home, 'snapshot', tree)
+        const result = await work({ place, home, tree, plain, client })
+        client.close()
+        return result
+      } finally {
+        await endKith(home, tree)
+      }
+    })
   } finally {
     rmSync(place, { recursive: true, force: true })
   }
@@ -105,9 +115,10 @@ function changeTen(tree: string, files: number, round: number): void {
 
 async function tenChanges(files: number, rounds: number, withRestic: boolean, say: Say): Promise<number> {
   return protectedTree(
+    say,
     (tree) => makeFiles(tree, files),
-    async ({ place, home, tree, client }) => {
-      const peer = withRestic ? await restic(place, tree) : undefined
+    async ({ place, home, tree, plain, client }) => {
+      const peer = withRestic ? await restic(place, tree, plain) : undefined
       await peer?.first()
       const [processes, inDaemon, ratios]: number[][] = [[], [], []]
       for (let round = 0; round < rounds; round++) {
@@ -134,7 +145,7 @@ async function wideDirectory(names: number, rounds: number, say: Say): Promise<v
     mkdirSync(join(tree, 'wide'))
     for (let i = 0; i < names; i++) writeFileSync(join(tree, 'wide', `name ${i}`), '')
   }
-  await protectedTree(make, async ({ tree, client }) => {
+  await protectedTree(say, make, async ({ tree, client }) => {
     const snapshot = async () => {
       const begun = performance.now()
       await client.call('snapshot', { dir: tree })

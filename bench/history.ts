@@ -24,7 +24,7 @@ import { ControlClient } from '../lib/daemon/control-client.js'
 import { contenders, type Backup } from './backups.js'
 import { endKith, kith, run } from './commands.js'
 import { figures, heading, row } from './measure.js'
-import { listFiles } from './tree.js'
+import { besideMount, listFiles } from './tree.js'
 
 export interface HistoryScale {
   versions: number
@@ -45,14 +45,26 @@ export async function benchHistory(scale: HistoryScale, say: Say): Promise<void>
 
 async function versions(count: number, say: Say): Promise<void> {
   const place = mkdtempSync(join(tmpdir(), 'kith-bench-'))
-  const backups = new Map<string, Backup>()
   try {
     const tree = join(place, 'tree')
     mkdirSync(tree)
     for (const source of sources) await run('cp', ['-a', '--', source, tree])
+    await besideMount(tree, say, (plain) => versionsOf(count, { place, tree, plain }, say))
+  } finally {
+    rmSync(place, { recursive: true, force: true })
+  }
+}
+
+async function versionsOf(
+  count: number,
+  { place, tree, plain }: { place: string; tree: string; plain: string },
+  say: Say,
+): Promise<void> {
+  const backups = new Map<string, Backup>()
+  try {
     for (const [name, make] of contenders(say)) {
       mkdirSync(join(place, name))
-      backups.set(name, await make(join(place, name), tree))
+      backups.set(name, await make(join(place, name), tree, plain))
     }
     const names = [...backups.keys()]
     const seconds = new Map<string, number[]>(names.map((name) => [name, []]))
@@ -71,7 +83,6 @@ async function versions(count: number, say: Say): Promise<void> {
     say('stored'.padEnd(26) + sizes.join(''))
   } finally {
     for (const backup of backups.values()) await backup.stop()
-    rmSync(place, { recursive: true, force: true })
   }
 }
 

@@ -82,7 +82,7 @@ async function main(args: string[]): Promise<number> {
     else if (subject === 'history') await benchHistory(history(small), say)
     else {
       await benchSnapshots(
-        small ? { megabytes: 20, rounds: 1, repeats: 2 } : { megabytes: 1500, rounds: 3, repeats: 3 },
+        small ? { tree: { megabytes: 20 }, rounds: 1, repeats: 2 } : { tree: 'usr', rounds: 3, repeats: 3 },
         say,
       )
       await benchChanges(changes(small), say)

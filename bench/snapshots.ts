@@ -2,17 +2,19 @@
  * `npm run bench -- snapshots`: first backup, unchanged backup, backup of ten changed files, and restore, by the `kith`
  * command as a user starts it, beside restic and borg (zstd) on the same tree; what each of them stores, and the memory of
  * kithd, from /proc: its own (anonymous) and all that is resident, which counts the index as far as it is mapped in. A kith snapshot needs the mount: the first backup's time
- * runs from `kith mount` to the end of the first `kith snapshot`.
+ * runs from `kith mount` to the end of the first `kith snapshot`. What others wrote and did not sync is on the disk before one is
+ * measured: kith syncs what it restores, and would wait for theirs. The others read the tree beside the mount, not through it.
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { contenders, type Backup, type Maker } from './backups.js'
+import { run } from './commands.js'
 import { figures, heading, row } from './measure.js'
-import { changeFiles, makeTree } from './tree.js'
+import { besideMount, changeFiles, makeTree, type Extent } from './tree.js'
 
 export interface SnapshotScale {
-  megabytes: number
+  tree: Extent
   /** fresh repositories: each gives one first backup and one restore of each contender */
   rounds: number
   /** unchanged and changed backups within a round */
@@ -31,7 +33,7 @@ export async function benchSnapshots(scale: SnapshotScale, say: (line: string) =
   try {
     const tree = join(place, 'tree')
     mkdirSync(tree)
-    const { files, bytes } = await makeTree(tree, scale.megabytes)
+    const { files, bytes } = await makeTree(tree, scale.tree)
     const makers = contenders(say)
     const [[base] = ['']] = makers
     say(
@@ -39,7 +41,9 @@ export async function benchSnapshots(scale: SnapshotScale, say: (line: string) =
     )
     for (let round = 0; round < scale.rounds; round++) {
       const order = round % 2 === 0 ? makers : [...makers].reverse()
-      await oneRound(join(place, `round${round}`), tree, order, scale, rounds, stored, say)
+      await besideMount(tree, say, (plain) =>
+        oneRound(join(place, `round${round}`), { tree, plain }, order, scale, rounds, stored, say),
+      )
     }
     report(
       makers.map(([name]) => name),
@@ -54,7 +58,7 @@ export async function benchSnapshots(scale: SnapshotScale, say: (line: string) =
 
 async function oneRound(
   place: string,
-  tree: string,
+  { tree, plain }: { tree: string; plain: string },
   makers: [string, Maker][],
   scale: SnapshotScale,
   rounds: Record<string, Seconds>,
@@ -67,8 +71,9 @@ async function oneRound(
     add(rounds[what] ?? new Map(), name, seconds)
   try {
     for (const [name, make] of makers) {
-      const backup = await make(place, tree)
+      const backup = await make(place, tree, plain)
       backups.set(name, backup)
+      await run('sync', [])
       note('first', name, await backup.first())
       const memory = backup.memory?.()
       if (memory) say(`${name}d after its first backup: ${memoryText(memory)}`)
@@ -80,6 +85,7 @@ async function oneRound(
       for (const [name, backup] of backups) note('changed', name, await backup.again())
     }
     for (const [name, backup] of backups) {
+      await run('sync', [])
       note('restore', name, await backup.restore(join(place, `${name}.restored`)))
       add(stored, name, await backup.storedBytes())
       const memory = backup.memory?.()
