@@ -72,6 +72,9 @@ const tickMs = 15_000
 export const defaultBytesPerDay = 100_000
 /** From the last audit or finding to the full audit that may clear it: a partner that keeps losing blocks is not asked back to back. */
 const againMs = 60_000
+/** Of an audit that somebody waits for; and how long the partner may take to come back. */
+const maxTries = 3
+const returnMs = 5_000
 /** Tries to hit a sequence number that is in use; blocks that were removed leave gaps. */
 const drawTries = 64
 
@@ -96,7 +99,6 @@ export class Auditor {
     this.tickSoon()
   }
 
-  /** Resolves soon only after the sessions were closed. */
   /** What audits of these partners find, and what they cost. */
   info(partners: readonly Buffer[]): AuditInfo {
     const { book, placement, intervalMs } = this.options
@@ -115,10 +117,50 @@ export class Auditor {
     }
   }
 
+  /** Resolves soon only after the sessions were closed. */
   async stop(): Promise<void> {
     this.stopped = true
     this.timer?.cancel()
     await Promise.all(this.running.values())
+  }
+
+  /**
+   * For somebody who waits: an audit that is cut short by the end of its connection begins anew over the next one, if that comes soon.
+   * @returns undefined when the partner is not on line
+   */
+  async ask(partner: Buffer, isFull: boolean): Promise<Audit | undefined> {
+    let peer = this.peer(partner)
+    let audit: Audit | undefined
+    for (let tries = 0; peer && tries < maxTries; tries++) {
+      audit = await (isFull ? this.full(peer) : this.sample(peer))
+      if (!peer.closed || !audit.found.includes('unreachable')) return audit
+      peer = await this.returned(partner)
+    }
+    return audit
+  }
+
+  private peer(partner: Buffer): Peer | undefined {
+    return this.options.peers.online().find(({ key, closed }) => key.equals(partner) && !closed)
+  }
+
+  /** The partner's next session; undefined when there is none within some seconds. */
+  private returned(partner: Buffer): Promise<Peer | undefined> {
+    const { peers, clock } = this.options
+    return new Promise((resolve) => {
+      const look = () => {
+        const peer = this.peer(partner)
+        if (peer || this.stopped) finish(peer)
+      }
+      const finish = (peer: Peer | undefined) => {
+        stop()
+        bound.cancel()
+        resolve(peer)
+      }
+      const bound = clock.after(returnMs, () => finish(undefined))
+      const stop = peers.onChange(look)
+      peers.hurry()
+      look()
+    })
   }
 
   /** Blocks that the coin chooses, and the heads. */

@@ -345,17 +345,17 @@ export class Partners extends EventEmitter<Events> {
     const none: Audit = { asked: 0, proven: 0, found: [] }
     return Promise.all(
       this.parts.roster.known().map(async ({ key, id, name }) => {
-        const peer = this.parts.roster.online().find((one) => one.key.equals(key))
-        const audit = peer ? await (full ? this.auditor.full(peer) : this.auditor.sample(peer)) : none
+        const asked = await this.auditor.ask(key, full)
+        const audit = asked ?? none
         const progress = this.book.progress(key)
         const trouble = this.listing.trouble(key)
         if (audit.found.includes('unreachable')) trouble.push('it did not answer')
-        const { asked, proven, found } = audit
+        const { proven, found } = audit
         return {
           id,
           name,
-          online: peer !== undefined,
-          asked,
+          online: asked !== undefined,
+          asked: audit.asked,
           proven,
           failed: found.length > 0 || progress.verdict.found.length > 0,
           trouble,

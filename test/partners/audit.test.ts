@@ -127,6 +127,28 @@ t.test('cheats: acknowledged but not stored, old heads, made-up and copied proof
   t.notOk(last, 'nobody is on line')
 })
 
+t.test('an audit that somebody waits for goes on over the next connection', async (t) => {
+  const world = await backedUp(t, 50)
+  const never = () => new Promise<never>(() => undefined)
+  const mute = { reveal: never, prove: never }
+  for (const isFull of [false, true]) {
+    await through(t, world, mute)
+    const asked = world.auditor.ask(holder.id, isFull)
+    await through(t, world, mute)
+    await through(t, world, {})
+    t.same((await asked)?.found, [], isFull ? 'in full' : 'sampled')
+  }
+
+  const last = await through(t, world, mute)
+  const { sought } = world.peers
+  const asked = world.auditor.ask(holder.id, true)
+  last.close('gone for good')
+  await until(() => world.peers.sought > sought)
+  world.clock.pass(5_000)
+  t.match(await asked, { found: ['unreachable'] })
+  t.equal(await world.auditor.ask(holder.id, true), undefined, 'nobody is on line')
+})
+
 t.test('a tenth lost is found by a sample in 99 of 100 cases', async (t) => {
   const world = await backedUp(t, 300)
   const lost = new Set(world.blocks.filter((_, i) => i % 10 === 0).map(({ name }) => name.toString('hex')))
