@@ -19,6 +19,9 @@ import { status } from './status.js'
 import { sync } from './sync.js'
 import { why } from './why.js'
 
+/** A snapshot of fewer files is over before anybody reads of its progress; a note costs as much as reading some of them. */
+const notedFiles = 100
+
 export function handlers(daemon: Daemon): Handlers {
   return {
     hello: async () => ({
@@ -104,7 +107,9 @@ function volumeHandlers(daemon: Daemon): Pick<Handlers, VolumeMethod> {
         signal,
         ...(tags && { tags }),
         ...(pinned !== undefined && { pinned }),
-        progress: ({ files }) => progress({ stage: 'snapshot', done: files, total: 0, unit: 'files' }),
+        progress: ({ files }) => {
+          if (files >= notedFiles) progress({ stage: 'snapshot', done: files, total: 0, unit: 'files' })
+        },
       })
     },
     snapshots: async ({ dir }) => (await daemon.services.volumes.find(dir)).stored.snapshots(),

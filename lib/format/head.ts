@@ -110,6 +110,11 @@ export function decodeHead(bytes: Buffer): Head {
   return head
 }
 
+/** Of a head that was signed here: nothing is verified. */
+export function headSequence(head: Buffer): number {
+  return new Reader(head.subarray(4 + publicKeyBytes + volumeIdBytes), 'head').number()
+}
+
 function boundedLength(from: Reader): number {
   const length = from.u32()
   if (length > maxStateBytes) throw from.damaged('the owner state is too long')

@@ -22,7 +22,15 @@
  */
 import { assert } from '../base/errors.js'
 import { Writer, type Reader } from './bytes.js'
-import { entryBytes, readEntry, readNodeRef, writeEntry, writeNodeRef, type DirectoryEntry } from './entry.js'
+import {
+  entryBytes,
+  keepEntries,
+  readEntry,
+  readNodeRef,
+  writeEntry,
+  writeNodeRef,
+  type DirectoryEntry,
+} from './entry.js'
 import { cutItems, finishNode, nodeVersion, openNodeReader, startNode } from './node.js'
 import type { NodeRef } from './seal.js'
 
@@ -132,9 +140,14 @@ export function cutSnapshotChildren(children: Iterable<SnapshotChild>, level: nu
 
 export function encodeSnapshotNode(node: SnapshotNode): Buffer {
   if ('records' in node) {
-    const out = startNode('snapshots', 0, node.records.length, { version: leafVersion })
-    for (const record of node.records) writeRecord(out, record)
-    return finishNode(out)
+    const { records } = node
+    const out = startNode('snapshots', 0, records.length, { version: leafVersion })
+    const ends = records.map((record) => writeRecord(out, record))
+    const bytes = finishNode(out)
+    // Each snapshot writes the list's last leaf again.
+    for (const [i, { root }] of records.entries())
+      keepEntries([root], bytes, (ends[i] as number) - entryBytes(root))
+    return bytes
   }
   const out = startNode('snapshots', node.level, node.children.length)
   for (const child of node.children) {
@@ -144,7 +157,8 @@ export function encodeSnapshotNode(node: SnapshotNode): Buffer {
   return finishNode(out)
 }
 
-function writeRecord(out: Writer, record: SnapshotRecord): void {
+/** @returns where it ends */
+function writeRecord(out: Writer, record: SnapshotRecord): number {
   const { tags } = record
   assert(record.id.length === snapshotIdBytes, 'snapshot ids have 16 bytes')
   assert(tags.length <= maxTags && tags.every(isTag), 'tags were checked where they came in')
@@ -152,6 +166,7 @@ function writeRecord(out: Writer, record: SnapshotRecord): void {
   out.u8(record.pinned ? pinnedMark : 0).u8(tags.length)
   for (const tag of tags) out.u8(Buffer.byteLength(tag)).raw(Buffer.from(tag))
   writeEntry(out, record.root)
+  return out.length
 }
 
 /** Strict: throws KithError `damaged` unless records ascend and every field is in bounds. */

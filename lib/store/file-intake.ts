@@ -4,7 +4,8 @@
  * names of one hard-linked file as one.
  *
  * A batch closes when it is large enough; or, once somebody waits for a name in it, when a thread has too little to do.
- * Whenever a batch is done the threads are asked anew, so that nobody waits for ever.
+ * Whenever a batch is done the threads are asked anew, so that nobody waits for ever. A batch of a few small files that just changed is read
+ * at once, by the main thread.
  */
 import { sleep, type Clock } from '../base/clock.js'
 import type { FileStat } from '../base/posix.js'
@@ -54,6 +55,9 @@ export interface FileRequest {
 
 const batchItems = 256
 const batchBytes = 4 * 1024 * 1024
+/** What is read in the main thread: takes it less than a millisecond or two. */
+const littleItems = 32
+const littleBytes = 128 * 1024
 /** Waits between the tries at a file that changes while it is read, ms. */
 const patience = [20, 100, 400]
 
@@ -111,7 +115,7 @@ export class FileIntake {
     this.wanted = false
     this.running++
     const open = new Set(batch)
-    void this.run(batch, 0, open)
+    void this.run(batch, 0, open, this.isLittle(batch))
       .catch((error: unknown) => open.forEach(({ failed }) => failed(error)))
       .finally(() => {
         this.running--
@@ -129,14 +133,26 @@ export class FileIntake {
     this.options.run.progress?.({ files: this.files, bytes: this.bytes })
   }
 
-  /** @param open those that are not told yet */
-  private async run(batch: Pending[], attempt: number, open: Set<Pending>): Promise<void> {
+  /** Whether reading them takes less time than having a thread do it. What is read ahead nobody waits for. */
+  private isLittle(batch: readonly Pending[]): boolean {
+    const { everything, hasty } = this.options
+    if (everything || hasty || batch.length > littleItems) return false
+    if (!batch.every(({ request }) => typeOf(request.stat) === 'file')) return false
+    return batch.reduce((sum, { request }) => sum + request.stat.size, 0) <= littleBytes
+  }
+
+  /**
+   * @param open those that are not told yet
+   * @param here in this thread; what cannot be read here goes to the others as if it had not been tried
+   */
+  private async run(batch: Pending[], attempt: number, open: Set<Pending>, here = false): Promise<void> {
     const { options } = this
     if (options.run.signal?.aborted) throw new KithError('cancelled', 'the snapshot was cancelled')
     const last = attempt >= patience.length
     const items = batch.map((pending, index) => this.item(pending, index, last))
-    if (attempt === 0) await this.addSpans(batch, items)
-    const results = await options.pool.run(items, options.keys, options.access.intake)
+    if (attempt === 0 && !here) await this.addSpans(batch, items)
+    const running = here ? 'runHere' : 'run'
+    const results = await options.pool[running](items, options.keys, options.access.intake)
     const changed: Pending[] = []
     for (const result of results) {
       const pending = batch[result.index]
@@ -149,6 +165,7 @@ export class FileIntake {
       } else changed.push(pending)
     }
     if (changed.length === 0) return
+    if (here) return this.run(changed, attempt, open)
     if (options.hasty) {
       for (const pending of changed) {
         open.delete(pending)

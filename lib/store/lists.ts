@@ -6,8 +6,11 @@
  * of a child is the last key below it. So one procedure serves all levels: merge the edits into the node that they fall
  * into, cut it again from its start, and go on into the next node until a new end meets the old one; the nodes that
  * went and came are the edits of the level above.
+ *
+ * Where parts only take the place of others with their keys, and the node does not grow, it ends where it did: it is not cut
+ * again, which is most of what is to be done for a few changed files.
  */
-import { NodeCutter } from '../format/node.js'
+import { isBoundary, NodeCutter } from '../format/node.js'
 import type { NodeRef } from '../format/seal.js'
 
 /** What the procedure needs to know of one kind of list. `Part` is an item of level 0 or a child of the others. */
@@ -154,6 +157,13 @@ class LevelEdit<Key, Part> {
     const groups = new Groups(kind, this.level)
     const first = edits[at]
     let node = first && (await this.nodeAt(first.key, false))
+    const exchanged = node && this.exchanged(node, edits, at)
+    if (node && exchanged && (await this.endsAlone(node, exchanged.next === edits.length))) {
+      for (const { before, now } of exchanged.pairs) replaced?.(before, now)
+      this.gone.push(node.last)
+      this.came.push(await kind.save(this.level, exchanged.parts))
+      return exchanged.next
+    }
     let next = at
     for (;;) {
       const last = node?.last
@@ -176,6 +186,43 @@ class LevelEdit<Key, Part> {
     }
     this.came.push(...groups.saved)
     return next
+  }
+
+  /**
+   * The node with the edits up to its last key, when each puts a part in the place of one that has its key, is no longer, and decides
+   * on ends likewise.
+   */
+  private exchanged(
+    { parts: old, last }: OldNode<Key, Part>,
+    edits: readonly Edit<Key, Part>[],
+    at: number,
+  ): { parts: Part[]; pairs: { before: Part; now: Part }[]; next: number } | undefined {
+    const { kind } = this
+    const parts = [...old]
+    const pairs = []
+    let next = at
+    let index = 0
+    for (let edit = edits[at]; edit && kind.compare(edit.key, last) <= 0; edit = edits[++next]) {
+      const { key, part: now } = edit
+      index = firstIndex(old, (part) => kind.compare(kind.keyOf(part), key) >= 0, index)
+      const before = old[index]
+      if (before === undefined || now === undefined || kind.compare(kind.keyOf(before), key) !== 0)
+        return undefined
+      if (kind.bytesOf(now) > kind.bytesOf(before)) return undefined
+      if (!kind.boundaryOf(now).equals(kind.boundaryOf(before))) return undefined
+      parts[index] = now
+      pairs.push({ before, now })
+    }
+    return next > at ? { parts, pairs, next } : undefined
+  }
+
+  /** Whether the node ends by the content of its last part, or with the list; only then when more edits follow it. */
+  private async endsAlone({ parts, last }: OldNode<Key, Part>, isLastEdit: boolean): Promise<boolean> {
+    const end = parts.at(-1)
+    const endsByContent = end !== undefined && isBoundary(this.kind.boundaryOf(end), this.level)
+    if (endsByContent && isLastEdit) return true
+    const following = await this.nodeAt(last, true)
+    return endsByContent ? following !== undefined : following === undefined && isLastEdit
   }
 
   private merged(

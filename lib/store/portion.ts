@@ -190,3 +190,24 @@ function ownCopy(bytes: Buffer, length: number): Buffer {
   bytes.copy(copy, 0, 0, length)
   return copy
 }
+
+/** As many as a thread has jobs. */
+const maxIdle = 3
+
+/** Portions of one thread that no job uses, by their gear secret (each volume has one). */
+export class PortionKeeper {
+  private readonly idle: { gear: string; portion: Portion }[] = []
+
+  take(gear: Buffer): Portion {
+    const key = gear.toString('latin1')
+    const at = this.idle.findIndex((idle) => idle.gear === key)
+    const [known] = at >= 0 ? this.idle.splice(at, 1) : []
+    return known?.portion ?? new Portion(Buffer.from(gear))
+  }
+
+  giveBack(gear: Buffer, portion: Portion): void {
+    portion.reset()
+    this.idle.push({ gear: gear.toString('latin1'), portion })
+    if (this.idle.length > maxIdle) this.idle.shift()
+  }
+}

@@ -1,6 +1,6 @@
 /**
  * One job of a worker thread: reads entries, cuts files into chunks, asks which are known, seals the others. It runs beside
- * other jobs in its thread, so that the wait for an answer is not idle.
+ * other jobs in its thread, so that the wait for an answer is not idle. A few small files are read in the main thread (seal-pool.ts).
  *
  *   1. small    plain files of up to 128 KiB are read one after another into the job's memory by one call (readSmall);
  *               those of up to 64 KiB are not cut: they share chunks (portion.ts)
@@ -85,6 +85,8 @@ export class SealJob implements Exchange {
     private readonly request: Buffer,
     private readonly portion: Portion,
     private readonly post: (message: FromWorker, transfer?: ArrayBuffer[]) => void,
+    /** What readSmall leaves comes back as changed. */
+    private readonly smallOnly: boolean,
   ) {
     this.convergence = request.subarray(0, 32)
   }
@@ -137,7 +139,8 @@ export class SealJob implements Exchange {
     if (portion.full || (stop === smallStops.noRoom && next === at)) await this.flush()
     if (stop !== smallStops.special) return next
     const { item, next: behind } = decodeItem(request, next)
-    await this.item(item)
+    if (this.smallOnly) this.outcome(item.index, 'changed')
+    else await this.item(item)
     return behind
   }
 

@@ -3,6 +3,9 @@
  * known, and takes blocks in. Threads start with the first job; after much work one stays. Each has some jobs at a time, so that it never
  * waits for an answer; a job's answer waits until the blocks before are taken in. So the bytes in flight are bounded:
  * threads x jobs x 8 MiB (what a job has read, and what it has sealed of the portion before), and 4 MiB of scratch a thread.
+ *
+ * A few small files that just changed are read and sealed here: that takes less time than waking a thread, asking, answering and
+ * waking back. What is none of these after all (a file that grew meanwhile) is not read here, and comes back as changed.
  */
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
@@ -11,6 +14,7 @@ import { compactHeap } from '../base/heap.js'
 import { giveBackMemory } from '../base/posix.js'
 import type { VolumeKeys } from '../format/keys.js'
 import type { Intake } from './intake.js'
+import { SealJobs } from './seal-jobs.js'
 import {
   askBytes,
   asBuffer,
@@ -22,6 +26,7 @@ import {
   type FromWorker,
   type SealItem,
   type SealResult,
+  type ToWorker,
 } from './seal-messages.js'
 
 const jobsPerThread = 3
@@ -45,14 +50,24 @@ interface Job {
   reject: (error: unknown) => void
 }
 
-interface Thread {
-  worker: Worker
+/** Who runs jobs. */
+interface Runner {
   jobs: Map<number, Job>
+  post(message: ToWorker, transfer: ArrayBuffer[]): void
+  /** None of this thread. */
+  worker?: Worker
+}
+
+interface Thread extends Runner {
+  worker: Worker
 }
 
 export class SealPool {
   private readonly threads: Thread[] = []
   private readonly queue: Job[] = []
+  private readonly ownJobs = new SealJobs((message) => this.receive(this.own, message), true)
+  /** This thread. */
+  private readonly own: Runner = { jobs: new Map(), post: (message) => this.ownJobs.receive(message) }
   private nextId = 1
   private closed = false
   /** Since memory was given back. */
@@ -70,12 +85,37 @@ export class SealPool {
    */
   run(items: readonly SealItem[], keys: VolumeKeys, intake: Intake): Promise<SealResult[]> {
     return new Promise((resolve, reject) => {
-      const taking = Promise.resolve()
-      const id = this.nextId++
-      this.itemsRead += items.length
-      this.queue.push({ id, items, keys, intake, taking, failure: undefined, resolve, reject })
+      this.queue.push(this.job(items, keys, intake, resolve, reject))
       this.next()
     })
+  }
+
+  /** The same in this thread, for a few files that were small, and whose bytes the kernel presumably has in memory. */
+  runHere(items: readonly SealItem[], keys: VolumeKeys, intake: Intake): Promise<SealResult[]> {
+    return new Promise((resolve, reject) => {
+      const job = this.job(items, keys, intake, resolve, reject)
+      if (this.closed) job.reject(new KithError('cancelled', 'the store was closed'))
+      else this.begin(this.own, job)
+    })
+  }
+
+  private job(
+    items: readonly SealItem[],
+    keys: VolumeKeys,
+    intake: Intake,
+    resolve: Job['resolve'],
+    reject: Job['reject'],
+  ): Job {
+    this.itemsRead += items.length
+    const id = this.nextId++
+    return { id, items, keys, intake, taking: Promise.resolve(), failure: undefined, resolve, reject }
+  }
+
+  private begin(runner: Runner, job: Job): void {
+    runner.jobs.set(job.id, job)
+    const { id, items, keys } = job
+    const request = encodeRequest({ convergence: keys.convergence, gear: keys.gear, items })
+    runner.post({ kind: 'job', job: id, request }, [request.buffer as ArrayBuffer])
   }
 
   /** Files will be read soon: a thread starts now, if there is none, so that the first of them does not wait for its start. */
@@ -108,10 +148,10 @@ export class SealPool {
     this.closed = true
     const off = new KithError('cancelled', 'the store was closed')
     for (const job of this.queue.splice(0)) job.reject(off)
-    for (const { worker, jobs } of this.threads.splice(0)) {
+    for (const { worker, jobs } of [this.own, ...this.threads.splice(0)]) {
       for (const job of jobs.values()) job.reject(off)
       jobs.clear()
-      await worker.terminate()
+      await worker?.terminate()
     }
   }
 
@@ -124,12 +164,8 @@ export class SealPool {
       }
       const thread = this.freest()
       if (!thread) return
-      const job = this.queue.shift() as Job
-      thread.jobs.set(job.id, job)
-      const { id, items, keys } = job
-      const request = encodeRequest({ convergence: keys.convergence, gear: keys.gear, items })
       thread.worker.ref()
-      thread.worker.postMessage({ kind: 'job', job: id, request }, [request.buffer as ArrayBuffer])
+      this.begin(thread, this.queue.shift() as Job)
     }
   }
 
@@ -143,7 +179,8 @@ export class SealPool {
 
   private start(): Thread {
     const worker = new Worker(new URL('../store/seal-worker.js', import.meta.url), { resourceLimits })
-    const thread: Thread = { worker, jobs: new Map() }
+    const post = (message: ToWorker, transfer: ArrayBuffer[]) => worker.postMessage(message, transfer)
+    const thread: Thread = { worker, jobs: new Map(), post }
     this.threads.push(thread)
     worker.on('message', (message: FromWorker) => this.receive(thread, message))
     worker.on('error', (error) => this.lost(thread, error))
@@ -151,8 +188,8 @@ export class SealPool {
     return thread
   }
 
-  private receive(thread: Thread, message: FromWorker): void {
-    const job = thread.jobs.get(message.job)
+  private receive(runner: Runner, message: FromWorker): void {
+    const job = runner.jobs.get(message.job)
     if (!job) return
     switch (message.kind) {
       case 'blocks': {
@@ -169,23 +206,23 @@ export class SealPool {
         void job.taking.then(() => {
           const rows = job.failure === undefined ? rowsOf(job.intake, asBuffer(message.ids)) : undefined
           const transfer = rows ? [rows.buffer as ArrayBuffer] : []
-          thread.worker.postMessage({ kind: 'answer', job: job.id, rows }, transfer)
+          runner.post({ kind: 'answer', job: job.id, rows }, transfer)
         })
         break
       case 'done':
-        void job.taking.then(() => this.finish(thread, job, () => decodeResults(asBuffer(message.results))))
+        void job.taking.then(() => this.finish(runner, job, () => decodeResults(asBuffer(message.results))))
         break
       case 'failed':
         job.failure ??= new KithError('internal', `reading files failed: ${message.why.split('\n')[0]}`)
-        this.finish(thread, job, () => [])
+        this.finish(runner, job, () => [])
         break
     }
   }
 
-  private finish(thread: Thread, job: Job, results: () => SealResult[]): void {
-    thread.jobs.delete(job.id)
+  private finish(runner: Runner, job: Job, results: () => SealResult[]): void {
+    runner.jobs.delete(job.id)
     // An idle thread does not keep the process alive.
-    if (thread.jobs.size === 0) thread.worker.unref()
+    if (runner.jobs.size === 0) runner.worker?.unref()
     try {
       if (job.failure !== undefined) job.reject(job.failure)
       else job.resolve(results())

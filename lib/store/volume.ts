@@ -16,7 +16,7 @@ import { asKithError } from '../base/errors.js'
 import { close, openRoot, statFd } from '../base/posix.js'
 import { randomBytes } from '../base/random.js'
 import type { Change } from '../format/changes.js'
-import { decodeHead, encodeHead, sealOwnerState, type Head } from '../format/head.js'
+import { decodeHead, encodeHead, headSequence, sealOwnerState, type Head } from '../format/head.js'
 import type { VolumeKeys } from '../format/keys.js'
 import type { FileEntry } from '../format/node.js'
 import type { NodeRef } from '../format/seal.js'
@@ -84,6 +84,8 @@ export class Volume implements ProtectedVolume {
   private readonly records: SnapshotRecord[]
   /** Of the rows of the records, by id. */
   private readonly numbers: Map<string, number>
+  /** The head that was decoded last: its signature is not verified again while it is the same. */
+  private decoded: { bytes: Buffer; head: Head } | undefined
   /** The last snapshot taken, also when it is forgotten: its name is not given again. */
   private last: { time: number; ordinal: number } | undefined
   /** Roots that running restores read from. */
@@ -115,12 +117,8 @@ export class Volume implements ProtectedVolume {
     this.records = rows.map(({ value }) => value)
     this.numbers = new Map(rows.map(({ key, value }) => [value.id.toString('hex'), key]))
     this.last = this.records.at(-1)
-    for (const { value } of this.state.dirty.range()) {
-      this.generation = Math.max(this.generation, value.generation)
-    }
-    for (const { value } of this.state.names.range()) {
-      this.generation = Math.max(this.generation, value.generation)
-    }
+    for (const table of [this.state.dirty, this.state.names])
+      for (const { value } of table.range()) this.generation = Math.max(this.generation, value.generation)
     this.nameCount = this.state.names.count()
   }
 
@@ -512,7 +510,7 @@ export class Volume implements ProtectedVolume {
 
   /** Inside a transaction. */
   private putHead(head: Buffer, newest: number): void {
-    const { sequence } = decodeHead(head)
+    const sequence = headSequence(head)
     this.state.points.put(sequence, newest)
     if (sequence > pointsKept) this.state.points.remove(sequence - pointsKept)
     this.host.putHead(this.id, head)
@@ -580,7 +578,9 @@ export class Volume implements ProtectedVolume {
 
   private decodedHead(): Head | undefined {
     const bytes = this.head()
-    return bytes && decodeHead(bytes)
+    if (!bytes) return undefined
+    if (!this.decoded?.bytes.equals(bytes)) this.decoded = { bytes, head: decodeHead(bytes) }
+    return this.decoded.head
   }
 
   private alone<T>(work: () => Promise<T>): Promise<T> {

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
@@ -56,3 +56,39 @@ t.test('a thread is there before the first file is to be read, and reads it', as
   await new Promise(setImmediate)
   t.equal(started, 1)
 })
+
+t.test(
+  'a few small files that changed need no thread; one that is more than it seems is read by one',
+  async (t) => {
+    const fixture = await protect(t)
+    const { dir, rootFd, volume } = fixture
+    for (const name of ['a', 'b', 'c']) writeFileSync(join(dir, name), name)
+    await volume.snapshot(rootFd)
+    await fixture.reopen()
+    let started = 0
+    const count = () => started++
+    process.on('worker', count)
+    t.teardown(() => process.off('worker', count))
+    const next = seeded(19)
+    const changed = async (...names: string[]) => {
+      await fixture.volume.recordChanges(
+        names.map((name) =>
+          change('close', statSync(join(dir, name), { bigint: true }).ino, { length: 100_000 }),
+        ),
+      )
+      const { problems } = await fixture.volume.snapshot(rootFd)
+      await new Promise(setImmediate)
+      t.same(problems, [])
+      await sameAsDirectory(t, fixture)
+    }
+    writeFileSync(join(dir, 'a'), seededBytes(next, 40_000))
+    writeFileSync(join(dir, 'b'), seededBytes(next, 300))
+    writeFileSync(join(dir, 'c'), seededBytes(next, 70_000))
+    await changed('a', 'b', 'c')
+    t.equal(started, 0)
+    writeFileSync(join(dir, 'a'), seededBytes(next, 20_000))
+    truncateSync(join(dir, 'b'), 90_000)
+    await changed('a', 'b')
+    t.equal(started, 1, 'holes are looked for by a thread')
+  },
+)
