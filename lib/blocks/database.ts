@@ -1,11 +1,14 @@
 /**
- * One LMDB environment: ordered tables, atomic transactions that are durable when they resolve. The only importer of
- * lmdb.
+ * One LMDB environment: ordered tables, atomic transactions that are durable when they resolve.
  *
  * Transactions run synchronously, one at a time, and are synced to disk before they resolve. lmdb's asynchronous ones
  * would spare the event loop a few milliseconds, but report a full disk by rejections nobody holds; the synchronous
  * ones throw at the commit, leave the last state untouched, and work again when there is room. The map starts small and
  * grows with the data (lmdb-js remaps it), so no size is reserved ahead.
+ *
+ * A page that was written anew is free for the next transaction but one, and the file never gets shorter by itself. After a first
+ * backup a third of it may be such pages. `compact` writes what is used into a file beside it, which takes its place: while
+ * nobody writes, and unless somebody wrote meanwhile.
  *
  * Tables whose keys lie all over them may be told so: then what small transactions write there is kept together and goes into
  * them later (recent.ts). Nobody who reads or writes notices.
@@ -13,13 +16,13 @@
  * Keys compare bytewise. Numbers as keys are stored as 8 bytes big endian (the one exception to little endian in kith),
  * since that is what makes their order the numeric one.
  */
-import { mkdirSync, realpathSync, statfsSync } from 'node:fs'
+import { mkdirSync, realpathSync, rmSync, statfsSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
-import { open, type RootDatabase } from 'lmdb'
 import { assert, KithError } from '../base/errors.js'
 import { reached } from '../base/persistence.js'
 import { letGoOfMapped } from '../base/posix.js'
+import { environment, type Environment, EnvironmentTable, replaced, statsOf } from './environment.js'
 import { type RawTable, Recent } from './recent.js'
 
 /** How a type is stored as a key or a value. */
@@ -166,16 +169,28 @@ export interface TableOptions {
   spread?: boolean
 }
 
+/** Free pages that are worth a copy of all others: bytes, and as a share of the file. */
+const wasteBytes = 8 * 1024 * 1024
+const wasteShare = 0.2
+/** Folder of the copy. */
+const copyName = 'compact'
+
 export class Database {
   private running = false
   private closed = false
   private readonly recent: Recent | undefined
+  private readonly raws = new Map<string, EnvironmentTable>()
+  private readonly maxTables: number
+  private root: Environment
+  private compacting: Promise<boolean> | undefined
 
   private constructor(
     private readonly dir: string,
-    private readonly root: RootDatabase<Buffer, Buffer>,
-    { keepsRecent }: DatabaseOptions,
+    { maxTables = 64, keepsRecent }: DatabaseOptions,
   ) {
+    this.maxTables = maxTables
+    rmSync(join(dir, copyName), { recursive: true, force: true })
+    this.root = environment(dir, maxTables)
     if (!keepsRecent) return
     const { table, key, value } = keepsRecent.refusal
     const refusing = this.raw(table)
@@ -190,15 +205,7 @@ export class Database {
   static open(dir: string, options: DatabaseOptions = {}): Database {
     try {
       mkdirSync(dir, { recursive: true, mode: 0o700 })
-      const root = open<Buffer, Buffer>({
-        path: dir,
-        noSubdir: false,
-        maxDbs: options.maxTables ?? 64,
-        overlappingSync: false,
-        encoding: 'binary',
-        keyEncoding: 'binary',
-      })
-      return new Database(dir, root, options)
+      return new Database(dir, options)
     } catch (error) {
       throw explained(error, dir)
     }
@@ -220,6 +227,14 @@ export class Database {
   }
 
   private raw(name: string): RawTable {
+    const known = this.raws.get(name)
+    if (known) return known
+    const made = new EnvironmentTable(this.opened(name))
+    this.raws.set(name, made)
+    return made
+  }
+
+  private opened(name: string): RawTable {
     return this.root.openDB<Buffer, Buffer>({ name, encoding: 'binary', keyEncoding: 'binary' })
   }
 
@@ -280,6 +295,53 @@ export class Database {
     }
   }
 
+  /** Whether so many pages of the file are free that a file without them is worth its cost. */
+  get isWasteful(): boolean {
+    const { pageSize, lastPageNumber, free } = statsOf(this.root)
+    // Numbers of free pages, 8 bytes each; the last page of each list is taken to be half full.
+    const bytes = (free.overflowPages - free.entryCount / 2) * (pageSize / 8) * pageSize
+    return bytes >= Math.max(wasteBytes, wasteShare * lastPageNumber * pageSize)
+  }
+
+  /**
+   * Puts a file without free pages in the place of the one there is. Others read and write meanwhile; when anybody wrote, all stays
+   * as it is. After a crash at any moment the one file is there or the other, and both have the same rows.
+   * @returns whether it was done
+   * @throws KithError noSpace when there is no room for both; nothing is lost
+   */
+  async compact(): Promise<boolean> {
+    assert(!this.compacting, 'one at a time')
+    this.compacting = this.compactNow()
+    try {
+      return await this.compacting
+    } catch (error) {
+      throw explained(error, this.dir)
+    } finally {
+      this.compacting = undefined
+    }
+  }
+
+  private async compactNow(): Promise<boolean> {
+    const place = join(this.dir, copyName)
+    const { lastTxnId } = statsOf(this.root)
+    try {
+      rmSync(place, { recursive: true, force: true })
+      mkdirSync(place, { mode: 0o700 })
+      reached('fileWrite')
+      await this.root.backup(place, true)
+      if (this.closed || statsOf(this.root).lastTxnId !== lastTxnId) return false
+      // From here on without a turn for anybody else.
+      const before = this.root
+      this.root = replaced(place, this.dir, this.maxTables)
+      for (const [name, raw] of this.raws) raw.environmentIs(this.opened(name))
+      await before.close()
+      return true
+    } finally {
+      // What locks the new file among processes goes, too: who opens this has the lock of the home.
+      rmSync(place, { recursive: true, force: true })
+    }
+  }
+
   /**
    * After work: what is mapped into memory goes. lmdb-js keeps the smaller maps of before the file grew, so that what was
    * read through each of them counts again.
@@ -291,6 +353,7 @@ export class Database {
   /** What was kept of tables goes into them, unless there is no room: then it is kept on. */
   async close(): Promise<void> {
     if (this.closed) return
+    await this.compacting?.catch(() => false)
     await this.settle(true).catch(() => false)
     this.closed = true
     await this.root.close()

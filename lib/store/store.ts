@@ -56,6 +56,8 @@ const rowEncoding: Encoding<VolumeRow> = {
 const maxTables = 1024
 
 const restMs = 1000
+/** From one compaction of the index to the next: where much is written all the time, free pages are soon used again. */
+const compactMs = 10 * 60_000
 
 export class Store implements VolumeStore, VolumeHost {
   readonly pool: SealPool
@@ -69,6 +71,8 @@ export class Store implements VolumeStore, VolumeHost {
   private readonly closing = new AbortController()
   private resting: Timer | undefined
   private unmapping: Timer | undefined
+  /** When the index may be compacted again, monotonic. */
+  private compactNext = 0
 
   private constructor(
     readonly db: Database,
@@ -248,11 +252,25 @@ export class Store implements VolumeStore, VolumeHost {
   }
 
   private async settle(): Promise<void> {
+    const { log } = this.options
     try {
       if (await this.db.settle()) this.db.rest()
     } catch (error) {
-      this.options.log.warn({ error: String(error) }, 'rows of the index stay where they were kept for now')
+      log.warn({ error: String(error) }, 'rows of the index stay where they were kept for now')
+      return
     }
+    try {
+      await this.compact()
+    } catch (error) {
+      log.warn({ error: String(error) }, 'the index keeps its free pages for now')
+    }
+  }
+
+  private async compact(): Promise<void> {
+    const now = this.options.clock.monotonic()
+    if (now < this.compactNext || this.closing.signal.aborted || !this.db.isWasteful) return
+    this.compactNext = now + compactMs
+    if (await this.db.compact()) this.options.log.info({}, 'the index was written anew without free pages')
   }
 
   /** Rows of the newest snapshots are damaged: what the tables say of directories may be of older ones, from which none goes on. */
