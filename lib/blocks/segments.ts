@@ -15,9 +15,11 @@
 import { mkdirSync, readdirSync, statSync } from 'node:fs'
 import { open, rm, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
+import { directUnit } from '../base/direct.js'
 import { assert, KithError } from '../base/errors.js'
 import { reached } from '../base/persistence.js'
 import { dropCached, readCached } from '../base/posix.js'
+import { DirectFile } from './direct-file.js'
 
 export const segmentBytes = 64 * 1024 * 1024
 export const nameBytes = 32
@@ -60,6 +62,8 @@ export function decodeHeader(header: Buffer): RecordHeader | undefined {
 
 /** IOV_MAX: parts that the kernel takes at once. */
 const maxParts = 1024
+/** From here on a cold write goes past the kernel's cache: with less, waiting for the disk costs more than the copy. */
+const directBytes = 256 * 1024
 /** How many files are kept open; a large store has thousands. */
 const maxOpen = 32
 
@@ -69,6 +73,7 @@ export class Segments {
   private readonly dir: string
   /** Made since their folder was last synced. */
   private readonly unnamed = new Set<number>()
+  private readonly direct = new DirectFile()
 
   /** @param isCold what was written is not read soon: the kernel's memory is for others */
   constructor(
@@ -87,20 +92,37 @@ export class Segments {
       .map(({ name, match }) => ({ id: Number(match?.[1]), length: statSync(join(this.dir, name)).size }))
   }
 
-  /** Writes all parts, one after the other, at `offset`. What a failed write left behind is overwritten by the next at this offset. */
+  /**
+   * Writes all parts, one after the other, at `offset`: one write at a time. What a failed write left behind is overwritten by
+   * the next at this offset.
+   */
   async write(id: number, offset: number, parts: readonly Buffer[]): Promise<void> {
     try {
       const handle = await this.handle(id)
       reached('segmentWrite')
-      let at = offset
-      for (let left = parts; left.length > 0;) {
-        const { bytesWritten } = await handle.writev(left.slice(0, maxParts), at)
-        at += bytesWritten
-        left = after(left, bytesWritten)
-      }
+      if (this.isCold) await this.writeCold(handle, id, offset, parts)
+      else await writeCached(handle, offset, parts)
     } catch (error) {
       throw writeError(error, this.dir)
     }
+  }
+
+  /** Past the kernel's cache, but for the ends that share a page with what lies before, or is to come. */
+  private async writeCold(
+    handle: FileHandle,
+    id: number,
+    offset: number,
+    parts: readonly Buffer[],
+  ): Promise<void> {
+    const end = offset + parts.reduce((sum, part) => sum + part.length, 0)
+    const first = Math.ceil(offset / directUnit) * directUnit
+    const last = Math.floor(end / directUnit) * directUnit
+    if (last - first < directBytes) return writeCached(handle, offset, parts)
+    const [head, rest] = split(parts, first - offset)
+    const [body, tail] = split(rest, last - first)
+    await writeCached(handle, offset, head)
+    if (!(await this.direct.write(this.path(id), body, first))) await writeCached(handle, first, body)
+    await writeCached(handle, last, tail)
   }
 
   /** What was written is on the disk when this resolves, and so is the file's name. */
@@ -142,11 +164,13 @@ export class Segments {
 
   async remove(id: number): Promise<void> {
     await this.forget(id)
+    await this.direct.close(this.path(id))
     reached('segmentRemove')
     await rm(this.path(id), { force: true })
   }
 
   async close(): Promise<void> {
+    await this.direct.close()
     for (const id of [...this.handles.keys()]) await this.forget(id)
   }
 
@@ -194,8 +218,17 @@ export class Segments {
   }
 }
 
-/** What is left of the parts after so many bytes. */
-function after(parts: readonly Buffer[], bytes: number): readonly Buffer[] {
+async function writeCached(handle: FileHandle, offset: number, parts: readonly Buffer[]): Promise<void> {
+  let at = offset
+  for (let left = parts; left.length > 0;) {
+    const { bytesWritten } = await handle.writev(left.slice(0, maxParts), at)
+    at += bytesWritten
+    left = split(left, bytesWritten)[1]
+  }
+}
+
+/** The parts up to so many bytes, and what is left of them after these. */
+function split(parts: readonly Buffer[], bytes: number): [before: Buffer[], after: Buffer[]] {
   let rest = bytes
   const at = parts.findIndex((part) => {
     if (part.length > rest) return true
@@ -203,7 +236,9 @@ function after(parts: readonly Buffer[], bytes: number): readonly Buffer[] {
     return false
   })
   const part = parts[at]
-  return part ? [part.subarray(rest), ...parts.slice(at + 1)] : []
+  if (!part) return [[...parts], []]
+  const before = rest > 0 ? [...parts.slice(0, at), part.subarray(0, rest)] : parts.slice(0, at)
+  return [before, [part.subarray(rest), ...parts.slice(at + 1)]]
 }
 
 function writeError(error: unknown, dir: string): KithError {

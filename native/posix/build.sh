@@ -3,4 +3,4 @@
 set -eu
 . "$(dirname "$0")/../addon.sh"
 here=$root/native/posix
-addon posix "$here/calls.cc" "$here/directory.cc" "$here/files.cc" "$here/intake.cc" "$here/js.cc" "$here/xattrs.cc"
+addon posix "$here/calls.cc" "$here/direct.cc" "$here/directory.cc" "$here/files.cc" "$here/intake.cc" "$here/js.cc" "$here/xattrs.cc"

@@ -304,6 +304,7 @@ static napi_value start(const Call &call) {
   define<letGoOfMapped>(env, exports, "letGoOfMapped");
   define<dropCached>(env, exports, "dropCached");
   defineConstant(env, exports, "O_PATH", O_PATH);
+  defineDirect(env, exports);
   defineDirectory(env, exports);
   defineFiles(env, exports);
   defineIntake(env, exports);

@@ -116,6 +116,7 @@ void define(napi_env env, napi_value exports, const char *name) {
   check(napi_set_named_property(env, exports, name, value));
 }
 
+void defineDirect(napi_env env, napi_value exports);
 void defineFiles(napi_env env, napi_value exports);
 void defineIntake(napi_env env, napi_value exports);
 void defineDirectory(napi_env env, napi_value exports);
