@@ -136,8 +136,8 @@ interface Opening {
 
 /** Chunks that are opened by one thread, one after the other. */
 const opening = new Gathering<Opening, Buffer>(openChunks, {
-  items: 16,
-  bytes: 256 * 1024,
+  items: 32,
+  bytes: 1024 * 1024,
   bytesOf: ({ ref }) => ref.plainBytes,
 })
 

@@ -132,15 +132,21 @@ static napi_value sealOne(const Call &call) {
   return posix::number(call.env, static_cast<int64_t>(size));
 }
 
-static Opened openInto(const Call &call, Kind wanted, Bytes sealed, napi_value &plain) {
-  const auto *key = room(call, 1, key_bytes);
-  uint8_t name[hash_bytes];
-  hash("kith block", sealed, name);
-  if (memcmp(name, room(call, 2, hash_bytes), hash_bytes) != 0) return Opened::not_the_block;
+// Whether `sealed` is the block of that name, and of that kind by its header; the length of its plaintext.
+static Opened identify(Kind wanted, const uint8_t *name, Bytes sealed, uint32_t &plain_bytes) {
+  uint8_t found[hash_bytes];
+  hash("kith block", sealed, found);
+  if (memcmp(found, name, hash_bytes) != 0) return Opened::not_the_block;
   Kind kind;
   bool compressed;
+  return readHeader(sealed, kind, compressed, plain_bytes) && kind == wanted ? Opened::whole : Opened::bad_header;
+}
+
+static Opened openInto(const Call &call, Kind wanted, Bytes sealed, napi_value &plain) {
+  const auto *key = room(call, 1, key_bytes);
   uint32_t plain_bytes;
-  if (!readHeader(sealed, kind, compressed, plain_bytes) || kind != wanted) return Opened::bad_header;
+  auto identified = identify(wanted, room(call, 2, hash_bytes), sealed, plain_bytes);
+  if (identified != Opened::whole) return identified;
   auto expected = call.integer(4);
   if (expected >= 0 && expected != plain_bytes) return Opened::other_length;
   void *memory = nullptr;
@@ -172,23 +178,19 @@ struct Opening {
 static Opened openChunk(const Opening &opening) {
   // One for each thread of the pool.
   static thread_local Sealer sealer;
-  uint8_t name[hash_bytes];
-  hash("kith block", opening.sealed, name);
-  if (memcmp(name, opening.name, hash_bytes) != 0) return Opened::not_the_block;
-  Kind kind;
-  bool compressed;
   uint32_t plain_bytes;
-  if (!readHeader(opening.sealed, kind, compressed, plain_bytes) || kind != Kind::chunk) return Opened::bad_header;
+  auto identified = identify(Kind::chunk, opening.name, opening.sealed, plain_bytes);
+  if (identified != Opened::whole) return identified;
   if (plain_bytes != opening.plain.size) return Opened::other_length;
   return sealer.open(opening.key, opening.sealed, const_cast<uint8_t *>(opening.plain.data));
 }
 
 // openChunks(keys and names, sealed chunks, plaintexts, faults): a promise; off the event loop. Of each chunk its key and name
-// of 32 bytes, its block, a Buffer as long as its plaintext, and a byte that becomes the number of an Opened
+// of 32 bytes, its block, a Buffer as long as its plaintext, and a byte that becomes the number of an Opened; the lists must not
+// change meanwhile
 static napi_value openChunks(const Call &call) {
   auto faults = bytesOf(call, 3);
   const auto *keys = room(call, 0, faults.size * (key_bytes + hash_bytes));
-  std::vector<napi_value> kept{call.values[0], call.values[3]};
   std::vector<Opening> openings;
   for (size_t i = 0; i < faults.size; i++) {
     napi_value sealed_value, plain_value;
@@ -196,10 +198,9 @@ static napi_value openChunks(const Call &call) {
     auto plain = bytesAt(call, 2, static_cast<uint32_t>(i), plain_value);
     const auto *key = keys + i * (key_bytes + hash_bytes);
     openings.push_back({key, key + key_bytes, sealed, plain, const_cast<uint8_t *>(faults.data) + i});
-    kept.push_back(sealed_value);
-    kept.push_back(plain_value);
   }
-  return posix::Work::start(call.env, kept, [openings] {
+  // The lists keep what is in them.
+  return posix::Work::start(call.env, {call.values, call.values + 4}, [openings] {
     for (const auto &opening : openings) *opening.fault = static_cast<uint8_t>(openChunk(opening));
   });
 }
