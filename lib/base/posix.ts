@@ -437,29 +437,48 @@ export interface PlacedAttributes {
   renameFlags: number
 }
 
-/**
- * In the thread pool, with others that are placed within one turn: makes `temporary` (mode 0600, locked), writes `bytes`, which must not change meanwhile, gives it
- * its attributes and then the name `name`. Resolves to undefined when all is done; to the open file, complete but under
- * its temporary name, when there are no `attributes`, or when one was refused: set them by the other calls, which tell
- * why. Rejects when it could not be made or written; the temporary name may be there then.
- */
-export async function placeFile(
-  dirFd: number,
-  temporary: Buffer,
-  name: Buffer,
-  bytes: Buffer,
-  attributes: PlacedAttributes | undefined,
-): Promise<number | undefined> {
-  const fd = await placing.add({ dirFd, temporary, name, bytes, attributes })
-  return fd < 0 ? undefined : fd
-}
-
-interface PlacedFile {
+export interface PlacedFile {
   dirFd: number
+  /** what it is called until it is complete, where the file system has no files without a name */
   temporary: Buffer
   name: Buffer
+  /** must not change meanwhile */
   bytes: Buffer
   attributes: PlacedAttributes | undefined
+}
+
+/**
+ * In the thread pool, one after the other: makes a file (mode 0600), writes its bytes, gives it its attributes and then its
+ * name. Of each: -1 when all is done; the descriptor of the file, complete and locked, but under its temporary name, when there
+ * are no `attributes`, or when one of them or the name was refused: set them by the other calls, which tell why; an Error when it could not
+ * be made or written, and the temporary name may be there then.
+ */
+export function placeFiles(files: PlacedFile[]): Promise<(number | Error)[]> {
+  const heads = Buffer.alloc(files.length * placedHeadBytes)
+  const view = new DataView(heads.buffer, heads.byteOffset, heads.length)
+  files.forEach(({ dirFd, attributes }, i) => {
+    const at = i * placedHeadBytes
+    view.setInt32(at, dirFd, littleEndian)
+    if (!attributes) return
+    const { uid, gid, mode, renameFlags, mtimeNs } = attributes
+    view.setUint32(at + 4, 1, littleEndian)
+    view.setUint32(at + 8, uid, littleEndian)
+    view.setUint32(at + 12, gid, littleEndian)
+    view.setUint32(at + 16, mode, littleEndian)
+    view.setUint32(at + 20, renameFlags, littleEndian)
+    view.setBigInt64(at + 24, mtimeNs, littleEndian)
+  })
+  return addon.placeFiles(
+    heads,
+    files.map(({ temporary }) => temporary),
+    files.map(({ name }) => name),
+    files.map(({ bytes }) => bytes),
+  )
+}
+
+/** placeFiles of one, with others of the same turn; what could not be made or written rejects. */
+export function placeFile(file: PlacedFile): Promise<number> {
+  return placing.add(file)
 }
 
 /** Files that are placed by one thread, one after the other. */
@@ -471,26 +490,6 @@ const placing = new Gathering<PlacedFile, number>(placeFiles, {
 
 /** Of a file in the list that goes to native/posix/files.cc. */
 const placedHeadBytes = 32
-
-function placeFiles(files: PlacedFile[]): Promise<(number | Error)[]> {
-  const heads = Buffer.alloc(files.length * placedHeadBytes)
-  const view = new DataView(heads.buffer, heads.byteOffset, heads.length)
-  files.forEach(({ dirFd, attributes }, i) => {
-    const at = i * placedHeadBytes
-    view.setInt32(at, dirFd, littleEndian)
-    if (!attributes) return
-    const { uid, gid, mode, renameFlags, mtimeNs } = attributes
-    const words = [1, uid, gid, mode, renameFlags]
-    words.forEach((word, j) => view.setUint32(at + 4 + j * 4, word, littleEndian))
-    view.setBigInt64(at + 24, mtimeNs, littleEndian)
-  })
-  return addon.placeFiles(
-    heads,
-    files.map(({ temporary }) => temporary),
-    files.map(({ name }) => name),
-    files.map(({ bytes }) => bytes),
-  )
-}
 
 const littleEndian = endianness() === 'LE'
 

@@ -31,7 +31,7 @@ export class OpenDirectories {
   readonly #idle = new Set<Handle>()
 
   /** Owns `rootFd` from now on. At most `limit` unused directories stay open. */
-  constructor(rootFd: number, limit = 64) {
+  constructor(rootFd: number, limit = 48) {
     const { dev, ino } = statFd(rootFd)
     this.#limit = limit
     const root: Handle = { parent: undefined, name: Buffer.alloc(0), dev, ino, fd: rootFd, users: 1 }

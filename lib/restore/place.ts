@@ -1,7 +1,7 @@
 /**
- * Putting one entry that is no directory into its place: made whole under a temporary name in the same directory, then
- * renamed. Killed at any point, the restore leaves at most temporary files (`.kith-restore-*`), never a partial file
- * under its own name, and what was there before is there until the rename.
+ * Putting what is no directory into its place: made whole without a name, or under a temporary one in the same directory, and
+ * then given its own. Killed at any point, the restore leaves at most temporary files (`.kith-restore-*`), never a partial file
+ * under its own name, and what was there before is there until it is replaced.
  */
 import { randomBytes } from '../base/random.js'
 import { constants } from 'node:fs'
@@ -48,6 +48,17 @@ export interface Place {
 
 export type Outcome = 'written' | 'kept' | 'left out'
 
+/** What a file of `putPlain` has at most. */
+const maxPlainBytes = 64 * 1024
+
+/** A small file of one piece that has nothing but its bytes, owner, mode and mtime. */
+export function isPlain(entry: Entry): entry is FileEntry {
+  if (entry.type !== 'file' || entry.nlink > 1 || entry.xattrs.length > 0) return false
+  const { content, size } = entry
+  if (size > maxPlainBytes || content.kind === 'list') return false
+  return content.kind === 'inline' || (content.extents.length === 1 && content.extents[0]?.kind !== 'hole')
+}
+
 export class Placer {
   readonly #run = randomBytes(6).toString('hex')
   #count = 0
@@ -86,6 +97,43 @@ export class Placer {
     }
     if (entry.busy) this.ledger.busy++
     return 'written'
+  }
+
+  /**
+   * Plain files (isPlain) into a directory that the restore made, and where files get no ACL from it: with one call of the thread pool.
+   * @returns those that could not be put so; `put` does it, or tells why not
+   */
+  async putPlain(entries: FileEntry[], dirFd: number): Promise<FileEntry[]> {
+    checkCancelled(this.signal)
+    const bytesOfAll = entries.reduce((sum, { size }) => sum + size, 0)
+    this.ahead.take(bytesOfAll)
+    try {
+      const contents = await Promise.all(
+        entries.map((entry) => wholeBytes(this.source, entry).catch(() => undefined)),
+      )
+      checkCancelled(this.signal)
+      const left = entries.filter((_, i) => !contents[i])
+      const renameFlags = posix.RENAME_NOREPLACE
+      const files = entries.flatMap((entry, i) => {
+        const bytes = contents[i]
+        const temporary = this.#temporaryName()
+        const attributes = { ...entry, renameFlags }
+        return bytes ? [{ entry, dirFd, temporary, name: entry.name, bytes, attributes }] : []
+      })
+      const outcomes = await posix.placeFiles(files)
+      for (const [i, { entry, temporary }] of files.entries()) {
+        try {
+          this.#settle(entry, { dirFd, name: entry.name, inherits: false }, temporary, outcomes[i])
+          if (entry.busy) this.ledger.busy++
+        } catch {
+          this.#discard({ dirFd }, temporary)
+          left.push(entry)
+        }
+      }
+      return left
+    } finally {
+      this.ahead.give(bytesOfAll)
+    }
   }
 
   /**
@@ -177,26 +225,28 @@ export class Placer {
       checkCancelled(this.signal)
       const usual = !inherits && entry.xattrs.length === 0
       const renameFlags = this.overwrite === 'never' ? posix.RENAME_NOREPLACE : 0
-      const fd = await posix.placeFile(
-        dirFd,
-        temporary,
-        name,
-        bytes,
-        usual ? { ...entry, renameFlags } : undefined,
-      )
-      if (fd !== undefined) {
-        try {
-          setAttributes(openFile(fd), entry, this.ledger, { clean: !inherits })
-        } finally {
-          posix.close(fd)
-        }
-        this.#rename(place, temporary)
-      }
-      this.onBytes(entry.size)
+      const attributes = usual ? { ...entry, renameFlags } : undefined
+      const outcome = await posix.placeFile({ dirFd, temporary, name, bytes, attributes })
+      this.#settle(entry, place, temporary, outcome)
       return true
     } finally {
       this.ahead.give(entry.size)
     }
+  }
+
+  /** What posix.placeFiles left to do. @throws what it, or what is done here, failed with */
+  #settle(entry: FileEntry, place: Place, temporary: Buffer, outcome: number | Error | undefined): void {
+    assert(outcome !== undefined, 'each file has an outcome')
+    if (typeof outcome !== 'number') throw outcome
+    if (outcome >= 0) {
+      try {
+        setAttributes(openFile(outcome), entry, this.ledger, { clean: !place.inherits })
+      } finally {
+        posix.close(outcome)
+      }
+      this.#rename(place, temporary)
+    }
+    this.onBytes(entry.size)
   }
 
   async #makeFile(entry: FileEntry, place: Place, name: Buffer): Promise<void> {

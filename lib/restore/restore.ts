@@ -5,7 +5,7 @@
  * 2. Directories to list and files to write lie on one stack, from which several workers take: nearly depth first, so
  *    that what waits stays small, with listing and fetching of many at once.
  * 3. A directory is made with mode 0700, filled, and given its own attributes when everything below it is done.
- * 4. Each file is made whole under a temporary name and renamed (place.ts).
+ * 4. Each file is made whole before it gets its name (place.ts), many small ones of a new directory at once.
  *    What a restore that was killed left of those goes when its directory is visited again.
  * 5. What fails is noted and the rest goes on; only what would fail everywhere (disk full, no partner left, stopped)
  *    ends the restore. At the end everything is written to disk, and failures are thrown as RestoreIncomplete.
@@ -15,16 +15,17 @@
  */
 import { asKithError, KithError } from '../base/errors.js'
 import * as posix from '../base/posix.js'
-import { totalsOf, type DirectoryEntry, type Entry } from '../format/entry.js'
+import { totalsOf, type DirectoryEntry, type Entry, type FileEntry } from '../format/entry.js'
 import { checkCancelled, ReadAhead } from './content.js'
 import { emptyLedger, hasDefaultAcl, notesOf, openFile, setAttributes } from './metadata.js'
 import type { OpenDirectories } from './open-directories.js'
 import { pathOf, type DirectoryHandle } from './open-directories.js'
 import { pathText } from '../base/path-text.js'
-import { hasType, Placer, type Leaf } from './place.js'
+import { hasType, isPlain, Placer, type Leaf } from './place.js'
 import { Extras, refuseDelete, refusePatterns, type Removed } from './extras.js'
 import { FilteredSource } from './filter.js'
 import { openTarget } from './target.js'
+import { WriteOut } from './write-out.js'
 import {
   RestoreIncomplete,
   type Overwrite,
@@ -39,6 +40,8 @@ export * from './types.js'
 const pageEntries = 256
 const defaultParallel = 32
 const maxFailuresKept = 100
+/** Small files that one piece of work puts into a directory. */
+const plainAtOnce = 32
 const reportEveryFiles = 64
 const reportEveryBytes = 1024 * 1024
 
@@ -60,6 +63,7 @@ interface Directory {
 
 type Work =
   | { kind: 'list'; directory: Directory; entry: DirectoryEntry; after: Buffer | undefined }
+  | { kind: 'plain'; directory: Directory; entries: FileEntry[] }
   | { kind: 'leaf'; directory: Directory; entry: Leaf; name: Buffer }
 
 /** A file with several names: where its first one was put, or undefined when that failed. */
@@ -75,6 +79,7 @@ class Restoration {
   readonly #failures: RestoreFailure[] = []
   readonly #placer: Placer
   readonly #overwrite: Overwrite
+  readonly #writeOut: WriteOut
   #failed = 0
   #running = 0
   #wake: (() => void)[] = []
@@ -94,6 +99,7 @@ class Restoration {
     private readonly options: RestoreOptions,
   ) {
     this.#overwrite = options.overwrite ?? 'never'
+    this.#writeOut = new WriteOut(() => directories.use(directories.root, (fd) => posix.syncFileSystem(fd)))
     this.#placer = new Placer(
       source,
       this.#overwrite,
@@ -101,6 +107,7 @@ class Restoration {
       new ReadAhead(),
       (bytes) => {
         this.#bytes += bytes
+        this.#writeOut.wrote(bytes)
         this.#report(false)
       },
       options.signal,
@@ -134,10 +141,12 @@ class Restoration {
   async run(extras?: Extras): Promise<RestoreResult> {
     const width = Math.max(1, this.options.parallel ?? defaultParallel)
     await Promise.all(Array.from({ length: width }, () => this.#worker()))
+    // The directory stays open as long.
+    await this.#writeOut.idle()
     if (this.#fatal) throw this.#fatal
     this.#report(true)
     const { removed, stayed } = await this.#remove(extras)
-    await this.directories.use(this.directories.root, (fd) => posix.syncFileSystem(fd))
+    await this.#writeOut.end()
     const result: RestoreResult = {
       path: this.path,
       files: this.#files,
@@ -190,6 +199,7 @@ class Restoration {
     try {
       checkCancelled(this.options.signal)
       if (work.kind === 'list') await this.#list(directory, work.entry, work.after)
+      else if (work.kind === 'plain') await this.#plain(directory, work.entries)
       else await this.#leaf(directory, work.entry, work.name)
     } catch (error) {
       this.#note(directory, work.kind === 'leaf' ? work.name : undefined, error)
@@ -221,8 +231,14 @@ class Restoration {
       this.#stack.push({ kind: 'list', directory, entry: listed, after: page.at(-1)?.name })
     }
     const found: Work[] = []
+    const plain: FileEntry[] = []
+    const takesPlain = !directory.merged && !directory.inherits
     this.directories.useSync(directory.handle, (fd) => {
       for (const entry of page) {
+        if (takesPlain && isPlain(entry)) {
+          plain.push(entry)
+          continue
+        }
         if (entry.type !== 'directory') {
           found.push({ kind: 'leaf', directory, entry, name: entry.name })
           continue
@@ -231,6 +247,8 @@ class Restoration {
         if (child) found.push({ kind: 'list', directory: child, entry, after: undefined })
       }
     })
+    for (let at = 0; at < plain.length; at += plainAtOnce)
+      found.push({ kind: 'plain', directory, entries: plain.slice(at, at + plainAtOnce) })
     // A new directory waits for its listing (pending is 1) and its parent waits for it.
     directory.pending += found.length
     for (const work of found.reverse()) this.#stack.push(work)
@@ -270,6 +288,16 @@ class Restoration {
   }
 
   // ---- everything else
+
+  async #plain(directory: Directory, entries: FileEntry[]): Promise<void> {
+    const left = await this.directories.use(directory.handle, (fd) => this.#placer.putPlain(entries, fd))
+    this.#files += entries.length - left.length
+    for (const entry of left) {
+      directory.pending++
+      this.#stack.push({ kind: 'leaf', directory, entry, name: entry.name })
+    }
+    this.#report(false)
+  }
 
   async #leaf(directory: Directory, entry: Leaf, name: Buffer): Promise<void> {
     if (entry.nlink > 1) await this.#linked(directory, entry, name)

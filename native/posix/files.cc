@@ -40,7 +40,7 @@ struct Placing {
 struct Placings {
   napi_async_work handle = nullptr;
   napi_deferred deferred = nullptr;
-  std::vector<napi_ref> kept;  // keep the data alive while a pool thread reads them
+  napi_ref kept = nullptr;  // keeps the data alive while a pool thread reads them
   std::vector<Placing> files;
 };
 
@@ -58,9 +58,9 @@ static bool writeAll(Placing &work, int fd) {
   return true;
 }
 
-// Attributes in the order that keeps each, and then the name. False where anything is refused: what was set so far does
-// no harm, and the caller does it again by single calls that tell which one it was.
-static bool finish(const Placing &work, int fd) {
+// Attributes in the order that keeps each. False where anything is refused: what was set so far does no harm, and the
+// caller does it again by single calls that tell which one it was.
+static bool setAttributes(const Placing &work, int fd) {
   const auto &[uid, gid, mode, rename_flags, mtime_ns] = work.attributes;
   int64_t seconds = mtime_ns / 1'000'000'000, rest = mtime_ns % 1'000'000'000;
   if (rest < 0) {
@@ -68,12 +68,50 @@ static bool finish(const Placing &work, int fd) {
     seconds--;
   }
   timespec times[2] = {{0, UTIME_OMIT}, {seconds, rest}};
-  return fchown(fd, uid, gid) == 0 && fchmod(fd, mode) == 0 && futimens(fd, times) == 0 &&
-         renameat2(work.dir_fd, work.temporary.bytes, work.dir_fd, work.name.bytes, rename_flags) == 0;
+  return fchown(fd, uid, gid) == 0 && fchmod(fd, mode) == 0 && futimens(fd, times) == 0;
+}
+
+// Says to another restore that this one lives. Where there are no locks, there is no other process in our files.
+static void lock(int fd) { flock(fd, LOCK_EX | LOCK_NB); }
+
+static bool nameUnnamed(const Placing &work, int fd, const Name &name) {
+  char path[32];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  return linkat(AT_FDCWD, path, work.dir_fd, name.bytes, AT_SYMLINK_FOLLOW) == 0;
+}
+
+static bool rename(const Placing &work) {
+  return renameat2(work.dir_fd, work.temporary.bytes, work.dir_fd, work.name.bytes, work.attributes.rename_flags) == 0;
+}
+
+// A file without a name until all is done: nothing of it stays when this process ends, the directory is written to once
+// instead of three times, and is not locked while the file is made. False where the file system has none, or the file
+// cannot be named: then it is made by its temporary name.
+static bool placeUnnamed(Placing &work) {
+  int fd = openat(work.dir_fd, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+  if (fd < 0) return false;
+  bool whole = writeAll(work, fd), finished = whole && work.finish && setAttributes(work, fd);
+  if (finished && nameUnnamed(work, fd, work.name)) {
+    close(fd);
+    return true;
+  }
+  if (whole) {
+    lock(fd);
+    if (!nameUnnamed(work, fd, work.temporary)) {
+      close(fd);
+      return false;
+    }
+    if (!finished || !rename(work)) {
+      work.fd = fd;
+      return true;
+    }
+  }
+  close(fd);
+  return true;
 }
 
 static void place(Placing &work) {
-  if (work.error) return;
+  if (work.error || placeUnnamed(work)) return;
   int flags = O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW;
   int fd = openat(work.dir_fd, work.temporary.bytes, flags, 0600);
   if (fd < 0) {
@@ -81,9 +119,8 @@ static void place(Placing &work) {
     work.call = "openat";
     return;
   }
-  // Says to another restore that this one lives. Where there are no locks, there is no other process in our files.
-  flock(fd, LOCK_EX | LOCK_NB);
-  if (!writeAll(work, fd) || (work.finish && finish(work, fd)))
+  lock(fd);
+  if (!writeAll(work, fd) || (work.finish && setAttributes(work, fd) && rename(work)))
     close(fd);
   else
     work.fd = fd;
@@ -111,7 +148,7 @@ static napi_value outcomes(napi_env env, napi_status status, const std::vector<P
 static void settlePlacings(napi_env env, napi_status status, void *data) {
   std::unique_ptr<Placings> work(static_cast<Placings *>(data));
   napi_delete_async_work(env, work->handle);
-  for (auto reference : work->kept) napi_delete_reference(env, reference);
+  napi_delete_reference(env, work->kept);
   try {
     napi_resolve_deferred(env, work->deferred, outcomes(env, status, work->files));
   } catch (const JsPending &) {
@@ -128,8 +165,8 @@ static Call elementOf(const Call &call, size_t argument, uint32_t index) {
   return element;
 }
 
-// placeFiles(heads, temporaries, names, data): Promise of a descriptor, -1, or an Error for each. A head has 32 bytes: its
-// directory's descriptor i32, whether attributes follow u32, attributes
+// placeFiles(heads, temporaries, names, data): Promise of a descriptor, -1, or an Error for each; the list of data must not
+// change meanwhile. A head has 32 bytes: its directory's descriptor i32, whether attributes follow u32, attributes
 static napi_value placeFiles(const Call &call) {
   auto work = std::make_unique<Placings>();
   uint32_t count;
@@ -155,9 +192,9 @@ static napi_value placeFiles(const Call &call) {
     file.data = static_cast<const char *>(data.memory(0, 0));
     void *start;
     check(napi_get_buffer_info(call.env, data.values[0], &start, &file.size));
-    work->kept.emplace_back();
-    check(napi_create_reference(call.env, data.values[0], 1, &work->kept.back()));
   }
+  // The list keeps what is in it.
+  check(napi_create_reference(call.env, call.values[3], 1, &work->kept));
   napi_value promise, label;
   check(napi_create_string_utf8(call.env, "placeFiles", NAPI_AUTO_LENGTH, &label));
   check(napi_create_async_work(call.env, nullptr, label, executePlacings, settlePlacings, work.get(), &work->handle));

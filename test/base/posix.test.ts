@@ -284,17 +284,27 @@ t.test('attributes of descriptors that only name a file', async (t) => {
   }
 })
 
+function place(
+  dirFd: number,
+  temporary: Buffer,
+  name: Buffer,
+  bytes: Buffer,
+  attributes: posix.PlacedAttributes | undefined,
+): Promise<number> {
+  return posix.placeFile({ dirFd, temporary, name, bytes, attributes })
+}
+
 t.test('a file is placed whole: bytes, attributes, name', async (t) => {
   const { path, fd } = await directory(t)
   const { uid, gid } = posix.statFd(fd)
   const wanted = { uid, gid, mode: 0o640, mtimeNs: -1_500_000_001n, renameFlags: posix.RENAME_NOREPLACE }
   const bytes = Buffer.alloc(100_000, 'abc')
-  t.equal(await posix.placeFile(fd, b('t1'), b('one'), bytes, wanted), undefined)
+  t.equal(await place(fd, b('t1'), b('one'), bytes, wanted), -1)
   const stat = posix.statAt(fd, b('one'))
   t.match(stat, { uid, gid, size: bytes.length, mtimeNs: wanted.mtimeNs })
   t.equal(stat.mode & 0o7777, 0o640)
   t.same(await readFile(join(path, 'one')), bytes)
-  t.equal(await posix.placeFile(fd, b('t2'), b('empty'), Buffer.alloc(0), wanted), undefined)
+  t.equal(await place(fd, b('t2'), b('empty'), Buffer.alloc(0), wanted), -1)
   t.same(readdirSync(path).sort(), ['empty', 'one'])
 })
 
@@ -304,16 +314,19 @@ t.test('what cannot be finished in one call is left open, locked and complete', 
   make(fd, b('taken'), 'before')
   const wanted = { uid, gid, mode: 0o600, mtimeNs: 0n, renameFlags: posix.RENAME_NOREPLACE }
   for (const attributes of [wanted, undefined]) {
-    const open = await posix.placeFile(fd, b('temporary'), b('taken'), b('after'), attributes)
+    const open = await place(fd, b('temporary'), b('taken'), b('after'), attributes)
     const again = posix.openAt(fd, b('temporary'), O_RDONLY)
     t.equal(posix.flockExclusive(again), false)
     posix.close(again)
-    posix.close(open ?? -1)
+    posix.close(open)
     t.same(await readFile(join(path, 'temporary')), b('after'))
     t.same(await readFile(join(path, 'taken')), b('before'))
-    await t.rejects(posix.placeFile(fd, b('temporary'), b('new'), b('x'), wanted), { code: 'EEXIST' })
+    await t.rejects(place(fd, b('temporary'), b('taken'), b('x'), wanted), { code: 'EEXIST' })
     posix.unlinkAt(fd, b('temporary'))
   }
+  t.equal(await place(fd, b('t'), b('taken'), b('after'), { ...wanted, renameFlags: 0 }), -1)
+  t.same(await readFile(join(path, 'taken')), b('after'), 'replaced where that is wanted')
+  t.same(readdirSync(path), ['taken'])
 })
 
 t.test('many files placed at once: each is whole, and a failure is that of one', async (t) => {
@@ -321,10 +334,11 @@ t.test('many files placed at once: each is whole, and a failure is that of one',
   const { uid, gid } = posix.statFd(fd)
   const wanted = { uid, gid, mode: 0o600, mtimeNs: 1n, renameFlags: posix.RENAME_NOREPLACE }
   make(fd, b('t7'), 'in the way')
+  make(fd, b('f7'), 'in the way')
   const bytes = (i: number) => Buffer.alloc(i * 5000, `file ${i} `)
   const outcomes = await Promise.allSettled(
     Array.from({ length: 40 }, (_, i) =>
-      posix.placeFile(fd, b(`t${i}`), b(i === 8 ? '..' : `f${i}`), bytes(i), i === 9 ? undefined : wanted),
+      place(fd, b(`t${i}`), b(i === 8 ? '..' : `f${i}`), bytes(i), i === 9 ? undefined : wanted),
     ),
   )
   t.match(outcomes[7], { status: 'rejected', reason: { code: 'EEXIST', syscall: 'openat' } })
@@ -334,10 +348,10 @@ t.test('many files placed at once: each is whole, and a failure is that of one',
   posix.close(open ?? -1)
   for (const [i, outcome] of outcomes.entries()) {
     if (i >= 7 && i <= 9) continue
-    if (outcome.status === 'rejected' || outcome.value !== undefined) t.fail(`file ${i} was not placed`)
+    if (outcome.status === 'rejected' || outcome.value !== -1) t.fail(`file ${i} was not placed`)
     if (!(await readFile(join(path, `f${i}`))).equals(bytes(i))) t.fail(`file ${i} has other bytes`)
   }
-  t.equal(readdirSync(path).length, 39)
+  t.equal(readdirSync(path).length, 40)
 })
 
 t.test('bytes in memory are read without waiting, or not at all', async (t) => {
