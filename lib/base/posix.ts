@@ -48,6 +48,7 @@ export type Xattr = [name: Buffer, value: Buffer]
 interface Addon {
   O_PATH: number
   stat(fd: number, name: Buffer | null, out: Buffer): void
+  statIfAny(fd: number, name: Buffer, out: Buffer): boolean
   openRoot(path: Buffer): number
   open(dirFd: number, name: Buffer, flags: number, mode: number): number
   close(fd: number): void
@@ -160,12 +161,7 @@ export function statFd(fd: number): FileStat {
 
 /** The status of `name`, or undefined where there is no such name. */
 export function statIfAny(dirFd: number, name: Buffer): FileStat | undefined {
-  try {
-    return statAt(dirFd, name)
-  } catch (error) {
-    if (errnoCode(error) === 'ENOENT') return undefined
-    throw error
-  }
+  return addon.statIfAny(dirFd, name, scratch) ? decodeStat(scratchIntegers, scratchDoubles, 0) : undefined
 }
 
 /** The `code` of a system error, like 'ENOENT'; undefined for any other error. */

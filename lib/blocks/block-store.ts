@@ -190,15 +190,15 @@ export class BlockStore implements BlockReader {
    */
   async put(name: Buffer, bytes: Buffer): Promise<boolean> {
     assert(bytes.length > 0 && bytes.length <= maxBlockBytes, 'blocks have 1 byte to 1 MiB + 64')
-    if (this.isHere(name)) return false
-    while (this.tail.isFull) {
+    let known = this.place(name)
+    while ((!known || isEvicted(known)) && this.tail.isFull) {
       await this.tail.flush()
-      if (this.isHere(name)) return false
+      known = this.place(name)
     }
+    if (known && !isEvicted(known)) return false
     if (this.tail.broken) throw this.tail.broken
-    const isNew = !this.has(name)
     this.tail.append(name, bytes)
-    return isNew
+    return known === undefined
   }
 
   /**

@@ -12,7 +12,7 @@
  *
  * Files are named by their number: `00000001.seg`. A number is never used again while its file or index row exists.
  */
-import { mkdirSync, readdirSync, statSync } from 'node:fs'
+import { mkdirSync, readdirSync, statSync, writevSync } from 'node:fs'
 import { open, rm, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { directUnit } from '../base/direct.js'
@@ -60,6 +60,8 @@ export function decodeHeader(header: Buffer): RecordHeader | undefined {
   return { name: header.subarray(4, 36), bytes }
 }
 
+/** What is written without the thread pool. */
+const littleBytes = 128 * 1024
 /** IOV_MAX: parts that the kernel takes at once. */
 const maxParts = 1024
 /** From here on a cold write goes past the kernel's cache: with less, waiting for the disk costs more than the copy. */
@@ -221,10 +223,17 @@ export class Segments {
 async function writeCached(handle: FileHandle, offset: number, parts: readonly Buffer[]): Promise<void> {
   let at = offset
   for (let left = parts; left.length > 0;) {
-    const { bytesWritten } = await handle.writev(left.slice(0, maxParts), at)
+    const bytesWritten = await writeSome(handle, left.slice(0, maxParts), at)
     at += bytesWritten
     left = split(left, bytesWritten)[1]
   }
+}
+
+/** A little goes into the kernel's memory at once, which takes less time than a way to the thread pool and back. @returns bytes written */
+async function writeSome(handle: FileHandle, parts: readonly Buffer[], at: number): Promise<number> {
+  const bytes = parts.reduce((sum, part) => sum + part.length, 0)
+  if (bytes <= littleBytes && handle.fd >= 0) return writevSync(handle.fd, parts, at)
+  return (await handle.writev(parts as Buffer[], at)).bytesWritten
 }
 
 /** The parts up to so many bytes, and what is left of them after these. */

@@ -60,13 +60,10 @@ export function directoryList(access: NodeAccess): ListKind<Buffer, DirectoryPar
       return { level: node.level, parts: 'entries' in node ? node.entries : node.children }
     },
     async save(level, parts) {
-      const entries = level === 0 ? parts.filter(isEntry) : []
-      const children = level === 0 ? [] : parts.filter((part): part is DirectoryChild => !isEntry(part))
-      assert(entries.length + children.length === parts.length, 'a level holds parts of one kind')
-      const made: DirectoryNode =
-        level === 0 ? { kind: 'directory', level: 0, entries } : { kind: 'directory', level, children }
+      const made = directoryNode(level, parts)
       const node = await store(access, encodeDirectoryNode(made), made)
-      const count = level === 0 ? entries.length : children.reduce((sum, child) => sum + child.entries, 0)
+      const count =
+        'entries' in made ? parts.length : made.children.reduce((sum, child) => sum + child.entries, 0)
       const end = parts.at(-1)
       return { node, entries: count, last: end ? nameOf(end) : Buffer.alloc(0) }
     },
@@ -79,6 +76,14 @@ export function directoryList(access: NodeAccess): ListKind<Buffer, DirectoryPar
     bytesOf: (part) => (isEntry(part) ? entryBytes(part) : directoryChildBytes(part)),
     boundaryOf: nameOf,
   }
+}
+
+function directoryNode(level: number, parts: DirectoryPart[]): DirectoryNode {
+  const isLeaf = level === 0
+  for (const part of parts) assert(isEntry(part) === isLeaf, 'a level holds parts of one kind')
+  return isLeaf
+    ? { kind: 'directory', level: 0, entries: parts as Entry[] }
+    : { kind: 'directory', level, children: parts as DirectoryChild[] }
 }
 
 function nameOf(part: DirectoryPart): Buffer {

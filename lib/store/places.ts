@@ -42,8 +42,9 @@ export class Places {
     return this.directories.size + this.added.size
   }
 
-  addDirectory(ino: bigint, row: DirectoryRow): void {
-    const before = this.directories.get(ino) ?? this.state.directories.get(ino)
+  /** @param known gives the row that the table has, or had when the snapshot began */
+  addDirectory(ino: bigint, row: DirectoryRow, known: () => DirectoryRow | undefined): void {
+    const before = this.directories.get(ino) ?? known()
     const another = before !== undefined && before.btimeNs !== row.btimeNs
     this.placed.set(ino, another || this.placed.get(ino) === true)
     this.directories.set(ino, row)

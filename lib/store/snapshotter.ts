@@ -72,6 +72,8 @@ export interface SnapshotterOptions {
 
 /** What a directory needs: to be read again, or some names looked at. */
 interface Work {
+  /** As the last snapshot has it; undefined for the root, too. */
+  row: DirectoryRow | undefined
   reread: boolean
   names: Map<string, Buffer>
 }
@@ -151,8 +153,7 @@ export class Snapshotter {
     for (const { parent, name } of names) this.look(parent, name)
     for (const [ino, dirty] of taken) {
       if (ino === everythingIno) continue
-      const row = ino === this.root.ino ? undefined : state.directories.get(ino)
-      if (ino === this.root.ino || row) {
+      if (ino === this.root.ino || this.rowOf(ino)) {
         const work = this.visit(ino)
         if (dirty.names) work.reread = true
       }
@@ -164,11 +165,16 @@ export class Snapshotter {
   private visit(ino: bigint): Work {
     const known = this.work.get(ino)
     if (known) return known
-    const work: Work = { reread: false, names: new Map() }
-    this.work.set(ino, work)
     const row = ino === this.root.ino ? undefined : this.options.state.directories.get(ino)
+    const work: Work = { row, reread: false, names: new Map() }
+    this.work.set(ino, work)
     if (row) this.look(row.parent, row.name)
     return work
+  }
+
+  /** Of those on the way it was read before. */
+  private rowOf(ino: bigint): DirectoryRow | undefined {
+    return this.work.get(ino)?.row ?? this.options.state.directories.get(ino)
   }
 
   private look(parent: bigint, name: Buffer): void {
@@ -183,9 +189,9 @@ export class Snapshotter {
     path: string,
     child?: Child,
   ): Promise<{ node: NodeRef; totals: Totals }> {
-    const { state, everything } = this.options
+    const { everything } = this.options
     this.stopIfCancelled()
-    const known = state.directories.get(stat.ino)
+    const known = this.rowOf(stat.ino)
     const row = known && known.btimeNs === stat.btimeNs ? known : undefined
     const work = this.work.get(stat.ino)
     // The root's descriptor is the caller's, the others are this walk's own.
@@ -289,7 +295,7 @@ export class Snapshotter {
     stat: FileStat,
     tasks: Tasks,
   ): Promise<void> | undefined {
-    const row = this.options.state.directories.get(stat.ino)
+    const row = this.rowOf(stat.ino)
     const known = row && this.sameDirectory(row, visit, name, stat) ? row : undefined
     const elsewhere = known && (known.parent !== visit.ino || !known.name.equals(name))
     const moved = elsewhere === true && this.exclusions.dependOnPlace
@@ -470,7 +476,8 @@ export class Snapshotter {
   }
 
   private place(stat: FileStat, parent: bigint, name: Buffer, node: NodeRef, totals: Totals): void {
-    this.places.addDirectory(stat.ino, { parent, name, btimeNs: stat.btimeNs, node, totals })
+    const row = { parent, name, btimeNs: stat.btimeNs, node, totals }
+    this.places.addDirectory(stat.ino, row, () => this.rowOf(stat.ino))
   }
 
   private stopIfCancelled(): void {

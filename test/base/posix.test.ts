@@ -62,6 +62,8 @@ t.test('errors carry code, errno and syscall, and no name', async (t) => {
   })
   t.throws(() => posix.statFd(99_999), { code: 'EBADF' })
   t.equal(posix.statIfAny(fd, b('secret')), undefined)
+  t.throws(() => posix.statIfAny(99_999, b('secret')), { code: 'EBADF', syscall: 'statx' })
+  t.throws(() => posix.statIfAny(fd, b('a/b')), TypeError)
   make(fd, b('there'))
   t.throws(() => posix.mkdirAt(fd, b('there')), { code: 'EEXIST' })
 })
