@@ -34,7 +34,7 @@ export interface RestoreOptions {
   delete?: LeftOutOptions
   /** leaves a part of a directory out: see filter.ts */
   filter?: Filter
-  /** files and directories worked on at once; 16 when absent. More helps where blocks come over a network. */
+  /** files, groups of small files and directories worked on at once; 32 when absent. More helps where blocks come over a network. */
   parallel?: number
 }
 
