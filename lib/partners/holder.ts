@@ -110,16 +110,18 @@ export class Holder implements Answerer {
   }
 
   async answer<K extends RequestKind>(kind: K, message: Requests[K]): Promise<Replies[K]> {
-    // A member without data here gets the answers of an owner with none.
-    const { member, owner, stranger = false } = this.permissions()
-    const need = needs[kind]
-    const isOwners = owner && (need === 'owner' || need === 'either')
-    const isStrangers = stranger && (need === 'stranger' || need === 'either')
-    const isFellows = need === 'fellow' && this.more.fellows?.isFellow() === true
-    if (need === 'fellow' ? !isFellows : !member && !isOwners && !isStrangers) {
+    if (!this.isAllowed(needs[kind]))
       throw new KithError('denied', 'you share no circle with this partner and have no data here')
-    }
     return this.answers[kind](message)
+  }
+
+  private isAllowed(need: (typeof needs)[RequestKind]): boolean {
+    if (need === 'fellow') return this.more.fellows?.isFellow() === true
+    const permissions = this.permissions()
+    // One without data here gets the answers of an owner with none.
+    if (permissions.member) return true
+    if (permissions.stranger && (need === 'stranger' || need === 'either')) return true
+    return (need === 'owner' || need === 'either') && permissions.owner
   }
 
   private readonly answers: { [K in RequestKind]: (message: Requests[K]) => Promise<Replies[K]> } = {

@@ -360,7 +360,13 @@ function openAttestations(
 
 /** Who is let in as a fellow only may not ask what strangers of the pool may. */
 function within(permissions: Permissions, { pool }: Joined): Permissions {
-  return { ...permissions, stranger: permissions.stranger === true && pool?.deals === true }
+  return {
+    member: permissions.member,
+    get owner() {
+      return permissions.owner
+    },
+    stranger: permissions.stranger === true && pool?.deals === true,
+  }
 }
 
 function openPresences(

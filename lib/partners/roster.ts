@@ -436,10 +436,13 @@ export class Roster implements Peers {
   private onAdmitted(gate: Gate): void {
     const { id, remotePublicKey: key, stream } = gate.connection
     const { name, agrees = false, clock, log, holdsFor } = this.options
-    const permissions = () => {
-      const { standing } = gate
-      return { member: standing === 'member', owner: holdsFor(key), stranger: standing === 'stranger' }
-    }
+    const permissions = (): Permissions => ({
+      member: gate.standing === 'member',
+      stranger: gate.standing === 'stranger',
+      get owner() {
+        return holdsFor(key)
+      },
+    })
     const answerer = this.watched(this.options.answererFor(key, permissions))
     const isStranger = () => gate.standing === 'stranger' && gate.theirs === 'stranger'
     const session = new Session(stream, { answerer, name, lends: true, agrees, isStranger, clock, log })
@@ -483,6 +486,7 @@ export class Roster implements Peers {
         }
       },
       put: (blocks) => answerer.put(blocks),
+      settle: () => answerer.settle?.() ?? Promise.resolve(),
     }
   }
 

@@ -7,8 +7,8 @@ import type { Replies, RequestKind, Requests, NamedBlock, ProvenBlock } from '..
 export interface Permissions {
   /** Shares a circle with us, or is bound to us by an agreement: may place data in our vault. */
   member: boolean
-  /** Has data in our vault: may read it back, audit it and release it. */
-  owner: boolean
+  /** Has data in our vault: may read it back, audit it and release it. Looked up in the vault each time it is read. */
+  readonly owner: boolean
   /** Comes from the open pool: may ask what we offer, and propose an agreement. */
   stranger?: boolean
 }

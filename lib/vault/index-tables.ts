@@ -214,9 +214,11 @@ export class VaultTables {
   /** Calls a drop off, when one is held back. @returns the block's sealed bytes then */
   keep(owner: Buffer, name: Buffer): number | undefined {
     const due = this.dropping.get(key(owner, name))
+    // As a rule: what else would be looked up is asked for in vain.
+    if (due === undefined) return undefined
     const bytes = this.owned.get(key(owner, name))
     const row = this.ownerRows.get(owner)
-    if (due === undefined || bytes === undefined || row === undefined) return undefined
+    if (bytes === undefined || row === undefined) return undefined
     this.drops.remove(Buffer.concat([encodings.number.encode(due), owner, name]))
     this.dropping.remove(key(owner, name))
     const { droppingBytes, droppingBlocks } = row

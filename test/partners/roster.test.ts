@@ -1,6 +1,7 @@
 import t from 'tap'
 import { randomBytes } from '../../lib/base/random.js'
 import { inviteLifetimeMs, inviteToken, inviteTopic, wrongProofsAllowed } from '../../lib/partners/invite.js'
+import { blockName } from '../../lib/format/seal.js'
 import { runDhtNode } from '../../lib/partners/dht-node.js'
 import { openNetwork, privateDht, until } from '../helpers/dht.js'
 import { fastClock, movableClock } from '../helpers/fast-clock.js'
@@ -152,4 +153,17 @@ t.test('a node announces itself for the owners whose data it holds, as long as i
   let keys: string[] = []
   for (let i = 0; i < 50 && keys.length === 0; i++) keys = await found()
   t.same(keys, [bob.id])
+})
+
+t.test('what a partner asks is answered for all that it sent before', async (t) => {
+  const dht = await privateDht(t)
+  const ada = await openPartnerNode(t, dht.address)
+  const bob = await openPartnerNode(t, dht.address)
+  await shareCircle(ada, bob)
+  await until(() => sees(bob, ada))
+  const [peer] = bob.roster.online()
+  // Large blocks are gathered to be checked side by side: this one waits for more.
+  const bytes = randomBytes(300_000)
+  await peer?.put([{ name: blockName(bytes), bytes }])
+  t.same(await peer?.request('offer', { names: [blockName(bytes)] }), { missing: [false] })
 })
