@@ -3,7 +3,8 @@
  * command as a user starts it, beside restic and borg (zstd) on the same tree; what each of them stores, and the memory of
  * kithd, from /proc: its own (anonymous) and all that is resident, which counts the index as far as it is mapped in. A kith snapshot needs the mount: the first backup's time
  * runs from `kith mount` to the end of the first `kith snapshot`. What others wrote and did not sync is on the disk before one is
- * measured: kith syncs what it restores, and would wait for theirs. The others read the tree beside the mount, not through it.
+ * measured: kith syncs what it restores, and would wait for theirs. What the others restore is on the disk some time after they end: that has
+ * a line of its own. The others read the tree beside the mount, not through it.
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -25,10 +26,9 @@ type Seconds = Map<string, number[]>
 
 export async function benchSnapshots(scale: SnapshotScale, say: (line: string) => void): Promise<void> {
   const place = mkdtempSync(join(tmpdir(), 'kith-bench-'))
-  const rounds = { first: new Map(), unchanged: new Map(), changed: new Map(), restore: new Map() } as Record<
-    string,
-    Seconds
-  >
+  const rounds: Record<string, Seconds> = Object.fromEntries(
+    ['first', 'unchanged', 'changed', 'restore', 'durable'].map((what) => [what, new Map()]),
+  )
   const stored: Seconds = new Map()
   try {
     const tree = join(place, 'tree')
@@ -86,7 +86,10 @@ async function oneRound(
     }
     for (const [name, backup] of backups) {
       await run('sync', [])
-      note('restore', name, await backup.restore(join(place, `${name}.restored`)))
+      const to = join(place, `${name}.restored`)
+      const seconds = await backup.restore(to)
+      note('restore', name, seconds)
+      note('durable', name, seconds + (await run('sync', ['-f', to])).seconds)
       add(stored, name, await backup.storedBytes())
       const memory = backup.memory?.()
       if (memory) say(`${name}d after all that: ${memoryText(memory)}`)
@@ -114,6 +117,7 @@ function report(
   say(row('unchanged', names, figures(ordered(rounds.unchanged))))
   say(row('10 files changed', names, figures(ordered(rounds.changed))))
   say(row('restore', names, figures(ordered(rounds.restore))))
+  say(row('  until it is on the disk', names, figures(ordered(rounds.durable))))
   const sizes = names.map((name) => `${((stored.get(name)?.[0] ?? NaN) / 1e6).toFixed(1)} MB`.padStart(12))
   say('stored'.padEnd(26) + sizes.join(''))
   say('')

@@ -18,9 +18,16 @@ struct FileHandle {
   Fd direct;    // opened with O_DIRECT, of who opened so for writing alone; else none
 };
 
-// The open files, for the answer to: what is still open? And, has anyone opened this one?
+// The open files, for the answer to: what is still open? And, has anyone opened this one? Of what is open when the mount
+// goes the kernel may never tell the end: it goes with these.
 class OpenFiles {
  public:
+  OpenFiles() = default;
+  OpenFiles(const OpenFiles&) = delete;
+  OpenFiles& operator=(const OpenFiles&) = delete;
+  ~OpenFiles() {
+    for (const FileHandle* handle : handles_) delete handle;
+  }
   void add(FileHandle* handle) {
     std::lock_guard lock(mutex_);
     handles_.insert(handle);
