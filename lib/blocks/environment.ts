@@ -1,7 +1,8 @@
 /** An LMDB environment and its file, and a file that takes the place of another's. The only importer of lmdb. */
-import { closeSync, fsyncSync, openSync, renameSync } from 'node:fs'
+import { renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { open, type RootDatabase } from 'lmdb'
+import { syncDirectory, syncFile } from '../base/durable.js'
 import { reached } from '../base/persistence.js'
 import type { RawRange, RawTable } from './recent.js'
 
@@ -36,28 +37,16 @@ export function statsOf(root: Environment): EnvironmentStats {
 /** Opens the environment in `place`, whose file replaces the one in `dir`, durably. When it throws, nothing was replaced, or `dir` could not be synced. */
 export function replaced(place: string, dir: string, maxDbs: number): Environment {
   const copy = join(place, 'data.mdb')
-  reached('fileSync')
-  syncPath(copy)
+  syncFile(copy)
   const fresh = environment(place, maxDbs)
   try {
     reached('fileRename')
     renameSync(copy, join(dir, 'data.mdb'))
-    reached('folderSync')
-    syncPath(dir)
+    syncDirectory(dir)
     return fresh
   } catch (error) {
     void fresh.close()
     throw error
-  }
-}
-
-/** A file, or the names in a directory. */
-function syncPath(path: string): void {
-  const fd = openSync(path, 'r')
-  try {
-    fsyncSync(fd)
-  } finally {
-    closeSync(fd)
   }
 }
 

@@ -10,7 +10,8 @@ import { errnoCode } from '../base/posix.js'
 import { bootstrapList, retentionPolicy } from './api.js'
 import { parseWeek } from '../format/week.js'
 import { parsePlacement } from '../planning/placement.js'
-import { writeDurably, type Home } from './home.js'
+import { writeDurably } from '../base/durable.js'
+import type { Home } from './home.js'
 import { schedule } from './schedule.js'
 
 const hours = z.number().positive().max(8760)

@@ -19,23 +19,10 @@
  *
  * It is written beside its place, synced, and renamed: after a crash it is there whole or not at all.
  */
-import {
-  chmodSync,
-  closeSync,
-  fstatSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  realpathSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from 'node:fs'
+import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, realpathSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { KithError } from '../base/errors.js'
-import { reached } from '../base/persistence.js'
+import { writeDurably } from '../base/durable.js'
 import { errnoCode } from '../base/posix.js'
 import { hash } from '../format/hash.js'
 import { identityFrom, type Identity } from '../format/keys.js'
@@ -101,36 +88,6 @@ export class Home {
     if (this.identity())
       throw new KithError('exists', `${this.dir} has an identity already; give another --home`)
     writeDurably(this.file('keys'), encodeKeys(identity))
-  }
-}
-
-/** Replaces `file` (0600) by `bytes`: whole or not at all after a crash, and durable when it returns. */
-export function writeDurably(file: string, bytes: Buffer): void {
-  const beside = `${file}.new`
-  rmSync(beside, { force: true })
-  const fd = openSync(beside, 'wx', 0o600)
-  try {
-    chmodSync(beside, 0o600)
-    reached('fileWrite')
-    writeSync(fd, bytes)
-    reached('fileSync')
-    fsyncSync(fd)
-  } finally {
-    closeSync(fd)
-  }
-  reached('fileRename')
-  renameSync(beside, file)
-  syncDirectory(join(file, '..'))
-}
-
-/** Makes durable which names the directory holds. */
-export function syncDirectory(path: string): void {
-  const dir = openSync(path, 'r')
-  try {
-    reached('folderSync')
-    fsyncSync(dir)
-  } finally {
-    closeSync(dir)
   }
 }
 

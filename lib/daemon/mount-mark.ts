@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { reached } from '../base/persistence.js'
 import type { EngineName } from '../mount/types.js'
 import { stateDirOf } from '../mount/mount.js'
-import { syncDirectory, writeDurably } from './home.js'
+import { syncDirectory, writeDurably } from '../base/durable.js'
 
 export interface Marked {
   /** inode number of the directory */

@@ -12,7 +12,8 @@ import {
 import { join } from 'node:path'
 import { randomBytes } from '../../lib/base/random.js'
 import { deriveIdentity } from '../../lib/format/keys.js'
-import { Home, writeDurably } from '../../lib/daemon/home.js'
+import { writeDurably } from '../../lib/base/durable.js'
+import { Home } from '../../lib/daemon/home.js'
 import { HomeLock } from '../../lib/daemon/lock.js'
 
 t.test('a home is made for its owner only, and found through symlinks', async (t) => {
